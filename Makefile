@@ -1,0 +1,30 @@
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/demo
+	$(BIN)/python examples/demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# Each stamp stands for an environment that has the extra of its name.
+.venv/demo: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	touch $@
+
+.venv/test: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@ .venv/demo
+
+.venv/pyvenv.cfg:
+	$(PYTHON) -m venv .venv
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,130 @@
+"""Exponential and logarithm that LLVM can vectorise.
+
+A call into libm keeps a loop scalar, at ten times the cost. These are branch-free polynomials on
+the only ranges the formulas need: ``exp`` for x <= 0 and ``log1p`` on [0, 1]. The coefficients are
+those of the Taylor series, cut where the first term left out drops below a quarter of the
+rounding unit, so that there is no table to trust.
+"""
+
+import functools
+import math
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from focal_gbm._kernels.formulas import Function, Number
+
+Real = np.floating[Any]
+
+JIT_OPTIONS = {
+    # Fused multiply-add only: anything more would drop NaN, or reassociate the two-part log(2).
+    "fastmath": {"contract"},
+    # Division by zero gives infinity, as in NumPy, without a branch per division.
+    "error_model": "numpy",
+}
+
+
+def exp(x: Number) -> Number:
+    """e**x for x <= 0; zero where the result would be subnormal. Only for compiled code."""
+    raise NotImplementedError
+
+
+def log1p(x: Number) -> Number:
+    """log(1 + x) for x in [0, 1]. Only for compiled code."""
+    raise NotImplementedError
+
+
+def _taylor_exp(real: type[Real]) -> tuple[Real, ...]:
+    """1/k! for the powers of |r| <= log(2)/2."""
+    unit = float(np.finfo(real).epsneg)
+    degree = 1
+    while (math.log(2) / 2) ** (degree + 1) / math.factorial(degree + 1) > unit / 4:
+        degree += 1
+    return tuple(real(1 / math.factorial(k)) for k in range(degree, -1, -1))
+
+
+def _taylor_atanh(real: type[Real]) -> tuple[Real, ...]:
+    """1/(2k + 1) for the powers of s**2 <= 1/9, in atanh(s)/s."""
+    unit = float(np.finfo(real).epsneg)
+    terms = 1
+    while (1 / 9) ** terms / (2 * terms + 1) > unit / 4:
+        terms += 1
+    return tuple(real(1 / (2 * k + 1)) for k in range(terms - 1, 0, -1))
+
+
+def _make_exp(real: type[Real], integer: type[np.signedinteger[Any]]) -> Function:
+    info = np.finfo(real)
+    bits = info.nmant
+    bias = 1 - int(info.minexp)
+    log2_e = real(1 / math.log(2))
+    # log(2) in two parts: the high one is short enough that n * high is exact for every exponent n.
+    high = real(round(math.log(2) * 2 ** (bits - 11)) / 2 ** (bits - 11))
+    low = real(Decimal(2).ln() - Decimal(float(high)))
+    # Adding this leaves round(x / log(2)) in the low bits of the mantissa.
+    shifter = real(1.5 * 2**bits)
+    # Powers of two below the smallest normal number are reached in two steps.
+    smallest_normal = real(math.log(info.smallest_normal))
+    smallest_subnormal = real(math.log(info.smallest_subnormal))
+    lift = integer((bias + bits + 1) << bits)
+    drop = real(2.0 ** -(bits + 1))
+    no_lift = integer(bias << bits)
+    coefficients = _taylor_exp(real)
+    zero = real(0)
+    one = real(1)
+
+    def implementation(x: Number) -> Number:
+        shifted = real(x * log2_e + shifter)
+        n = shifted - shifter
+        r = (x - n * high) - n * low
+        series = zero
+        for c in coefficients:
+            series = series * r + c
+        normal = x >= smallest_normal
+        exponent = integer((shifted.view(integer) << bits) + (no_lift if normal else lift))
+        power = exponent.view(real) * (one if normal else drop)
+        return series * power if x >= smallest_subnormal else zero
+
+    return implementation
+
+
+def _make_log1p(real: type[Real]) -> Function:
+    two = real(2)
+    zero = real(0)
+    coefficients = _taylor_atanh(real)
+
+    def implementation(x: Number) -> Number:
+        # log(1 + x) = 2 atanh(x / (2 + x))
+        s = x / (two + x)
+        square = s * s
+        series = zero
+        for c in coefficients:
+            series = series * square + c
+        twice = two * s
+        return twice + twice * (square * series)
+
+    return implementation
+
+
+_EXP = {
+    types.float32: _make_exp(np.float32, np.int32),
+    types.float64: _make_exp(np.float64, np.int64),
+}
+_LOG1P = {types.float32: _make_log1p(np.float32), types.float64: _make_log1p(np.float64)}
+
+
+_overload = functools.partial(overload, jit_options={"forceinline": True, **JIT_OPTIONS})
+
+
+def _exp(x: Number) -> Function | None:
+    return _EXP.get(x)
+
+
+def _log1p(x: Number) -> Function | None:
+    return _LOG1P.get(x)
+
+
+_overload(exp)(_exp)
+_overload(log1p)(_log1p)

@@ -1,0 +1,157 @@
+"""Checks of what a user passes: parameters, labels, margins, weights and outputs.
+
+Each raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value, and its message
+names the argument, what was expected and what came.
+"""
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+PerClass = tuple[float, ...]
+
+HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
+
+# gamma times a log-posterior, and gamma**2 times one, must not overflow float32: the kernels take
+# log-posteriors down to -800, and multiply by the second gamma only what the first has shrunk.
+_LARGEST_GAMMA = 1e30
+
+
+def check_gamma(gamma: Any, n_classes: int | None = None) -> float | PerClass:
+    """A float, or a tuple of one float per class."""
+    expected = f"a number in [0, {_LARGEST_GAMMA:g}] or one per class, in class order"
+    checked = _number_or_per_class("gamma", gamma, expected, n_classes)
+    if not all(0 <= value <= _LARGEST_GAMMA for value in np.atleast_1d(checked)):
+        raise ValueError(f"gamma: expected {expected}, got {gamma!r}")
+    return checked
+
+
+def check_alpha(alpha: Any, n_classes: int | None = None) -> str | float | PerClass | None:
+    """None, "balanced", a float, or a tuple of one float per class."""
+    if alpha is None or (isinstance(alpha, str) and alpha == "balanced"):
+        return alpha
+    expected = (
+        'None, "balanced", a number in (0, 1) for the positive class, or one positive weight per '
+        "class, in class order"
+    )
+    checked = _number_or_per_class("alpha", alpha, expected, n_classes)
+    upper = 1.0 if isinstance(checked, float) else math.inf
+    if not all(0 < value < upper for value in np.atleast_1d(checked)):
+        raise ValueError(f"alpha: expected {expected}, got {alpha!r}")
+    return checked
+
+
+def check_hessian(hessian: Any) -> str:
+    if not isinstance(hessian, str):
+        raise TypeError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
+    if hessian not in HESSIAN_MODES:
+        raise ValueError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
+    return hessian
+
+
+def check_n_threads(n_threads: Any) -> int | None:
+    if n_threads is None:
+        return None
+    if not isinstance(n_threads, int | np.integer) or isinstance(n_threads, bool):
+        raise TypeError(f"n_threads: expected None or an integer >= 1, got {n_threads!r}")
+    if n_threads < 1:
+        raise ValueError(f"n_threads: expected None or an integer >= 1, got {n_threads!r}")
+    return int(n_threads)
+
+
+def _number_or_per_class(
+    name: str, value: Any, expected: str, n_classes: int | None
+) -> float | PerClass:
+    if _is_number(value):
+        return float(value)
+    if isinstance(value, str) or np.ndim(value) != 1 or not all(map(_is_number, value)):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    if len(value) != n_classes if n_classes else len(value) < 2:
+        raise ValueError(
+            f"{name}: expected {expected} ({n_classes or 'two or more'} classes), got {value!r}"
+        )
+    return tuple(map(float, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+
+
+def as_real(name: str, values: ArrayLike) -> Array:
+    """An array of float32 as it is, or of any other real numbers as float64."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def as_rows(name: str, values: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
+    """A contiguous array of shape (n,), copied only where it is not one already."""
+    array = as_real(name, values)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
+    return np.ascontiguousarray(array, dtype)
+
+
+def check_rows(
+    y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
+    """Labels, margins and weights of equal length, in the precision of the margins."""
+    margin = as_rows("margin", margin)
+    y = as_rows("y", y, margin.dtype)
+    check_length("margin", margin, y)
+    if sample_weight is not None:
+        sample_weight = as_rows("sample_weight", sample_weight, margin.dtype)
+        check_length("sample_weight", sample_weight, y)
+    return y, margin, sample_weight
+
+
+def check_length(name: str, array: Array, y: Array) -> None:
+    if array.size != y.size:
+        raise ValueError(f"{name}: expected one value per label, {y.size}, got {array.size}")
+
+
+def check_labels(y: Array) -> None:
+    _check_all("y", y, (y >= 0) & (y <= 1), "labels in [0, 1]")
+
+
+def check_margins(margin: Array) -> None:
+    _check_all("margin", margin, ~np.isnan(margin), "no NaN")
+
+
+def check_weights(sample_weight: Array) -> None:
+    valid = (sample_weight >= 0) & np.isfinite(sample_weight)
+    _check_all("sample_weight", sample_weight, valid, "finite weights >= 0")
+
+
+def _check_all(name: str, array: Array, valid: Array, expected: str) -> None:
+    if not valid.all():
+        index = int(np.argmin(valid))
+        raise ValueError(f"{name}: expected {expected}, got {array.flat[index]} at row {index}")
+
+
+def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+    """Two arrays that the gradient and the Hessian of as many rows can be written to."""
+    n_rows = inputs[0].size
+    expected = f"two writable C-contiguous float32 or float64 arrays of shape ({n_rows},)"
+    if not isinstance(out, tuple | list) or not all(isinstance(array, np.ndarray) for array in out):
+        raise TypeError(f"out: expected {expected}, got {type(out).__name__}")
+    if len(out) != 2:
+        raise ValueError(f"out: expected {expected}, got {len(out)} arrays")
+    for array in out:
+        if array.dtype not in (np.float32, np.float64):
+            raise TypeError(f"out: expected {expected}, got dtype {array.dtype}")
+        if array.shape != (n_rows,) or not (array.flags.writeable and array.flags.c_contiguous):
+            raise ValueError(
+                f"out: expected {expected}, got shape {array.shape}, strides {array.strides}, "
+                f"writeable={array.flags.writeable}"
+            )
+    grad, hess = out
+    for first, second in ((grad, hess), *((a, b) for a in out for b in inputs if b is not None)):
+        if np.may_share_memory(first, second):
+            raise ValueError("out: expected memory of its own, got arrays that overlap")
+    return grad, hess

@@ -1,0 +1,280 @@
+"""Focal loss in LightGBM."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import ArrayLike
+
+from focal_gbm.objective import (
+    FocalMetric,
+    FocalObjective,
+    check_objective,
+    labels_and_weights,
+)
+
+__all__ = ["focal_metric", "train"]
+
+_OBJECTIVE = ("objective", "objective_type", "app", "application", "loss")
+_METRIC = ("metric", "metrics", "metric_types")
+_BOOSTING = ("boosting", "boosting_type", "boost")
+
+# What LightGBM ignores next to a callable, by its aliases, with the value that changes nothing.
+_IGNORED = {
+    ("scale_pos_weight",): 1,
+    ("is_unbalance", "unbalance", "unbalanced_sets"): False,
+    ("pos_bagging_fraction", "pos_sub_row", "pos_subsample", "pos_bagging"): 1,
+    ("neg_bagging_fraction", "neg_sub_row", "neg_subsample", "neg_bagging"): 1,
+    ("sigmoid",): 1,
+    ("num_class", "num_classes"): 1,
+}
+
+# Metrics that depend on the order of the margins only. The others would take margins for
+# probabilities, because LightGBM transforms no score without an objective of its own.
+_RANK_METRICS = {"auc", "average_precision", "none", "null", "custom", "na", ""}
+
+
+def train(
+    params: dict[str, Any],
+    train_set: lgb.Dataset,
+    num_boost_round: int = 100,
+    valid_sets: list[lgb.Dataset] | None = None,
+    valid_names: list[str] | None = None,
+    feval: Any = None,
+    init_model: str | Path | lgb.Booster | None = None,
+    keep_training_booster: bool = False,
+    callbacks: list[Callable[..., Any]] | None = None,
+) -> lgb.Booster:
+    """``lightgbm.train`` with focal loss as if it were built in.
+
+    Everything is passed on to ``lightgbm.train``. Added are the starting margin (the constant that
+    minimises the focal loss of the training labels, folded into the first tree), an objective that
+    makes the booster predict probabilities wherever it is loaded, ``alpha="balanced"`` from the
+    training labels, and the focal loss as the metric where neither ``metric`` nor ``feval`` names
+    one.
+
+    Parameters
+    ----------
+    params : dict
+        As for ``lightgbm.train``, with a ``FocalObjective`` as ``objective``. There is no starting
+        margin with ``boost_from_average=False``, with an ``init_score`` in ``train_set``, and when
+        ``init_model`` is continued.
+    train_set, num_boost_round, valid_sets, valid_names, init_model, callbacks
+        As for ``lightgbm.train``.
+    feval : callable or list of callables, optional
+        As for ``lightgbm.train``; it receives margins. ``focal_metric`` makes one.
+    keep_training_booster : bool, default=False
+        As for ``lightgbm.train``. ``Booster.update(fobj=...)`` goes on from there, and makes the
+        booster predict margins, as it does in LightGBM itself.
+
+    Returns
+    -------
+    lightgbm.Booster
+        ``predict`` gives the sigmoid of the margin, and keeps doing so in plain LightGBM after any
+        save and load. ``objective.loss.posterior(booster.predict(X, raw_score=True))`` gives the
+        probability of the positive class, for an ``alpha`` that is not "balanced".
+
+    Raises
+    ------
+    TypeError
+        If the objective is no ``FocalObjective`` or ``train_set`` no ``Dataset``.
+    ValueError
+        For a parameter that LightGBM ignores next to a callable objective (``scale_pos_weight``,
+        ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
+        ``boosting="rf"``, for a metric that takes margins for probabilities, and for labels outside
+        [0, 1] or of one class.
+
+    Warns
+    -----
+    UserWarning
+        For ``use_quantized_grad``: few bins suit the long-tailed focal Hessian badly.
+
+    Examples
+    --------
+    >>> import lightgbm as lgb, numpy as np
+    >>> from focal_gbm import FocalObjective
+    >>> from focal_gbm.lightgbm import train
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> train_set = lgb.Dataset(X, label=X[:, 0] > 1)
+    >>> booster = train({"objective": FocalObjective(gamma=2.0), "verbose": -1}, train_set, 20)
+    >>> booster.predict(X).max() <= 1
+    np.True_
+    """
+    params = dict(params)
+    objective = check_objective("objective", _pop(params, _OBJECTIVE))
+    _refuse(params, keep_training_booster)
+    if not isinstance(train_set, lgb.Dataset):
+        raise TypeError(f"train_set: expected a Dataset, got {type(train_set).__name__}")
+    valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
+    if init_model is None:
+        _construct(params, train_set, valid_sets)
+        y, sample_weight = labels_and_weights(train_set)
+    else:  # A data set constructed by now could not take the model's margins any more.
+        y, sample_weight = train_set.label, train_set.weight
+    objective = objective.resolve(y, sample_weight)
+    margin = 0.0
+    if init_model is None and params.get("boost_from_average", True) and not _has_margin(train_set):
+        margin = objective.loss.initial_margin(y, sample_weight)
+    if feval is None and not any(alias in params for alias in _METRIC):
+        feval = focal_metric(objective)
+    with _init_score_raised(margin, [train_set, *valid_sets]):
+        booster = lgb.train(
+            {**params, "objective": objective},
+            train_set,
+            num_boost_round,
+            valid_sets=valid_sets or None,
+            valid_names=valid_names,
+            feval=_resolved(feval, y, sample_weight),
+            init_model=init_model,
+            keep_training_booster=True,
+            callbacks=callbacks,
+        )
+    _finish(booster, margin, keep_training_booster)
+    return booster
+
+
+class _LightGBMMetric(FocalMetric):
+    def __call__(
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
+    ) -> tuple[str, float, bool]:
+        return self.__name__, self.mean(y_true, y_pred, sample_weight), False
+
+
+def focal_metric(objective: FocalObjective) -> FocalMetric:
+    """Weighted mean focal loss as an evaluation metric for LightGBM; smaller is better.
+
+    Parameters
+    ----------
+    objective : FocalObjective
+        Gamma and alpha of the loss. ``alpha="balanced"`` is replaced by the value for the training
+        labels by ``focal_gbm.lightgbm.train``, and refused elsewhere.
+
+    Returns
+    -------
+    callable
+        For ``feval`` of ``train`` (of this module or of LightGBM) and ``eval_metric`` of
+        ``LGBMClassifier``; it takes margins, which is what these give it next to a custom
+        objective.
+
+    Raises
+    ------
+    TypeError
+        If ``objective`` is no ``FocalObjective``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm import FocalObjective
+    >>> name, value, larger_is_better = focal_metric(FocalObjective())([0, 1], np.zeros(2))
+    >>> name, round(value, 4), larger_is_better
+    ('focal_loss', 0.1733, False)
+    """
+    return _LightGBMMetric(check_objective("objective", objective))
+
+
+def _pop(params: dict[str, Any], aliases: tuple[str, ...]) -> Any:
+    found = [params.pop(alias) for alias in aliases if alias in params]
+    return found[0] if found else None
+
+
+def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
+    """Raise for what LightGBM ignores, or gets wrong, next to a callable objective."""
+    for aliases, neutral in _IGNORED.items():
+        for alias in aliases:
+            if params.get(alias, neutral) != neutral:
+                raise ValueError(
+                    f"{alias}: expected none in params, because LightGBM ignores it next to a "
+                    "callable objective: weight the classes by alpha of FocalObjective, "
+                    f"got {params[alias]!r}"
+                )
+    for alias in _BOOSTING:
+        if params.get(alias) in ("rf", "random_forest"):
+            raise ValueError(
+                f"{alias}: expected 'gbdt' or 'dart', because LightGBM's random forest takes no "
+                f"callable objective, got {params[alias]!r}"
+            )
+    for alias in _METRIC:
+        metrics = params.get(alias) or []
+        for metric in metrics.split(",") if isinstance(metrics, str) else metrics:
+            if str(metric).strip().lower() not in _RANK_METRICS:
+                raise ValueError(
+                    f"{alias}: expected 'auc', 'average_precision' or 'None', because next to a "
+                    "callable objective LightGBM takes margins for probabilities: pass "
+                    f"feval=focal_metric(objective) instead, got {metric!r}"
+                )
+    if keep_training_booster and (params.get("linear_tree") or params.get("linear_trees")):
+        raise ValueError(
+            "keep_training_booster: expected False with linear_tree, because a starting margin can "
+            "be folded into linear leaves only when the booster is reloaded, got True"
+        )
+    if params.get("use_quantized_grad"):
+        warnings.warn(
+            "use_quantized_grad: few bins suit the long-tailed focal Hessian badly",
+            stacklevel=3,
+        )
+
+
+def _construct(
+    params: dict[str, Any], train_set: lgb.Dataset, valid_sets: list[lgb.Dataset]
+) -> None:
+    """Construct the data sets as ``lightgbm.train`` would, to know their labels and lengths."""
+    params = {**params, "objective": "none"}
+    train_set._update_params(params)._set_predictor(None).construct()
+    for valid_set in valid_sets:
+        if valid_set is not train_set:
+            valid_set._update_params(params).set_reference(train_set).construct()
+
+
+def _has_margin(dataset: lgb.Dataset) -> bool:
+    return dataset.get_init_score() is not None
+
+
+@contextmanager
+def _init_score_raised(margin: float, datasets: list[lgb.Dataset]) -> Iterator[None]:
+    """Add a starting margin to the scores of data sets, and take it away again."""
+    before: dict[lgb.Dataset, Any] = {ds: ds.get_init_score() for ds in datasets if margin}
+    try:
+        for dataset, score in before.items():
+            score = np.zeros(dataset.num_data()) if score is None else np.asarray(score)
+            dataset.set_init_score(score + margin)
+        yield
+    finally:
+        for dataset, score in before.items():
+            dataset.set_field("init_score", score)
+            dataset.init_score = score
+
+
+def _resolved(feval: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Any:
+    if isinstance(feval, list):
+        return [_resolved(metric, y, sample_weight) for metric in feval]
+    return feval.resolve(y, sample_weight) if isinstance(feval, FocalMetric) else feval
+
+
+def _finish(booster: lgb.Booster, margin: float, keep_training_booster: bool) -> None:
+    """Fold the starting margin into the first tree, and let the booster predict probabilities."""
+    first_tree = booster.dump_model(num_iteration=1)["tree_info"][0]
+    for leaf in range(first_tree["num_leaves"]):
+        booster.set_leaf_output(0, leaf, booster.get_leaf_output(0, leaf) + margin)
+    booster.reset_parameter({"objective": "binary"})
+    if keep_training_booster:
+        # Lets update(fobj=...) take the objective out again, as in any booster that has one.
+        booster._Booster__set_objective_to_none = False  # type: ignore[attr-defined]
+    else:
+        model = _raise_linear_leaves(booster.model_to_string(), margin)
+        booster.model_from_string(model).free_dataset()
+
+
+def _raise_linear_leaves(model: str, margin: float) -> str:
+    """Add to the constants of the first tree's linear leaves, which set_leaf_output leaves out."""
+
+    def raised(line: re.Match[str]) -> str:
+        return "leaf_const=" + " ".join(repr(float(const) + margin) for const in line[1].split())
+
+    model, n_linear = re.subn(r"^leaf_const=(.*)$", raised, model, count=1, flags=re.MULTILINE)
+    # The sizes of the trees' texts only speed up loading; now they are wrong.
+    return re.sub(r"^tree_sizes=.*\n", "", model, flags=re.MULTILINE) if n_linear else model

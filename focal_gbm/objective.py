@@ -1,0 +1,218 @@
+"""One objective and one metric for every booster."""
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from focal_gbm._validation import (
+    as_rows,
+    check_alpha,
+    check_gamma,
+    check_hessian,
+    check_n_threads,
+    check_rows,
+)
+from focal_gbm.losses import BinaryFocalLoss
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FocalObjective:
+    """Focal loss as the custom objective of XGBoost and LightGBM.
+
+    One immutable object for every place where they take a callable: ``obj`` of ``xgboost.train``,
+    ``objective`` in the parameters of ``lightgbm.train``, ``fobj`` of both ``Booster.update``
+    methods, and ``objective`` of ``XGBClassifier`` and ``LGBMClassifier``. Labels and weights of a
+    ``DMatrix`` or ``Dataset`` are read when a training begins, at a constant margin, and kept as
+    long as that data set lives. Pickles and copies carry the parameters only.
+
+    Parameters
+    ----------
+    gamma : float or sequence of floats, default=2.0
+        Focusing parameter, >= 0, or one per class in class order; 0 is log loss.
+    alpha : None, "balanced", float or sequence of floats, default=None
+        Class weights, as in ``BinaryFocalLoss``. "balanced" takes them from the training labels.
+    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
+        The curvature the booster gets, as in ``BinaryFocalLoss``.
+    n_threads : int, optional
+        At most so many threads; by default one per available processor.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a parameter of the wrong kind or value.
+
+    See Also
+    --------
+    focal_gbm.xgboost.train, focal_gbm.lightgbm.train :
+        Drop-in training functions that also choose the starting margin and return a model that
+        predicts probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm import FocalObjective
+    >>> grad, hess = FocalObjective(gamma=2.0, alpha=0.25)(np.array([1, 0]), np.array([0.5, -2.0]))
+    >>> grad.round(4), grad.dtype
+    (array([-0.0345,  0.0037], dtype=float32), dtype('float32'))
+    """
+
+    gamma: float | tuple[float, ...] = 2.0
+    alpha: str | float | tuple[float, ...] | None = None
+    hessian: str = "exact"
+    n_threads: int | None = None
+    _datasets: WeakKeyDictionary[Any, "_Rows"] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gamma", check_gamma(self.gamma))
+        object.__setattr__(self, "alpha", check_alpha(self.alpha))
+        object.__setattr__(self, "hessian", check_hessian(self.hessian))
+        object.__setattr__(self, "n_threads", check_n_threads(self.n_threads))
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (self.gamma, self.alpha, self.hessian, self.n_threads)
+
+    def __sklearn_clone__(self) -> "FocalObjective":
+        return copy.copy(self)
+
+    @property
+    def loss(self) -> BinaryFocalLoss:
+        """The loss behind the objective, which also has the posterior of a trained margin."""
+        return BinaryFocalLoss(self.gamma, self.alpha, self.hessian)
+
+    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "FocalObjective":
+        """The same objective with ``alpha="balanced"`` replaced by its value for these labels.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels in [0, 1].
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+
+        Returns
+        -------
+        FocalObjective
+
+        Raises
+        ------
+        ValueError
+            If the labels are all of one class.
+        """
+        return dataclasses.replace(self, alpha=self.loss.resolve(y, sample_weight).alpha)
+
+    def __call__(
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
+    ) -> tuple[Array, Array]:
+        """Gradient and Hessian for a boosting iteration.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,)
+            Labels in [0, 1]; or the margins, if ``y_pred`` is a data set.
+        y_pred : array-like of shape (n,), DMatrix or Dataset
+            Margins, or the data set that has the labels and weights.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0; only together with labels.
+
+        Returns
+        -------
+        grad, hess : ndarray of shape (n,) and dtype float32
+            In the precision that the boosters keep; computed in that of the margins.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input of the wrong kind, shape or value.
+        """
+        if is_dataset(y_pred):
+            margin = as_rows("margin", y_true)
+            rows = self._rows(y_pred, margin)
+        else:
+            margin = as_rows("margin", y_pred)
+            rows = _Rows(self.loss, y_true, sample_weight)
+        out = np.empty(margin.size, np.float32), np.empty(margin.size, np.float32)
+        return rows.loss.gradient_hessian(
+            rows.y, margin, rows.sample_weight, out=out, n_threads=self.n_threads
+        )
+
+    def _rows(self, dataset: Any, margin: Array) -> "_Rows":
+        rows = self._datasets.get(dataset)
+        # A constant margin is where training starts: the labels may have been set anew since.
+        if rows is None or _is_constant(margin):
+            y, sample_weight = labels_and_weights(dataset)
+            loss = self.loss.resolve(y, sample_weight)
+            y, _, sample_weight = check_rows(y, margin, sample_weight)
+            rows = _Rows(loss, y, sample_weight)
+            self._datasets[dataset] = rows
+        return rows
+
+
+class _Rows(NamedTuple):
+    """What a data set contributes to each iteration."""
+
+    loss: BinaryFocalLoss
+    y: ArrayLike
+    sample_weight: ArrayLike | None
+
+
+@dataclass(frozen=True)
+class FocalMetric:
+    """Weighted mean focal loss of margins; each library's ``focal_metric`` gives it its form."""
+
+    objective: FocalObjective
+
+    # XGBoost and LightGBM name a metric after its function.
+    __name__ = "focal_loss"
+
+    def mean(self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Mean over the rows of a data set, or of labels, margins and weights."""
+        margin = y_pred
+        if is_dataset(y_pred):
+            margin = y_true
+            y_true, sample_weight = labels_and_weights(y_pred)
+        loss = self.objective.loss
+        if loss.alpha == "balanced":
+            raise ValueError(
+                "alpha: expected a value, got 'balanced', which a metric would take from the rows "
+                "it evaluates: use resolve(y) with the training labels"
+            )
+        losses = loss.loss(y_true, margin, sample_weight)
+        total = len(losses) if sample_weight is None else np.sum(sample_weight, dtype=np.float64)
+        return float(losses.sum(dtype=np.float64) / total)
+
+    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """The same metric with ``alpha="balanced"`` replaced by its value for these labels."""
+        return dataclasses.replace(self, objective=self.objective.resolve(y, sample_weight))
+
+
+def check_objective(name: str, objective: Any) -> FocalObjective:
+    if not isinstance(objective, FocalObjective):
+        raise TypeError(f"{name}: expected a FocalObjective, got {objective!r}")
+    return objective
+
+
+def labels_and_weights(dataset: Any) -> tuple[Any, Any]:
+    """Labels and weights of a ``DMatrix`` or ``Dataset``."""
+    y = dataset.get_label()
+    sample_weight = dataset.get_weight()
+    if sample_weight is not None and len(sample_weight) == 0:  # a DMatrix without weights
+        sample_weight = None
+    return y, sample_weight
+
+
+def is_dataset(value: Any) -> bool:
+    return hasattr(value, "get_label")
+
+
+def _is_constant(margin: Array) -> bool:
+    # The last row nearly always answers at no cost.
+    return bool(margin.size and margin[0] == margin[-1] and (margin == margin[0]).all())

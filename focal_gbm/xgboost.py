@@ -1,0 +1,175 @@
+"""Focal loss in XGBoost."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import xgboost as xgb
+from numpy.typing import ArrayLike
+from xgboost.callback import TrainingCallback
+
+from focal_gbm.objective import (
+    FocalMetric,
+    FocalObjective,
+    check_objective,
+    is_dataset,
+    labels_and_weights,
+)
+
+__all__ = ["focal_metric", "train"]
+
+
+def train(
+    params: dict[str, Any],
+    dtrain: xgb.DMatrix,
+    num_boost_round: int = 10,
+    *,
+    evals: Sequence[tuple[xgb.DMatrix, str]] | None = None,
+    obj: FocalObjective | None = None,
+    maximize: bool | None = None,
+    early_stopping_rounds: int | None = None,
+    evals_result: dict[str, dict[str, Any]] | None = None,
+    verbose_eval: bool | int | None = True,
+    xgb_model: str | os.PathLike[str] | xgb.Booster | bytearray | None = None,
+    callbacks: Sequence[TrainingCallback] | None = None,
+    custom_metric: Any = None,
+) -> xgb.Booster:
+    """``xgboost.train`` with focal loss as if it were built in.
+
+    Everything is passed on to ``xgboost.train``. Added are the starting margin (the constant that
+    minimises the focal loss of the training labels, as ``base_score``), an objective that makes the
+    booster predict probabilities wherever it is loaded, ``alpha="balanced"`` from the training
+    labels, and the focal loss as the metric where neither ``eval_metric`` nor ``custom_metric``
+    names one.
+
+    Parameters
+    ----------
+    params : dict
+        As for ``xgboost.train``. ``base_score`` (a probability), if given, replaces the
+        focal-optimal starting margin; so does a ``base_margin`` of ``dtrain``.
+    dtrain, num_boost_round, evals, maximize, early_stopping_rounds, evals_result, verbose_eval, \
+xgb_model, callbacks
+        As for ``xgboost.train``.
+    obj : FocalObjective
+        The objective.
+    custom_metric : callable, optional
+        As for ``xgboost.train``; it receives margins. ``focal_metric`` makes one.
+
+    Returns
+    -------
+    xgboost.Booster
+        ``predict`` gives the sigmoid of the margin, and keeps doing so in plain XGBoost after any
+        save and load. ``obj.loss.posterior(booster.predict(data, output_margin=True))`` gives the
+        probability of the positive class, for an ``alpha`` that is not "balanced".
+
+    Raises
+    ------
+    TypeError
+        If ``obj`` is no ``FocalObjective`` or ``dtrain`` no ``DMatrix``.
+    ValueError
+        For a parameter that XGBoost ignores next to a custom objective (``scale_pos_weight``) or
+        that contradicts the objective, and for labels outside [0, 1] or of one class.
+
+    Examples
+    --------
+    >>> import numpy as np, xgboost as xgb
+    >>> from focal_gbm import FocalObjective
+    >>> from focal_gbm.xgboost import train
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> dtrain = xgb.DMatrix(X, label=X[:, 0] > 1)
+    >>> booster = train({"max_depth": 3}, dtrain, 20, obj=FocalObjective(gamma=2.0))
+    >>> booster.predict(dtrain).max() <= 1
+    np.True_
+    """
+    objective = check_objective("obj", obj)
+    if not isinstance(dtrain, xgb.DMatrix):
+        raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
+    params = dict(params)
+    _refuse(params)
+    y, sample_weight = labels_and_weights(dtrain)
+    objective = objective.resolve(y, sample_weight)
+    params["objective"] = "binary:logistic"
+    starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
+    if "base_score" not in params and not starts_elsewhere:
+        margin = objective.loss.initial_margin(y, sample_weight)
+        params["base_score"] = 1 / (1 + math.exp(-margin))
+    if isinstance(custom_metric, FocalMetric):
+        custom_metric = custom_metric.resolve(y, sample_weight)
+    elif custom_metric is None and "eval_metric" not in params:
+        custom_metric = focal_metric(objective)
+        params["disable_default_eval_metric"] = True
+    return xgb.train(
+        params,
+        dtrain,
+        num_boost_round,
+        evals=evals,
+        obj=objective,
+        maximize=maximize,
+        early_stopping_rounds=early_stopping_rounds,
+        evals_result=evals_result,
+        verbose_eval=verbose_eval,
+        xgb_model=xgb_model,
+        callbacks=callbacks,
+        custom_metric=custom_metric,
+    )
+
+
+class _XGBoostMetric(FocalMetric):
+    def __call__(
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
+    ) -> Any:
+        value = self.mean(y_true, y_pred, sample_weight)
+        return (self.__name__, value) if is_dataset(y_pred) else value
+
+
+def focal_metric(objective: FocalObjective) -> FocalMetric:
+    """Weighted mean focal loss as an evaluation metric for XGBoost; smaller is better.
+
+    Parameters
+    ----------
+    objective : FocalObjective
+        Gamma and alpha of the loss. ``alpha="balanced"`` is replaced by the value for the training
+        labels by ``focal_gbm.xgboost.train``, and refused elsewhere.
+
+    Returns
+    -------
+    callable
+        For ``custom_metric`` of ``train`` (of this module or of XGBoost) and ``eval_metric`` of
+        ``XGBClassifier``; it takes margins, which is what these give it next to a custom
+        objective.
+
+    Raises
+    ------
+    TypeError
+        If ``objective`` is no ``FocalObjective``.
+
+    Examples
+    --------
+    >>> import numpy as np, xgboost as xgb
+    >>> from focal_gbm import FocalObjective
+    >>> metric = focal_metric(FocalObjective(gamma=2.0))
+    >>> name, value = metric(np.zeros(2), xgb.DMatrix(np.zeros((2, 1)), label=[0, 1]))
+    >>> name, round(value, 4)
+    ('focal_loss', 0.1733)
+    """
+    return _XGBoostMetric(check_objective("objective", objective))
+
+
+def _refuse(params: dict[str, Any]) -> None:
+    """Raise for parameters that XGBoost ignores next to a custom objective, or that contradict."""
+    if params.get("objective") not in (None, "binary:logistic"):
+        raise ValueError(
+            "objective: expected none or 'binary:logistic' in params, the focal loss is given by "
+            f"obj, got {params['objective']!r}"
+        )
+    if float(params.get("scale_pos_weight", 1)) != 1:
+        raise ValueError(
+            "scale_pos_weight: expected none in params, because XGBoost ignores it next to a "
+            "custom objective: weight the classes by alpha of FocalObjective, "
+            f"got {params['scale_pos_weight']!r}"
+        )
+    if int(params.get("num_class", 0)) not in (0, 1):
+        raise ValueError(
+            f"num_class: expected none for a binary label, got {params['num_class']!r}"
+        )

@@ -1,0 +1,352 @@
+"""What a user can get wrong, and the error that says so."""
+
+import re
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+import xgboost as xgb
+
+import focal_gbm.lightgbm
+import focal_gbm.xgboost
+from focal_gbm import BinaryFocalLoss, FocalObjective
+
+nan, inf = np.nan, np.inf
+Y, Z = np.array([0.0, 1.0, 1.0]), np.array([0.1, -0.2, 0.3])
+X = np.arange(12.0).reshape(6, 2)
+LABELS = np.array([0, 0, 1, 0, 1, 1])
+
+loss = BinaryFocalLoss()
+objective = FocalObjective()
+
+
+def read_only():
+    array = np.empty(3)
+    array.flags.writeable = False
+    return array
+
+
+def train_xgboost(params=None, label=LABELS, obj=objective, **arguments):
+    dtrain = xgb.DMatrix(X, label)
+    return focal_gbm.xgboost.train(params or {}, dtrain, 1, obj=obj, **arguments)
+
+
+def train_lightgbm(params=None, label=LABELS, **arguments):
+    params = {"objective": objective, "verbose": -1, "min_data_in_leaf": 1, **(params or {})}
+    return focal_gbm.lightgbm.train(params, lgb.Dataset(X, label), 1, **arguments)
+
+
+CASES = {
+    # parameters
+    "gamma negative": (ValueError, "gamma", "-1", lambda: BinaryFocalLoss(gamma=-1)),
+    "gamma NaN": (ValueError, "gamma", "nan", lambda: BinaryFocalLoss(gamma=nan)),
+    "gamma infinite": (ValueError, "gamma", "inf", lambda: BinaryFocalLoss(gamma=inf)),
+    "gamma text": (TypeError, "gamma", "'2'", lambda: BinaryFocalLoss(gamma="2")),
+    "gamma None": (TypeError, "gamma", "None", lambda: BinaryFocalLoss(gamma=None)),
+    "gamma bool": (TypeError, "gamma", "True", lambda: BinaryFocalLoss(gamma=True)),
+    "gamma complex": (TypeError, "gamma", "1j", lambda: BinaryFocalLoss(gamma=1j)),
+    "gamma of one class": (ValueError, "gamma", "[1]", lambda: BinaryFocalLoss(gamma=[1])),
+    "gamma of three": (ValueError, "gamma", "(1, 2, 3)", lambda: BinaryFocalLoss(gamma=(1, 2, 3))),
+    "gamma one negative": (ValueError, "gamma", "(1, -2)", lambda: BinaryFocalLoss(gamma=(1, -2))),
+    "gamma 2-D": (TypeError, "gamma", "[[1, 2]]", lambda: BinaryFocalLoss(gamma=[[1, 2]])),
+    "alpha 0": (ValueError, "alpha", "0", lambda: BinaryFocalLoss(alpha=0)),
+    "alpha 1": (ValueError, "alpha", "1", lambda: BinaryFocalLoss(alpha=1)),
+    "alpha negative": (ValueError, "alpha", "-0.5", lambda: BinaryFocalLoss(alpha=-0.5)),
+    "alpha NaN": (ValueError, "alpha", "nan", lambda: BinaryFocalLoss(alpha=nan)),
+    "alpha text": (TypeError, "alpha", "'balance'", lambda: BinaryFocalLoss(alpha="balance")),
+    "alpha bool": (TypeError, "alpha", "True", lambda: BinaryFocalLoss(alpha=True)),
+    "alpha of three": (ValueError, "alpha", "(1, 1, 1)", lambda: BinaryFocalLoss(alpha=(1, 1, 1))),
+    "alpha one zero": (ValueError, "alpha", "(0, 1)", lambda: BinaryFocalLoss(alpha=(0, 1))),
+    "alpha dict": (TypeError, "alpha", "{0: 1}", lambda: BinaryFocalLoss(alpha={0: 1})),
+    "hessian unknown": (
+        ValueError,
+        "hessian",
+        "'fisher'",
+        lambda: BinaryFocalLoss(hessian="fisher"),
+    ),
+    "hessian None": (TypeError, "hessian", "None", lambda: BinaryFocalLoss(hessian=None)),
+    "objective gamma": (ValueError, "gamma", "-2", lambda: FocalObjective(gamma=-2)),
+    "objective alpha": (ValueError, "alpha", "2", lambda: FocalObjective(alpha=2)),
+    "objective hessian": (
+        ValueError,
+        "hessian",
+        "'newton'",
+        lambda: FocalObjective(hessian="newton"),
+    ),
+    "objective threads 0": (ValueError, "n_threads", "0", lambda: FocalObjective(n_threads=0)),
+    "objective threads text": (
+        TypeError,
+        "n_threads",
+        "'2'",
+        lambda: FocalObjective(n_threads="2"),
+    ),
+    "threads negative": (
+        ValueError,
+        "n_threads",
+        "-1",
+        lambda: loss.gradient_hessian(Y, Z, n_threads=-1),
+    ),
+    "threads fraction": (
+        TypeError,
+        "n_threads",
+        "1.5",
+        lambda: loss.gradient_hessian(Y, Z, n_threads=1.5),
+    ),
+    # labels
+    "label above 1": (ValueError, "y", "2.0 at row 2", lambda: loss.loss([0, 1, 2], Z)),
+    "label -1": (ValueError, "y", "-1.0 at row 0", lambda: loss.gradient_hessian([-1, 1, 1], Z)),
+    "label NaN": (ValueError, "y", "nan at row 1", lambda: loss.gradient_hessian([0, nan, 1], Z)),
+    "label infinite": (ValueError, "y", "inf", lambda: loss.gradient_hessian([0, 1, inf], Z)),
+    "label text": (TypeError, "y", "<U3", lambda: loss.loss(["yes", "no", "no"], Z)),
+    "label object": (TypeError, "y", "object", lambda: loss.loss(np.array([0, 1, None]), Z)),
+    "label 2-D": (ValueError, "y", "(3, 1)", lambda: loss.gradient_hessian(Y[:, None], Z)),
+    "label scalar": (ValueError, "y", "()", lambda: loss.loss(1, Z)),
+    "label complex": (TypeError, "y", "complex128", lambda: loss.loss(Y * 1j, Z)),
+    # margins
+    "margin NaN": (ValueError, "margin", "nan at row 1", lambda: loss.loss(Y, [0, nan, 0])),
+    "margin NaN, gradient": (
+        ValueError,
+        "margin",
+        "nan at row 2",
+        lambda: loss.gradient_hessian(Y, [0, 0, nan]),
+    ),
+    "margin NaN, posterior": (ValueError, "margin", "nan", lambda: loss.posterior([0, nan])),
+    "margin NaN, scalar": (ValueError, "margin", "nan", lambda: loss.posterior_margin(nan)),
+    "margin short": (ValueError, "margin", "got 2", lambda: loss.gradient_hessian(Y, Z[:2])),
+    "margin 2-D": (ValueError, "margin", "(3, 2)", lambda: loss.loss(Y, np.zeros((3, 2)))),
+    "margin text": (TypeError, "margin", "<U1", lambda: loss.posterior(["a"])),
+    "margin dates": (
+        TypeError,
+        "margin",
+        "datetime64",
+        lambda: loss.loss(Y, np.zeros(3, "datetime64[s]")),
+    ),
+    # weights
+    "weight negative": (ValueError, "sample_weight", "-1.0", lambda: loss.loss(Y, Z, [1, -1, 1])),
+    "weight NaN": (
+        ValueError,
+        "sample_weight",
+        "nan",
+        lambda: loss.gradient_hessian(Y, Z, [1, 1, nan]),
+    ),
+    "weight infinite": (
+        ValueError,
+        "sample_weight",
+        "inf",
+        lambda: loss.gradient_hessian(Y, Z, [inf, 1, 1]),
+    ),
+    "weight short": (ValueError, "sample_weight", "got 1", lambda: loss.loss(Y, Z, [1])),
+    "weight scalar": (ValueError, "sample_weight", "()", lambda: loss.loss(Y, Z, 2.0)),
+    "weight text": (TypeError, "sample_weight", "<U1", lambda: loss.loss(Y, Z, ["a", "b", "c"])),
+    "weights zero": (ValueError, "y", "0 positive", lambda: loss.initial_margin(Y, [0, 0, 0])),
+    "weight NaN, start": (
+        ValueError,
+        "sample_weight",
+        "nan",
+        lambda: loss.initial_margin(Y, [0, nan, 0]),
+    ),
+    # outputs
+    "out one array": (TypeError, "out", "ndarray", lambda: loss.gradient_hessian(Y, Z, out=Z)),
+    "out three": (
+        ValueError,
+        "out",
+        "3 arrays",
+        lambda: loss.gradient_hessian(Y, Z, out=(Z, Z, Z)),
+    ),
+    "out lists": (TypeError, "out", "tuple", lambda: loss.gradient_hessian(Y, Z, out=([], []))),
+    "out integers": (
+        TypeError,
+        "out",
+        "int64",
+        lambda: loss.gradient_hessian(Y, Z, out=(np.empty(3, np.int64), np.empty(3))),
+    ),
+    "out short": (
+        ValueError,
+        "out",
+        "(2,)",
+        lambda: loss.gradient_hessian(Y, Z, out=(np.empty(3), np.empty(2))),
+    ),
+    "out strided": (
+        ValueError,
+        "out",
+        "strides (16,)",
+        lambda: loss.gradient_hessian(Y, Z, out=(np.empty(6)[::2], np.empty(3))),
+    ),
+    "out read-only": (
+        ValueError,
+        "out",
+        "writeable=False",
+        lambda: loss.gradient_hessian(Y, Z, out=(np.empty(3), read_only())),
+    ),
+    "out over the margins": (
+        ValueError,
+        "out",
+        "overlap",
+        lambda: loss.gradient_hessian(Y, Z, out=(Z, np.empty(3))),
+    ),
+    "out twice": (
+        ValueError,
+        "out",
+        "overlap",
+        lambda: loss.gradient_hessian(Y, Z, out=(np.empty(3),) * 2),
+    ),
+    # one class
+    "start, no positives": (
+        ValueError,
+        "y",
+        "0 positive in 3",
+        lambda: loss.initial_margin([0] * 3),
+    ),
+    "start, no negatives": (
+        ValueError,
+        "y",
+        "3 positive in 3",
+        lambda: loss.initial_margin([1] * 3),
+    ),
+    "start, no rows": (ValueError, "y", "0 positive in 0", lambda: loss.initial_margin([])),
+    "balanced, one class": (
+        ValueError,
+        "y",
+        "3 positive in 3",
+        lambda: BinaryFocalLoss(alpha="balanced").gradient_hessian([1] * 3, Z),
+    ),
+    "balanced without labels": (
+        ValueError,
+        "alpha",
+        "'balanced'",
+        lambda: BinaryFocalLoss(alpha="balanced").posterior(Z),
+    ),
+    "balanced metric": (
+        ValueError,
+        "alpha",
+        "'balanced'",
+        lambda: focal_gbm.xgboost.focal_metric(FocalObjective(alpha="balanced"))(Y, Z),
+    ),
+    # metrics
+    "metric of gamma": (TypeError, "objective", "2.0", lambda: focal_gbm.xgboost.focal_metric(2.0)),
+    "metric of None": (
+        TypeError,
+        "objective",
+        "None",
+        lambda: focal_gbm.lightgbm.focal_metric(None),
+    ),
+    # XGBoost
+    "xgboost without obj": (TypeError, "obj", "None", lambda: train_xgboost(obj=None)),
+    "xgboost obj a loss": (TypeError, "obj", "BinaryFocalLoss", lambda: train_xgboost(obj=loss)),
+    "xgboost scale_pos_weight": (
+        ValueError,
+        "scale_pos_weight",
+        "9",
+        lambda: train_xgboost({"scale_pos_weight": 9}),
+    ),
+    "xgboost objective": (
+        ValueError,
+        "objective",
+        "'reg:squarederror'",
+        lambda: train_xgboost({"objective": "reg:squarederror"}),
+    ),
+    "xgboost num_class": (ValueError, "num_class", "3", lambda: train_xgboost({"num_class": 3})),
+    "xgboost one class": (ValueError, "y", "0 positive", lambda: train_xgboost(label=LABELS * 0)),
+    "xgboost label 2": (ValueError, "y", "2.0", lambda: train_xgboost(label=LABELS * 2)),
+    "xgboost margins": (
+        ValueError,
+        "margin",
+        "got 2",
+        lambda: objective(np.zeros(2), xgb.DMatrix(X, LABELS)),
+    ),
+    "xgboost data": (
+        TypeError,
+        "dtrain",
+        "ndarray",
+        lambda: focal_gbm.xgboost.train({}, X, 1, obj=objective),
+    ),
+    # LightGBM
+    "lightgbm objective": (
+        TypeError,
+        "objective",
+        "'binary'",
+        lambda: train_lightgbm({"objective": "binary"}),
+    ),
+    "lightgbm without objective": (
+        TypeError,
+        "objective",
+        "None",
+        lambda: focal_gbm.lightgbm.train({}, lgb.Dataset(X, LABELS), 1),
+    ),
+    "lightgbm scale_pos_weight": (
+        ValueError,
+        "scale_pos_weight",
+        "2",
+        lambda: train_lightgbm({"scale_pos_weight": 2}),
+    ),
+    "lightgbm is_unbalance": (
+        ValueError,
+        "is_unbalance",
+        "True",
+        lambda: train_lightgbm({"is_unbalance": True}),
+    ),
+    "lightgbm alias": (
+        ValueError,
+        "unbalance",
+        "True",
+        lambda: train_lightgbm({"unbalance": True}),
+    ),
+    "lightgbm pos_bagging": (
+        ValueError,
+        "pos_subsample",
+        "0.5",
+        lambda: train_lightgbm({"pos_subsample": 0.5}),
+    ),
+    "lightgbm neg_bagging": (
+        ValueError,
+        "neg_bagging_fraction",
+        "0.5",
+        lambda: train_lightgbm({"neg_bagging_fraction": 0.5}),
+    ),
+    "lightgbm sigmoid": (ValueError, "sigmoid", "2.0", lambda: train_lightgbm({"sigmoid": 2.0})),
+    "lightgbm num_class": (ValueError, "num_class", "3", lambda: train_lightgbm({"num_class": 3})),
+    "lightgbm random forest": (
+        ValueError,
+        "boosting",
+        "'rf'",
+        lambda: train_lightgbm({"boosting": "rf"}),
+    ),
+    "lightgbm metric": (
+        ValueError,
+        "metric",
+        "'binary_logloss'",
+        lambda: train_lightgbm({"metric": "binary_logloss"}),
+    ),
+    "lightgbm metrics": (
+        ValueError,
+        "metric",
+        "'binary_error'",
+        lambda: train_lightgbm({"metric": ["auc", "binary_error"]}),
+    ),
+    "lightgbm linear": (
+        ValueError,
+        "keep_training_booster",
+        "True",
+        lambda: train_lightgbm({"linear_tree": True}, keep_training_booster=True),
+    ),
+    "lightgbm one class": (ValueError, "y", "6 positive", lambda: train_lightgbm(label=[1] * 6)),
+    "lightgbm label -1": (ValueError, "y", "-1.0", lambda: train_lightgbm(label=LABELS * 2 - 1)),
+    "lightgbm data": (
+        TypeError,
+        "train_set",
+        "ndarray",
+        lambda: focal_gbm.lightgbm.train({"objective": objective}, X, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_error_names_the_argument_and_the_value(name):
+    error, argument, value, call = CASES[name]
+    with pytest.raises(error, match=f"^{argument}: .*{re.escape(value)}"):
+        call()
+
+
+def test_neutral_values_are_accepted():
+    train_xgboost({"scale_pos_weight": 1, "objective": "binary:logistic"})
+    train_lightgbm({"scale_pos_weight": 1.0, "is_unbalance": False, "num_class": 1})

@@ -1,0 +1,304 @@
+"""FocalObjective: one object for every door, with the same numbers in each."""
+
+import copy
+import inspect
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import lightgbm as lgb
+import numpy as np
+import pytest
+import xgboost as xgb
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from focal_gbm import BinaryFocalLoss, FocalObjective
+from focal_gbm.lightgbm import focal_metric as lightgbm_metric
+from focal_gbm.xgboost import focal_metric as xgboost_metric
+
+XGBOOST = {"objective": "binary:logistic", "base_score": 0.2, "max_depth": 3, "nthread": 2}
+LIGHTGBM = {"num_leaves": 7, "verbose": -1, "num_threads": 2, "seed": 1}
+
+
+def evaluation_set(X, y):
+    """In the form that this LightGBM does not warn about."""
+    if "eval_X" in inspect.signature(lgb.LGBMClassifier.fit).parameters:
+        return {"eval_X": X, "eval_y": y}
+    return {"eval_set": [(X, y)]}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 4)).astype(np.float32)
+    y = (X[:, 0] + rng.normal(size=3000) > 1.5).astype(np.float32)
+    weight = rng.gamma(2.0, size=3000).astype(np.float32)
+    return X, y, weight
+
+
+def recording(objective, calls):
+    """The objective, keeping its margins and results."""
+
+    def call(y_true, y_pred, sample_weight=None):
+        result = objective(y_true, y_pred, sample_weight)
+        calls.append((np.array(y_true), result))  # LightGBM reuses its margins' memory
+        return result
+
+    return call
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_four_doors_of_xgboost_grow_the_same_trees(data, weighted):
+    X, y, weight = data
+    weight = weight if weighted else None
+    objective = FocalObjective(gamma=1.5, alpha=0.3)
+    trained = xgb.train(XGBOOST, xgb.DMatrix(X, y, weight=weight), 5, obj=objective)
+
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    updated = xgb.Booster(XGBOOST, [dtrain])
+    for i in range(5):
+        updated.update(dtrain, i, fobj=objective)
+
+    fitted = xgb.XGBClassifier(
+        objective=objective, n_estimators=5, max_depth=3, base_score=0.2, n_jobs=2
+    ).fit(X, y, sample_weight=weight)
+
+    for booster in (updated, fitted.get_booster()):
+        assert_array_equal(
+            booster.predict(dtrain, output_margin=True),
+            trained.predict(dtrain, output_margin=True),
+        )
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_three_doors_of_lightgbm_grow_the_same_trees(data, weighted):
+    X, y, weight = data
+    weight = weight if weighted else None
+    objective = FocalObjective(gamma=1.5, alpha=0.3)
+    params = {**LIGHTGBM, "objective": objective}
+    trained = lgb.train(params, lgb.Dataset(X, y, weight=weight), 5)
+
+    updated = lgb.Booster({**LIGHTGBM, "objective": "none"}, lgb.Dataset(X, y, weight=weight))
+    for _ in range(5):
+        updated.update(fobj=objective)
+
+    fitted = lgb.LGBMClassifier(
+        objective=objective, n_estimators=5, num_leaves=7, n_jobs=2, verbose=-1, random_state=1
+    ).fit(X, y, sample_weight=weight)
+
+    for booster in (updated, fitted.booster_):
+        assert_array_equal(booster.predict(X, raw_score=True), trained.predict(X, raw_score=True))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_every_door_gets_the_gradients_of_the_loss(data, weighted):
+    X, y, weight = data
+    weight = weight if weighted else None
+    objective = FocalObjective(gamma=1.5, alpha=0.3, hessian="clip")
+    calls = []
+    call = recording(objective, calls)
+    xgb.train(XGBOOST, xgb.DMatrix(X, y, weight=weight), 2, obj=call)
+    lgb.train({**LIGHTGBM, "objective": call}, lgb.Dataset(X, y, weight=weight), 2)
+    for margin, result in calls:
+        expected = objective.loss.gradient_hessian(y, margin, weight)
+        for ours, exact in zip(result, expected, strict=True):
+            assert ours.dtype == np.float32
+            assert_allclose(ours, exact, rtol=2e-7)
+        direct = objective(y, margin, weight)
+        assert_array_equal(direct, result)
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_labels_and_weights_are_read_once_per_training(data, library):
+    X, y, weight = data
+    reads = []
+
+    def counting(base):
+        class Counting(base):
+            def get_label(self):
+                reads.append("label")
+                return super().get_label()
+
+            def get_weight(self):
+                reads.append("weight")
+                return super().get_weight()
+
+        return Counting
+
+    objective = FocalObjective(gamma=1.0)
+    if library == "xgboost":
+        dataset = counting(xgb.DMatrix)(X, y, weight=weight)
+        booster = xgb.Booster(XGBOOST, [dataset])
+        reads.clear()
+        for i in range(5):
+            booster.update(dataset, i, fobj=objective)
+    else:
+        dataset = counting(lgb.Dataset)(X, y, weight=weight)
+        booster = lgb.Booster({**LIGHTGBM, "objective": "none"}, dataset)
+        reads.clear()
+        for _ in range(5):
+            booster.update(fobj=objective)
+    assert sorted(reads) == ["label", "weight"]
+
+
+def test_labels_set_anew_between_trainings_are_seen(data):
+    X, y, weight = data
+    objective = FocalObjective(gamma=1.0, alpha="balanced")
+    dtrain = xgb.DMatrix(X, 1 - y)
+    xgb.train(XGBOOST, dtrain, 2, obj=objective)
+    dtrain.set_label(y)
+    again = xgb.train(XGBOOST, dtrain, 2, obj=objective)
+    fresh = xgb.train(XGBOOST, xgb.DMatrix(X, y), 2, obj=copy.copy(objective))
+    assert_array_equal(again.predict(dtrain), fresh.predict(dtrain))
+    dtrain.set_weight(weight)
+    margin = np.zeros(y.size, np.float32)
+    assert_array_equal(objective(margin, dtrain), objective(y, margin, weight))
+
+
+def test_data_sets_are_not_kept_alive(data):
+    X, y, _ = data
+    objective = FocalObjective()
+    dtrain = xgb.DMatrix(X, y)
+    objective(np.zeros(y.size, np.float32), dtrain)
+    assert len(objective._datasets) == 1
+    del dtrain
+    assert len(objective._datasets) == 0
+
+
+def test_results_are_never_overwritten(data):
+    X, y, _ = data
+    objective = FocalObjective()
+    dtrain = xgb.DMatrix(X, y)
+    first = objective(np.full(y.size, 0.5, np.float32), dtrain)
+    kept = copy.deepcopy(first)
+    objective(np.full(y.size, -0.5, np.float32), dtrain)
+    assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, clone, lambda o: pickle.loads(pickle.dumps(o))],  # noqa: S301
+    ids=["copy", "deepcopy", "clone", "pickle"],
+)
+def test_duplicates_are_equal_and_independent(data, duplicate):
+    X, y, _ = data
+    objective = FocalObjective([1.0, 2.0], (0.5, 3.0), hessian="abs", n_threads=1)
+    dtrain = xgb.DMatrix(X, y)
+    margin = np.linspace(-3, 3, y.size, dtype=np.float32)
+    expected = objective(margin, dtrain)
+    other = duplicate(objective)
+    assert other == objective
+    assert hash(other) == hash(objective)
+    assert len(other._datasets) == 0
+    assert_array_equal(other(margin, dtrain), expected)
+
+
+def test_cloned_with_the_estimator():
+    for estimator in (
+        xgb.XGBClassifier(objective=FocalObjective(0.5)),
+        lgb.LGBMClassifier(objective=FocalObjective(0.5)),
+    ):
+        assert clone(estimator).objective == FocalObjective(0.5)
+
+
+def test_is_immutable():
+    with pytest.raises(AttributeError):
+        FocalObjective().gamma = 3.0
+    with pytest.raises(AttributeError):
+        BinaryFocalLoss().gamma = 3.0
+
+
+# Enough rows that the thread pool takes part.
+MANY = 100_000
+
+
+def gradients(objective, seed=0):
+    rng = np.random.default_rng(seed)
+    return objective(rng.integers(0, 2, MANY), rng.normal(size=MANY).astype(np.float32))
+
+
+def test_eight_threads_at_once():
+    objective = FocalObjective(gamma=2.0)
+    expected = [gradients(objective, seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            results = list(pool.map(lambda seed: gradients(objective, seed), range(8)))
+            assert_array_equal(results, expected)
+
+
+def test_eight_threads_share_a_data_set(data):
+    X, y, weight = data
+    objective = FocalObjective(gamma=2.0, alpha="balanced")
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    margins = [np.random.default_rng(i).normal(size=y.size).astype(np.float32) for i in range(8)]
+    expected = [objective(margin, dtrain) for margin in margins]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            results = list(pool.map(lambda margin: objective(margin, dtrain), margins))
+            assert_array_equal(results, expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_after_a_fork():
+    objective = FocalObjective(gamma=2.0)
+    expected = gradients(objective)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for result in pool.map(gradients, [objective] * 4):
+            assert_array_equal(result, expected)
+    assert_array_equal(gradients(objective), expected)
+
+
+def test_in_a_spawned_process():
+    objective = FocalObjective(gamma=2.0)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert_array_equal(pool.map(gradients, [objective])[0], gradients(objective))
+
+
+def test_through_loky():
+    objective = FocalObjective(gamma=2.0)
+    results = joblib.Parallel(n_jobs=2, backend="loky")(
+        joblib.delayed(gradients)(objective) for _ in range(2)
+    )
+    assert_array_equal(results, [gradients(objective)] * 2)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_metric_is_the_weighted_mean_loss_at_every_door(data, weighted):
+    X, y, weight = data
+    weight = weight if weighted else None
+    objective = FocalObjective(gamma=1.5, alpha=0.3)
+    margin = np.linspace(-3, 3, y.size)
+    mean = np.average(objective.loss.loss(y, margin), weights=weight)
+
+    metric = xgboost_metric(objective)
+    assert metric(margin, xgb.DMatrix(X, y, weight=weight)) == ("focal_loss", pytest.approx(mean))
+    assert metric(y, margin, weight) == pytest.approx(mean)
+    metric = lightgbm_metric(objective)
+    expected = ("focal_loss", pytest.approx(mean), False)
+    assert metric(margin, lgb.Dataset(X, y, weight=weight).construct()) == expected
+    assert metric(y, margin, weight) == expected
+    for metric in (xgboost_metric(objective), lightgbm_metric(objective)):
+        assert pickle.loads(pickle.dumps(metric)) == metric  # noqa: S301
+
+
+def test_metric_in_the_classifiers(data):
+    X, y, _ = data
+    objective = FocalObjective(gamma=1.5)
+    fitted = xgb.XGBClassifier(
+        objective=objective, n_estimators=3, eval_metric=xgboost_metric(objective)
+    ).fit(X, y, eval_set=[(X, y)], verbose=False)
+    margin = fitted.predict(X, output_margin=True)
+    assert fitted.evals_result()["validation_0"]["focal_loss"][-1] == pytest.approx(
+        objective.loss.loss(y, margin).mean(), rel=1e-5
+    )
+    fitted = lgb.LGBMClassifier(objective=objective, n_estimators=3, verbose=-1).fit(
+        X, y, **evaluation_set(X, y), eval_metric=lightgbm_metric(objective)
+    )
+    margin = fitted.predict(X, raw_score=True)
+    assert next(iter(fitted.evals_result_.values()))["focal_loss"][-1] == pytest.approx(
+        objective.loss.loss(y, margin).mean()
+    )

@@ -1,0 +1,185 @@
+"""The package as a whole: what importing it costs, which way its imports run, what it exports."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import focal_gbm
+from focal_gbm import BinaryFocalLoss
+from focal_gbm._kernels import cpu
+
+HEAVY = {"numba", "scipy", "torch", "xgboost", "lightgbm", "sklearn", "pandas", "cupy"}
+PACKAGE = Path(focal_gbm.__file__).parent
+
+# Modules in the order in which data runs: each may import only from those before it.
+ORDER = [
+    "_kernels.formulas",
+    "_kernels.elementary",
+    "_kernels.cpu",
+    "_validation",
+    "losses",
+    "objective",
+    "xgboost",
+    "lightgbm",
+]
+
+
+def loaded_after(program):
+    """Which heavy packages a fresh process has loaded after running a program."""
+    program += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", program]
+    output = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    return HEAVY & set(output.stdout.split())
+
+
+def test_import_loads_nothing_heavy():
+    assert loaded_after("import focal_gbm") == set()
+
+
+def test_the_probe_sees_what_is_loaded():
+    assert loaded_after("from focal_gbm import BinaryFocalLoss") >= {"numba"}
+    assert loaded_after("import focal_gbm.xgboost") >= {"xgboost"}
+
+
+def test_losses_load_no_booster():
+    program = "from focal_gbm import FocalObjective; FocalObjective()([0], [0.0])"
+    assert loaded_after(program) <= {"numba", "scipy"}
+
+
+def modules():
+    return [
+        info.name.removeprefix("focal_gbm.")
+        for info in pkgutil.walk_packages([str(PACKAGE)], "focal_gbm.")
+        if not info.ispkg
+    ]
+
+
+def imports_of(module):
+    source = (PACKAGE / (module.replace(".", "/") + ".py")).read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("focal_gbm"):
+            path = node.module.removeprefix("focal_gbm").removeprefix(".")
+            for alias in node.names:
+                inner = f"{path}.{alias.name}".removeprefix(".")
+                yield inner if inner in ORDER else path
+
+
+def test_imports_run_one_way():
+    assert sorted(modules()) == sorted(ORDER)
+    for module in ORDER:
+        allowed = ORDER[: ORDER.index(module)]
+        assert set(imports_of(module)) <= set(allowed), module
+
+
+def test_libraries_are_imported_only_where_they_are_served():
+    homes = {"xgboost": {"xgboost"}, "lightgbm": {"lightgbm"}, "numba": {"_kernels"}}
+    for library, home in homes.items():
+        for module in ORDER:
+            source = (PACKAGE / (module.replace(".", "/") + ".py")).read_text()
+            imported = {
+                name.partition(".")[0]
+                for node in ast.walk(ast.parse(source))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else [node.module]
+                )
+            }
+            assert library not in imported or module.partition(".")[0] in home
+
+
+def test_public_names():
+    assert focal_gbm.__all__ == ["BinaryFocalLoss", "FocalObjective"]
+    for name in focal_gbm.__all__:
+        assert getattr(focal_gbm, name).__name__ == name
+        assert name in dir(focal_gbm)
+    with pytest.raises(AttributeError, match="no attribute 'FocalLoss'"):
+        _ = focal_gbm.FocalLoss
+    for library in ("xgboost", "lightgbm"):
+        module = importlib.import_module(f"focal_gbm.{library}")
+        assert module.__all__ == ["focal_metric", "train"]
+
+
+def public_objects():
+    for owner, names in (
+        (focal_gbm, focal_gbm.__all__),
+        *((importlib.import_module(f"focal_gbm.{m}"), None) for m in ("xgboost", "lightgbm")),
+    ):
+        for name in names or owner.__all__:
+            value = getattr(owner, name)
+            yield name, value
+            if inspect.isclass(value):
+                for member, method in inspect.getmembers(value, inspect.isfunction):
+                    if not member.startswith("_"):
+                        yield f"{name}.{member}", method
+
+
+def test_public_docstrings_are_complete():
+    for name, value in public_objects():
+        sections = ["Parameters", "Raises"]
+        if not inspect.isclass(value):
+            sections.append("Returns")
+        if name != "FocalObjective.resolve":
+            sections.append("Examples")
+        for section in sections:
+            assert f"{section}\n" in (value.__doc__ or ""), f"{name} lacks {section}"
+
+
+def test_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+@pytest.fixture
+def uncached(monkeypatch):
+    """Numba without a folder that it may write its cache to."""
+    njit = cpu.njit
+
+    def refusing(*signature, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*signature, **options)
+
+    monkeypatch.setattr(cpu, "njit", refusing)
+    cpu._compiled.cache_clear()
+    yield
+    cpu._compiled.cache_clear()
+
+
+def test_kernels_are_vectorised(uncached):
+    """A loop that LLVM leaves scalar costs ten times as much."""
+    y, margin = np.zeros(64, np.float32), np.zeros(64, np.float32)
+    BinaryFocalLoss().gradient_hessian(y, margin)
+    dtypes = (y.dtype, margin.dtype, None, y.dtype, y.dtype)
+    kernel = cpu._compiled(cpu._gradient_hessian, dtypes, 2, 6, 2)
+    (code,) = kernel.inspect_llvm().values()
+    assert "x float>" in code
+
+
+def test_without_a_folder_to_cache_in(request):
+    """Read-only installations without a home compile anew instead of failing to import."""
+    y, margin = np.array([0.0, 1.0]), np.array([0.5, 0.5])
+    expected = BinaryFocalLoss().gradient_hessian(y, margin)
+    request.getfixturevalue("uncached")
+    assert_array_equal(BinaryFocalLoss().gradient_hessian(y, margin), expected)
+
+
+def test_cache_follows_the_sources(monkeypatch, tmp_path):
+    for source in (PACKAGE / "_kernels").glob("*.py"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    before = cpu._sources_digest()
+    (tmp_path / "formulas.py").write_text("changed")
+    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "cpu.py"))
+    cpu._sources_digest.cache_clear()
+    assert cpu._sources_digest() != before
+    monkeypatch.undo()
+    cpu._sources_digest.cache_clear()
+    assert cpu._sources_digest() == before
