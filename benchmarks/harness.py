@@ -14,8 +14,10 @@ PACKAGES = ("focal_gbm", "numpy", "numba", "xgboost", "lightgbm", "torch", "imba
 Seconds = dict[str, np.ndarray]
 
 
-def interleaved(providers: dict[str, Callable[[], object]], rounds: int, warmup: int = 2) -> Seconds:
-    """Seconds of each provider in each round. The order rotates, so that none always follows another."""
+def interleaved(
+    providers: dict[str, Callable[[], object]], rounds: int, warmup: int = 2
+) -> Seconds:
+    """Seconds of each provider in each round, in a rotating order."""
     names = list(providers)
     seconds = {name: np.empty(rounds) for name in names}
     for i in range(-warmup, rounds):

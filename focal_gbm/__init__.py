@@ -4,13 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from focal_gbm.losses import BinaryFocalLoss
+    from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
     from focal_gbm.objective import FocalObjective
 
 __version__ = "0.1.0"
-__all__ = ["BinaryFocalLoss", "FocalObjective"]
+__all__ = ["BinaryFocalLoss", "FocalObjective", "SoftmaxFocalLoss"]
 
-_HOMES = {"BinaryFocalLoss": "losses", "FocalObjective": "objective"}
+_HOMES = {
+    "BinaryFocalLoss": "losses",
+    "FocalObjective": "objective",
+    "SoftmaxFocalLoss": "losses",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,10 @@ def check_alpha(alpha: Any, n_classes: int | None = None) -> str | float | PerCl
     upper = 1.0 if isinstance(checked, float) else math.inf
     if not all(0 < value < upper for value in np.atleast_1d(checked)):
         raise ValueError(f"alpha: expected {expected}, got {alpha!r}")
+    if isinstance(checked, float) and n_classes not in (None, 2):
+        raise ValueError(
+            f"alpha: expected one weight for each of {n_classes} classes, got {alpha!r}"
+        )
     return checked
 
 
@@ -51,6 +55,14 @@ def check_hessian(hessian: Any) -> str:
     if hessian not in HESSIAN_MODES:
         raise ValueError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
     return hessian
+
+
+def check_n_classes(n_classes: Any) -> int:
+    if not isinstance(n_classes, int | np.integer) or isinstance(n_classes, bool):
+        raise TypeError(f"n_classes: expected an integer >= 2, got {n_classes!r}")
+    if n_classes < 2:
+        raise ValueError(f"n_classes: expected an integer >= 2, got {n_classes!r}")
+    return int(n_classes)
 
 
 def check_n_threads(n_threads: Any) -> int | None:
@@ -89,19 +101,31 @@ def as_real(name: str, values: ArrayLike) -> Array:
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
-def as_rows(name: str, values: ArrayLike, dtype: np.dtype[Any] | None = None) -> Array:
-    """A contiguous array of shape (n,), copied only where it is not one already."""
+def as_rows(
+    name: str,
+    values: ArrayLike,
+    dtype: np.dtype[Any] | None = None,
+    n_columns: int | None = None,
+) -> Array:
+    """A contiguous array of shape (n,), or one of shape (n, n_columns) with any strides."""
     array = as_real(name, values)
-    if array.ndim != 1:
-        raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
-    return np.ascontiguousarray(array, dtype)
+    if n_columns is None:
+        if array.ndim != 1:
+            raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
+        return np.ascontiguousarray(array, dtype)
+    if array.ndim != 2 or array.shape[1] != n_columns:
+        raise ValueError(f"{name}: expected shape (n, {n_columns}), got {array.shape}")
+    return array
 
 
 def check_rows(
-    y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None
+    y: ArrayLike,
+    margin: ArrayLike,
+    sample_weight: ArrayLike | None,
+    n_columns: int | None = None,
 ) -> tuple[Array, Array, Array | None]:
     """Labels, margins and weights of equal length, in the precision of the margins."""
-    margin = as_rows("margin", margin)
+    margin = as_rows("margin", margin, n_columns=n_columns)
     y = as_rows("y", y, margin.dtype)
     check_length("margin", margin, y)
     if sample_weight is not None:
@@ -111,16 +135,27 @@ def check_rows(
 
 
 def check_length(name: str, array: Array, y: Array) -> None:
-    if array.size != y.size:
-        raise ValueError(f"{name}: expected one value per label, {y.size}, got {array.size}")
+    if len(array) != y.size:
+        raise ValueError(f"{name}: expected one row per label, {y.size}, got {len(array)}")
 
 
 def check_labels(y: Array) -> None:
     _check_all("y", y, (y >= 0) & (y <= 1), "labels in [0, 1]")
 
 
+def check_classes(y: Array, n_classes: int) -> None:
+    valid = (y >= 0) & (y < n_classes) & (y == np.floor(y))
+    _check_all("y", y, valid, f"integer labels from 0 to {n_classes - 1}")
+
+
 def check_margins(margin: Array) -> None:
     _check_all("margin", margin, ~np.isnan(margin), "no NaN")
+
+
+def check_finite_margins(margin: Array) -> None:
+    # So that differences, and sums of magnitudes, stay finite too.
+    largest = np.finfo(margin.dtype).max / 4 / margin.shape[1]
+    _check_all("margin", margin, np.abs(margin) <= largest, f"finite values up to {largest:.1g}")
 
 
 def check_weights(sample_weight: Array) -> None:
@@ -130,14 +165,15 @@ def check_weights(sample_weight: Array) -> None:
 
 def _check_all(name: str, array: Array, valid: Array, expected: str) -> None:
     if not valid.all():
-        index = int(np.argmin(valid))
-        raise ValueError(f"{name}: expected {expected}, got {array.flat[index]} at row {index}")
+        index = np.unravel_index(np.argmin(valid), valid.shape)
+        raise ValueError(f"{name}: expected {expected}, got {array[index]} at row {index[0]}")
 
 
 def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
-    """Two arrays that the gradient and the Hessian of as many rows can be written to."""
-    n_rows = inputs[0].size
-    expected = f"two writable C-contiguous float32 or float64 arrays of shape ({n_rows},)"
+    """Two arrays that the gradient and the Hessian can be written to; the margins come first."""
+    shape = inputs[0].shape
+    layout = "C-contiguous " if len(shape) == 1 else ""
+    expected = f"two writable {layout}float32 or float64 arrays of shape {shape}"
     if not isinstance(out, tuple | list) or not all(isinstance(array, np.ndarray) for array in out):
         raise TypeError(f"out: expected {expected}, got {type(out).__name__}")
     if len(out) != 2:
@@ -145,7 +181,8 @@ def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Arra
     for array in out:
         if array.dtype not in (np.float32, np.float64):
             raise TypeError(f"out: expected {expected}, got dtype {array.dtype}")
-        if array.shape != (n_rows,) or not (array.flags.writeable and array.flags.c_contiguous):
+        is_usable = array.flags.writeable and (array.flags.c_contiguous or array.ndim > 1)
+        if array.shape != shape or not is_usable:
             raise ValueError(
                 f"out: expected {expected}, got shape {array.shape}, strides {array.strides}, "
                 f"writeable={array.flags.writeable}"

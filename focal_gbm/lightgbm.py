@@ -9,7 +9,7 @@ from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from focal_gbm.objective import (
     FocalMetric,
@@ -18,10 +18,13 @@ from focal_gbm.objective import (
     labels_and_weights,
 )
 
+Array = NDArray[Any]
+
 __all__ = ["focal_metric", "train"]
 
 _OBJECTIVE = ("objective", "objective_type", "app", "application", "loss")
 _METRIC = ("metric", "metrics", "metric_types")
+_NUM_CLASS = ("num_class", "num_classes")
 _BOOSTING = ("boosting", "boosting_type", "boost")
 
 # What LightGBM ignores next to a callable, by its aliases, with the value that changes nothing.
@@ -31,7 +34,6 @@ _IGNORED = {
     ("pos_bagging_fraction", "pos_sub_row", "pos_subsample", "pos_bagging"): 1,
     ("neg_bagging_fraction", "neg_sub_row", "neg_subsample", "neg_bagging"): 1,
     ("sigmoid",): 1,
-    ("num_class", "num_classes"): 1,
 }
 
 # Metrics that depend on the order of the margins only. The others would take margins for
@@ -116,10 +118,12 @@ def train(
         y, sample_weight = labels_and_weights(train_set)
     else:  # A data set constructed by now could not take the model's margins any more.
         y, sample_weight = train_set.label, train_set.weight
-    objective = objective.resolve(y, sample_weight)
-    margin = 0.0
+    n_classes = max(2, *(int(params.get(alias, 1)) for alias in _NUM_CLASS))
+    objective = objective.resolve(y, sample_weight, n_classes=n_classes)
+    margin = np.zeros(n_classes if n_classes > 2 else 1)
     if init_model is None and params.get("boost_from_average", True) and not _has_margin(train_set):
-        margin = objective.loss.initial_margin(y, sample_weight)
+        loss = objective.softmax_loss(n_classes) if n_classes > 2 else objective.loss
+        margin[:] = loss.initial_margin(y, sample_weight)
     if feval is None and not any(alias in params for alias in _METRIC):
         feval = focal_metric(objective)
     with _init_score_raised(margin, [train_set, *valid_sets]):
@@ -129,7 +133,7 @@ def train(
             num_boost_round,
             valid_sets=valid_sets or None,
             valid_names=valid_names,
-            feval=_resolved(feval, y, sample_weight),
+            feval=_resolved(feval, y, sample_weight, n_classes),
             init_model=init_model,
             keep_training_booster=True,
             callbacks=callbacks,
@@ -235,13 +239,14 @@ def _has_margin(dataset: lgb.Dataset) -> bool:
 
 
 @contextmanager
-def _init_score_raised(margin: float, datasets: list[lgb.Dataset]) -> Iterator[None]:
-    """Add a starting margin to the scores of data sets, and take it away again."""
-    before: dict[lgb.Dataset, Any] = {ds: ds.get_init_score() for ds in datasets if margin}
+def _init_score_raised(margin: Array, datasets: list[lgb.Dataset]) -> Iterator[None]:
+    """Add starting margins, one per class, to the scores of data sets, and take them away again."""
+    before: dict[lgb.Dataset, Any] = {ds: ds.get_init_score() for ds in datasets if margin.any()}
     try:
         for dataset, score in before.items():
-            score = np.zeros(dataset.num_data()) if score is None else np.asarray(score)
-            dataset.set_init_score(score + margin)
+            shape = (dataset.num_data(), margin.size)
+            raised = np.zeros(shape) if score is None else np.reshape(score, shape, order="F")
+            dataset.set_init_score((raised + margin).ravel(order="F"))
         yield
     finally:
         for dataset, score in before.items():
@@ -249,18 +254,24 @@ def _init_score_raised(margin: float, datasets: list[lgb.Dataset]) -> Iterator[N
             dataset.init_score = score
 
 
-def _resolved(feval: Any, y: ArrayLike, sample_weight: ArrayLike | None) -> Any:
+def _resolved(feval: Any, y: ArrayLike, sample_weight: ArrayLike | None, n_classes: int) -> Any:
     if isinstance(feval, list):
-        return [_resolved(metric, y, sample_weight) for metric in feval]
-    return feval.resolve(y, sample_weight) if isinstance(feval, FocalMetric) else feval
+        return [_resolved(metric, y, sample_weight, n_classes) for metric in feval]
+    if isinstance(feval, FocalMetric):
+        return feval.resolve(y, sample_weight, n_classes=n_classes)
+    return feval
 
 
-def _finish(booster: lgb.Booster, margin: float, keep_training_booster: bool) -> None:
-    """Fold the starting margin into the first tree, and let the booster predict probabilities."""
-    first_tree = booster.dump_model(num_iteration=1)["tree_info"][0]
-    for leaf in range(first_tree["num_leaves"]):
-        booster.set_leaf_output(0, leaf, booster.get_leaf_output(0, leaf) + margin)
-    booster.reset_parameter({"objective": "binary"})
+def _finish(booster: lgb.Booster, margin: Array, keep_training_booster: bool) -> None:
+    """Fold starting margins into the first trees, and let the booster predict probabilities."""
+    first_trees = booster.dump_model(num_iteration=1)["tree_info"]
+    for tree, start in enumerate(margin):
+        for leaf in range(first_trees[tree]["num_leaves"]):
+            booster.set_leaf_output(tree, leaf, booster.get_leaf_output(tree, leaf) + start)
+    if margin.size == 1:
+        booster.reset_parameter({"objective": "binary"})
+    else:
+        booster.reset_parameter({"objective": "multiclass", "num_class": margin.size})
     if keep_training_booster:
         # Lets update(fobj=...) take the objective out again, as in any booster that has one.
         booster._Booster__set_objective_to_none = False  # type: ignore[attr-defined]
@@ -269,12 +280,15 @@ def _finish(booster: lgb.Booster, margin: float, keep_training_booster: bool) ->
         booster.model_from_string(model).free_dataset()
 
 
-def _raise_linear_leaves(model: str, margin: float) -> str:
-    """Add to the constants of the first tree's linear leaves, which set_leaf_output leaves out."""
+def _raise_linear_leaves(model: str, margin: Array) -> str:
+    """Add to the constants of the first trees' linear leaves, which set_leaf_output leaves out."""
+    starts = iter(margin.tolist())
 
     def raised(line: re.Match[str]) -> str:
-        return "leaf_const=" + " ".join(repr(float(const) + margin) for const in line[1].split())
+        start = next(starts)
+        return "leaf_const=" + " ".join(repr(float(const) + start) for const in line[1].split())
 
-    model, n_linear = re.subn(r"^leaf_const=(.*)$", raised, model, count=1, flags=re.MULTILINE)
+    pattern = re.compile(r"^leaf_const=(.*)$", re.MULTILINE)
+    model, n_linear = pattern.subn(raised, model, count=margin.size)
     # The sizes of the trees' texts only speed up loading; now they are wrong.
     return re.sub(r"^tree_sizes=.*\n", "", model, flags=re.MULTILINE) if n_linear else model

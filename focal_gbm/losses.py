@@ -2,22 +2,29 @@
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from focal_gbm._kernels import cpu
+from focal_gbm._kernels import binary, formulas, softmax
+from focal_gbm._kernels.cpu import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
 from focal_gbm._validation import (
     as_real,
     as_rows,
     check_alpha,
+    check_classes,
+    check_finite_margins,
     check_gamma,
     check_hessian,
     check_labels,
     check_length,
     check_margins,
+    check_n_classes,
     check_n_threads,
     check_out,
     check_rows,
@@ -27,8 +34,250 @@ from focal_gbm._validation import (
 Array = NDArray[Any]
 
 
+class _FocalLoss(ABC):
+    """What the binary and the softmax loss share; they differ in kernels and shapes.
+
+    Margins have the shape (n,) in the binary and (n, n_classes) in the softmax loss, and so have
+    gradients, Hessians and posteriors.
+    """
+
+    gamma: float | tuple[float, ...]
+    alpha: str | float | tuple[float, ...] | None
+    hessian: str
+    _kernels: ClassVar[ModuleType]
+
+    def loss(
+        self, y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Array:
+        """Weighted loss of each row.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels: in [0, 1] for the binary loss, which mixes the classes in between, and one of 0
+            to n_classes - 1 for softmax.
+        margin : array-like of shape (n,), or (n, n_classes) for softmax
+            Margins (scores on the log-odds scale). float32 is computed in float32, anything else in
+            float64.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            float32 for float32 margins, else float64. Infinite only where a binary margin is
+            infinite on the wrong side.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input of the wrong kind, shape or value; NaN is refused everywhere.
+
+        Examples
+        --------
+        >>> BinaryFocalLoss(gamma=2.0).loss([1, 0], [0.0, 0.0]).round(4)
+        array([0.1733, 0.1733])
+        """
+        y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
+        loss = np.empty(y.size, margin.dtype)
+        parameters = self._parameters(y, sample_weight)
+        found = self._kernels.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
+        self._raise_for(found, y, margin, sample_weight)
+        return loss
+
+    def gradient_hessian(
+        self,
+        y: ArrayLike,
+        margin: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        out: tuple[Array, Array] | None = None,
+        n_threads: int | None = None,
+    ) -> tuple[Array, Array]:
+        """First and second derivative of the weighted loss in the margin, in one pass.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels, as for ``loss``.
+        margin : array-like of shape (n,), or (n, n_classes) for softmax
+            Margins. float32 is computed in float32, anything else in float64.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+        out : tuple of 2 ndarrays of the margins' shape, optional
+            float32 or float64 arrays to write the result to: contiguous ones for the binary loss,
+            of any strides for softmax. Their content is undefined after an error.
+        n_threads : int, optional
+            At most so many threads; by default one per available processor.
+
+        Returns
+        -------
+        grad, hess : ndarray of the margins' shape
+            ``out`` if given, else new arrays in the precision of the margins. ``hess`` is what
+            ``hessian`` names, for softmax of the Hessian's diagonal.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input of the wrong kind, shape or value; NaN is refused everywhere.
+
+        Examples
+        --------
+        >>> BinaryFocalLoss(gamma=0.0).gradient_hessian([1, 0], [0.0, 0.0])
+        (array([-0.5,  0.5]), array([0.25, 0.25]))
+        """
+        y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
+        n_threads = check_n_threads(n_threads)
+        if out is None:
+            out = np.empty_like(margin), np.empty_like(margin)
+        grad, hess = check_out(out, (margin, y, sample_weight))
+        found = self._kernels.gradient_hessian(
+            y,
+            margin,
+            sample_weight,
+            grad,
+            hess,
+            hessian=self.hessian,
+            n_threads=n_threads,
+            **self._parameters(y, sample_weight),
+        )
+        self._raise_for(found, y, margin, sample_weight)
+        return grad, hess
+
+    def posterior(self, margin: ArrayLike) -> Array:
+        """Probability of the positive class, or of each class, that a margin stands for.
+
+        The sigmoid or softmax of a margin trained by focal loss is not that probability: focusing
+        and alpha distort it. This undoes both.
+
+        Parameters
+        ----------
+        margin : array-like
+            Margins: of any shape for the binary loss, of shape (n, n_classes) for softmax.
+
+        Returns
+        -------
+        ndarray or scalar
+            Probabilities in the shape of ``margin``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For margins that are no numbers or NaN, and for ``alpha="balanced"``, which has a value
+            only together with labels: see ``resolve``.
+
+        Examples
+        --------
+        >>> BinaryFocalLoss(gamma=2.0).posterior([-2.0, 0.0, 2.0]).round(4)
+        array([0.0045, 0.5   , 0.9955])
+        """
+        return self._posterior(margin, as_margin=False)
+
+    def posterior_margin(self, margin: ArrayLike) -> Array:
+        """The posterior as a margin: its log-odds, or the logarithms of the classes' posteriors.
+
+        Parameters
+        ----------
+        margin : array-like
+            Margins, as for ``posterior``.
+
+        Returns
+        -------
+        ndarray or scalar
+            In the shape of ``margin``. In the binary case strictly increasing in it, and equal to
+            it for ``gamma=0, alpha=None``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for ``posterior``.
+
+        Examples
+        --------
+        >>> BinaryFocalLoss(gamma=0.0).posterior_margin([-2.0, 0.0, 2.0])
+        array([-2.,  0.,  2.])
+        """
+        return self._posterior(margin, as_margin=True)
+
+    @abstractmethod
+    def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+        """Constant margin that minimises the weighted loss of these labels."""
+
+    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """The same loss with ``alpha="balanced"`` replaced by its value for these labels.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels, as for ``loss``.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+
+        Returns
+        -------
+        BinaryFocalLoss or SoftmaxFocalLoss
+
+        Raises
+        ------
+        ValueError
+            If a class is missing from the labels.
+
+        Examples
+        --------
+        >>> BinaryFocalLoss(alpha="balanced").resolve([1] * 5 + [0] * 95).alpha
+        0.95
+        >>> SoftmaxFocalLoss(3, alpha="balanced").resolve([0, 0, 1, 2]).alpha
+        (0.5, 0.75, 0.75)
+        """
+        if self.alpha != "balanced":
+            return self
+        alpha = self._balanced(self._totals(y, sample_weight))
+        return dataclasses.replace(self, alpha=alpha)  # type: ignore[type-var]
+
+    @property
+    @abstractmethod
+    def _n_columns(self) -> int | None:
+        """Columns of the margins, None for a vector."""
+
+    @abstractmethod
+    def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
+        """Total weight of each class, all above zero."""
+
+    @abstractmethod
+    def _balanced(self, totals: Array) -> float | tuple[float, ...]:
+        """Alpha that gives each class the share of the others."""
+
+    @abstractmethod
+    def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+        """Raise for the first bad row, if a kernel found one."""
+
+    def _posterior(self, margin: Any, *, as_margin: bool) -> Array:
+        if self.alpha == "balanced":
+            raise ValueError(
+                "alpha: expected a value, got 'balanced', which needs labels: use resolve(y)"
+            )
+        out: Array = np.empty_like(margin)
+        parameters = self._parameters(margin, None)
+        found = self._kernels.posterior(margin, out, as_margin=as_margin, **parameters)
+        self._raise_for(found, margin, margin, None)
+        return out
+
+    def _parameters(self, y: Array, sample_weight: Array | None) -> dict[str, Any]:
+        """Gamma and alpha by class, as the kernels take them."""
+        n_classes = self._n_columns or 2
+        gamma, alpha = self.gamma, self.resolve(y, sample_weight).alpha
+        if alpha is None:
+            alpha = (1.0,) * n_classes
+        elif isinstance(alpha, float):
+            alpha = 1.0 - alpha, alpha
+        return {
+            "gamma": (gamma,) * n_classes if isinstance(gamma, float) else gamma,
+            "alpha": alpha,
+        }
+
+
 @dataclass(frozen=True)
-class BinaryFocalLoss:
+class BinaryFocalLoss(_FocalLoss):
     r"""Focal loss of a binary label, as a function of the margin.
 
     With the margin :math:`z`, :math:`p = \sigma(z)` and a label :math:`y \in [0, 1]`,
@@ -86,101 +335,7 @@ class BinaryFocalLoss:
         object.__setattr__(self, "alpha", check_alpha(self.alpha, n_classes=2))
         object.__setattr__(self, "hessian", check_hessian(self.hessian))
 
-    def loss(
-        self, y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> Array:
-        """Weighted loss of each row.
-
-        Parameters
-        ----------
-        y : array-like of shape (n,)
-            Labels in [0, 1]; between the two classes they are mixed.
-        margin : array-like of shape (n,)
-            Margins (log-odds scale). float32 is computed in float32, anything else in float64.
-        sample_weight : array-like of shape (n,), optional
-            Finite weights >= 0.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            float32 for float32 margins, else float64. Infinite only where the margin is infinite
-            on the wrong side.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For input of the wrong kind, shape or value; NaN is refused everywhere.
-
-        Examples
-        --------
-        >>> BinaryFocalLoss(gamma=2.0).loss([1, 0], [0.0, 0.0]).round(4)
-        array([0.1733, 0.1733])
-        """
-        y, margin, sample_weight = check_rows(y, margin, sample_weight)
-        loss = np.empty_like(margin)
-        parameters = self._parameters(y, sample_weight)
-        found = cpu.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
-        _raise_for(found, y, margin, sample_weight)
-        return loss
-
-    def gradient_hessian(
-        self,
-        y: ArrayLike,
-        margin: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        out: tuple[Array, Array] | None = None,
-        n_threads: int | None = None,
-    ) -> tuple[Array, Array]:
-        """First and second derivative of the weighted loss in the margin, in one pass.
-
-        Parameters
-        ----------
-        y : array-like of shape (n,)
-            Labels in [0, 1].
-        margin : array-like of shape (n,)
-            Margins. float32 is computed in float32, anything else in float64.
-        sample_weight : array-like of shape (n,), optional
-            Finite weights >= 0.
-        out : tuple of 2 ndarrays of shape (n,), optional
-            C-contiguous float32 or float64 arrays to write the result to. Their content is
-            undefined after an error.
-        n_threads : int, optional
-            At most so many threads; by default one per available processor.
-
-        Returns
-        -------
-        grad, hess : ndarray of shape (n,)
-            ``out`` if given, else new arrays in the precision of the margins. ``hess`` is what
-            ``hessian`` names.
-
-        Raises
-        ------
-        TypeError, ValueError
-            For input of the wrong kind, shape or value; NaN is refused everywhere.
-
-        Examples
-        --------
-        >>> BinaryFocalLoss(gamma=0.0).gradient_hessian([1, 0], [0.0, 0.0])
-        (array([-0.5,  0.5]), array([0.25, 0.25]))
-        """
-        y, margin, sample_weight = check_rows(y, margin, sample_weight)
-        n_threads = check_n_threads(n_threads)
-        if out is None:
-            out = np.empty_like(margin), np.empty_like(margin)
-        grad, hess = check_out(out, (margin, y, sample_weight))
-        found = cpu.gradient_hessian(
-            y,
-            margin,
-            sample_weight,
-            grad,
-            hess,
-            hessian=self.hessian,
-            n_threads=n_threads,
-            **self._parameters(y, sample_weight),
-        )
-        _raise_for(found, y, margin, sample_weight)
-        return grad, hess
+    _kernels: ClassVar[ModuleType] = binary
 
     def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Constant margin that minimises the weighted loss of these labels.
@@ -213,154 +368,213 @@ class BinaryFocalLoss:
         >>> round(BinaryFocalLoss(gamma=2.0).initial_margin([0, 0, 0, 1]), 4)
         -0.4104
         """
-        negative, positive = _class_totals(y, sample_weight)
+        negative, positive = self._totals(y, sample_weight)
         loss = self.resolve(y, sample_weight)
         target = math.log(positive) - math.log(negative)
         if loss.gamma == 0 and loss.alpha is None:
             return target
 
-        from scipy.optimize import brentq
+        return _root(lambda margin: float(loss.posterior_margin(margin)) - target)
 
-        def error(margin: float) -> float:
-            return float(loss.posterior_margin(margin)) - target
+    @property
+    def _n_columns(self) -> None:
+        return None
 
-        # posterior_margin increases without bound on both sides.
-        bound = 1.0
-        while error(-bound) > 0 or error(bound) < 0:
-            bound *= 2
-        return float(brentq(error, -bound, bound, xtol=1e-14))
+    def _posterior(self, margin: ArrayLike, *, as_margin: bool) -> Array:
+        margin = as_real("margin", margin)
+        flat = np.ascontiguousarray(margin).ravel()
+        return super()._posterior(flat, as_margin=as_margin).reshape(margin.shape)[()]
 
-    def posterior(self, margin: ArrayLike) -> Array:
-        """Probability of the positive class that a margin stands for.
+    def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
+        y, sample_weight = _labels_and_weights(y, sample_weight)
+        check_labels(y)
+        positive = np.einsum("i,i", y, sample_weight, dtype=np.float64)
+        return _check_totals(np.array([sample_weight.sum(dtype=np.float64) - positive, positive]))
 
-        The sigmoid of a margin trained by focal loss is not that probability: focusing and alpha
-        distort it. This undoes both.
+    def _balanced(self, totals: Array) -> float:
+        return float(totals[0] / totals.sum())
 
-        Parameters
-        ----------
-        margin : array-like
-            Margins, of any shape.
+    def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+        if found & BAD_LABEL:
+            check_labels(y)
+        if found & BAD_MARGIN:
+            check_margins(margin)
+        if found & BAD_WEIGHT and sample_weight is not None:
+            check_weights(sample_weight)
 
-        Returns
-        -------
-        ndarray or scalar
-            Probabilities in the shape of ``margin``.
 
-        Raises
-        ------
-        TypeError, ValueError
-            For margins that are no numbers or NaN, and for ``alpha="balanced"``, which has a value
-            only together with labels: see ``resolve``.
+@dataclass(frozen=True)
+class SoftmaxFocalLoss(_FocalLoss):
+    r"""Focal loss of one of several classes, as a function of the margins.
 
-        Examples
-        --------
-        >>> BinaryFocalLoss(gamma=2.0).posterior([-2.0, 0.0, 2.0]).round(4)
-        array([0.0045, 0.5   , 0.9955])
-        """
-        return self._posterior(margin, as_margin=False)
+    With margins :math:`z`, :math:`p = \mathrm{softmax}(z)` and the true class :math:`t`,
 
-    def posterior_margin(self, margin: ArrayLike) -> Array:
-        """Log-odds of the probability that a margin stands for.
+    .. math::
 
-        Parameters
-        ----------
-        margin : array-like
-            Margins, of any shape.
+        L(t, z) = -\alpha_t (1 - p_t)^{\gamma_t} \log p_t
 
-        Returns
-        -------
-        ndarray or scalar
-            Log-odds in the shape of ``margin``, strictly increasing in it; equal to it for
-            ``gamma=0, alpha=None``.
+    which is the binary focal loss of :math:`z_t - \log \sum_{j \ne t} e^{z_j}`.
 
-        Raises
-        ------
-        TypeError, ValueError
-            As for ``posterior``.
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes, at least 2.
+    gamma : float or sequence of n_classes floats, default=2.0
+        Focusing parameter, >= 0, or one per class; 0 is log loss.
+    alpha : None, "balanced", float or sequence of n_classes floats, default=None
+        Class weights. None is a weight of one for each class; a sequence gives one positive weight
+        per class; "balanced" gives each class the share that the others have of the (weighted)
+        labels. A float, the weight of class 1 with ``1 - alpha`` for class 0, is for two classes.
+    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
+        The curvature a booster gets, as in ``BinaryFocalLoss``, of the diagonal of the Hessian.
 
-        Examples
-        --------
-        >>> BinaryFocalLoss(gamma=0.0).posterior_margin([-2.0, 0.0, 2.0])
-        array([-2.,  0.,  2.])
-        """
-        return self._posterior(margin, as_margin=True)
+    Raises
+    ------
+    TypeError, ValueError
+        For a parameter of the wrong kind or value.
 
-    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "BinaryFocalLoss":
-        """The same loss with ``alpha="balanced"`` replaced by its value for these labels.
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", 2017,
+    https://arxiv.org/abs/1708.02002
+
+    Charoenphakdee, Vongkulbhisal, Chairatanakul, Sugiyama, "On Focal Loss for Class-Posterior
+    Probability Estimation: A Theoretical Perspective", 2021, https://arxiv.org/abs/2011.09172
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm import SoftmaxFocalLoss
+    >>> loss = SoftmaxFocalLoss(n_classes=3, gamma=2.0)
+    >>> grad, hess = loss.gradient_hessian(np.array([2]), np.array([[0.5, 0.0, 1.0]]))
+    >>> grad.round(4)
+    array([[ 0.1793,  0.1087, -0.288 ]])
+    """
+
+    n_classes: int
+    gamma: float | tuple[float, ...] = 2.0
+    alpha: str | float | tuple[float, ...] | None = None
+    hessian: str = "exact"
+
+    _kernels: ClassVar[ModuleType] = softmax
+
+    def __post_init__(self) -> None:
+        n_classes = check_n_classes(self.n_classes)
+        object.__setattr__(self, "n_classes", n_classes)
+        object.__setattr__(self, "gamma", check_gamma(self.gamma, n_classes))
+        object.__setattr__(self, "alpha", check_alpha(self.alpha, n_classes))
+        object.__setattr__(self, "hessian", check_hessian(self.hessian))
+
+    def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Array:
+        """Constant margins that minimise the weighted loss of these labels.
 
         Parameters
         ----------
         y : array-like of shape (n,)
-            Labels in [0, 1].
+            Labels, each one of 0 to n_classes - 1.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
 
         Returns
         -------
-        BinaryFocalLoss
+        ndarray of shape (n_classes,)
+            Logarithms of the posteriors that the margins have under softmax: the margins whose
+            softmax sums to one without a normaliser.
 
         Raises
         ------
         ValueError
-            If the labels are all of one class.
+            Also if a class is missing: its margin is then at minus infinity.
 
         Examples
         --------
-        >>> BinaryFocalLoss(alpha="balanced").resolve([1] * 5 + [0] * 95).alpha
-        0.95
+        >>> SoftmaxFocalLoss(3, gamma=0.0).initial_margin([0, 0, 1, 2]).round(4)
+        array([-0.6931, -1.3863, -1.3863])
+        >>> SoftmaxFocalLoss(3, gamma=2.0).initial_margin([0, 0, 1, 2]).round(4)
+        array([-0.8572, -1.2454, -1.2454])
         """
-        if self.alpha != "balanced":
-            return self
-        negative, positive = _class_totals(y, sample_weight)
-        return dataclasses.replace(self, alpha=negative / (negative + positive))
+        totals = self._totals(y, sample_weight)
+        loss = self.resolve(y, sample_weight)
+        target: Array = np.log(totals / totals.sum())
+        if loss.gamma == 0 and loss.alpha is None:
+            return target
+        by_class = loss._parameters(totals, None)
+        classes = list(zip(target, by_class["gamma"], np.log(by_class["alpha"]), strict=True))
+
+        # The posterior of a class is, up to a factor that all share, a function of its own softmax
+        # share alone: find the factor for which the shares sum to one.
+        def log_shares(log_factor: float) -> Array:
+            return np.array([_log_share(log_factor + z, g, a) for z, g, a in classes])
+
+        log_factor = _root(lambda value: float(np.exp(log_shares(value)).sum()) - 1)
+        return log_shares(log_factor)
+
+    @property
+    def _n_columns(self) -> int:
+        return self.n_classes
 
     def _posterior(self, margin: ArrayLike, *, as_margin: bool) -> Array:
-        if self.alpha == "balanced":
-            raise ValueError(
-                "alpha: expected a value, got 'balanced', which needs labels: use resolve(y)"
-            )
-        margin = as_real("margin", margin)
-        flat = np.ascontiguousarray(margin).ravel()
-        out = np.empty_like(flat)
-        if cpu.posterior(flat, out, as_margin=as_margin, **self._parameters(flat, None)):
-            check_margins(flat)
-        return out.reshape(margin.shape)[()]
+        margin = as_rows("margin", margin, n_columns=self.n_classes)
+        return super()._posterior(margin, as_margin=as_margin)
 
-    def _parameters(self, y: Array, sample_weight: Array | None) -> dict[str, Any]:
-        """Gamma and alpha by class, negative first, as the kernels take them."""
-        gamma, alpha = self.gamma, self.resolve(y, sample_weight).alpha
-        if alpha is None:
-            alpha = 1.0, 1.0
-        elif isinstance(alpha, float):
-            alpha = 1.0 - alpha, alpha
-        return {"gamma": (gamma, gamma) if isinstance(gamma, float) else gamma, "alpha": alpha}
+    def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
+        y, sample_weight = _labels_and_weights(y, sample_weight)
+        check_classes(y, self.n_classes)
+        return _check_totals(np.bincount(y.astype(np.intp), sample_weight, self.n_classes))
+
+    def _balanced(self, totals: Array) -> tuple[float, ...]:
+        return tuple(1 - totals / totals.sum())
+
+    def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+        if found & BAD_LABEL:
+            check_classes(y, self.n_classes)
+        if found & BAD_MARGIN:
+            check_finite_margins(margin)
+        if found & BAD_WEIGHT and sample_weight is not None:
+            check_weights(sample_weight)
 
 
-def _class_totals(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[float, float]:
-    """Total weight of the negative and of the positive class, both above zero."""
+def _labels_and_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array]:
+    """Labels, and their weights, which are one where none are given."""
     y = as_rows("y", y)
-    check_labels(y)
     if sample_weight is None:
-        total, positive = float(y.size), float(y.sum(dtype=np.float64))
-    else:
-        sample_weight = as_rows("sample_weight", sample_weight)
-        check_length("sample_weight", sample_weight, y)
-        check_weights(sample_weight)
-        total = float(sample_weight.sum(dtype=np.float64))
-        positive = float(np.einsum("i,i", y, sample_weight, dtype=np.float64))
-    if not 0 < positive < total:
+        return y, np.ones(y.size)
+    sample_weight = as_rows("sample_weight", sample_weight)
+    check_length("sample_weight", sample_weight, y)
+    check_weights(sample_weight)
+    return y, sample_weight
+
+
+def _check_totals(totals: Array) -> Array:
+    if not (totals > 0).all():
         raise ValueError(
-            "y: expected labels of both classes with weight above 0, "
-            f"got a total weight of {positive:g} positive in {total:g}"
+            "y: expected labels of every class with weight above 0, got total weights "
+            f"{', '.join(f'{total:g}' for total in totals)} by class"
         )
-    return total - positive, positive
+    return totals
 
 
-def _raise_for(found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
-    """Raise for the first bad row, if a kernel found one."""
-    if found & cpu.BAD_LABEL:
-        check_labels(y)
-    if found & cpu.BAD_MARGIN:
-        check_margins(margin)
-    if found & cpu.BAD_WEIGHT and sample_weight is not None:
-        check_weights(sample_weight)
+def _root(function: Callable[[float], float]) -> float:
+    """Root of an increasing function."""
+    from scipy.optimize import brentq
+
+    bound = 1.0
+    while function(-bound) > 0 or function(bound) < 0:
+        bound *= 2
+    return float(brentq(function, -bound, bound, xtol=1e-14))
+
+
+def _log_share(log_posterior: float, gamma: float, log_alpha: float) -> float:
+    """Logarithm of the softmax share of a class at an unnormalised posterior."""
+
+    def shares(log_odds: float) -> tuple[float, float, float, float]:
+        magnitude = abs(log_odds)
+        odds = math.exp(-magnitude)
+        return formulas.posteriors(odds, -magnitude, log_odds >= 0, 1.0, math.log1p)
+
+    def error(log_odds: float) -> float:
+        p, q, log_p, log_q = shares(log_odds)
+        undone = formulas.calibration(p, q, log_p, log_q, gamma, 1.0, math.log1p)
+        return float(log_p + undone - log_alpha - log_posterior)
+
+    return shares(_root(error))[2]

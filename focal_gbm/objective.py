@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from focal_gbm._validation import (
+    as_real,
     as_rows,
     check_alpha,
     check_gamma,
     check_hessian,
     check_n_threads,
-    check_rows,
 )
-from focal_gbm.losses import BinaryFocalLoss
+from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
 Array = NDArray[Any]
+Loss = BinaryFocalLoss | SoftmaxFocalLoss
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,50 @@ class FocalObjective:
 
     @property
     def loss(self) -> BinaryFocalLoss:
-        """The loss behind the objective, which also has the posterior of a trained margin."""
+        """The binary loss behind the objective, which has the posterior of a trained margin."""
         return BinaryFocalLoss(self.gamma, self.alpha, self.hessian)
 
-    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> "FocalObjective":
+    def softmax_loss(self, n_classes: int) -> SoftmaxFocalLoss:
+        """The loss behind the objective for margins of shape (n, n_classes).
+
+        Parameters
+        ----------
+        n_classes : int
+            Number of classes, at least 2.
+
+        Returns
+        -------
+        SoftmaxFocalLoss
+
+        Raises
+        ------
+        ValueError
+            If gamma or alpha are given for another number of classes.
+
+        Examples
+        --------
+        >>> FocalObjective(gamma=1.5).softmax_loss(3)
+        SoftmaxFocalLoss(n_classes=3, gamma=1.5, alpha=None, hessian='exact')
+        """
+        return SoftmaxFocalLoss(n_classes, self.gamma, self.alpha, self.hessian)
+
+    def _loss_of(self, margin: Array) -> Loss:
+        """The binary loss for a vector of margins, the softmax loss for a matrix."""
+        return self.loss if margin.ndim == 1 else self.softmax_loss(margin.shape[-1])
+
+    def resolve(
+        self, y: ArrayLike, sample_weight: ArrayLike | None = None, *, n_classes: int = 2
+    ) -> "FocalObjective":
         """The same objective with ``alpha="balanced"`` replaced by its value for these labels.
 
         Parameters
         ----------
         y : array-like of shape (n,)
-            Labels in [0, 1].
+            Labels in [0, 1], or one of 0 to n_classes - 1 for more than two classes.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
+        n_classes : int, default=2
+            Number of classes.
 
         Returns
         -------
@@ -105,9 +138,15 @@ class FocalObjective:
         Raises
         ------
         ValueError
-            If the labels are all of one class.
+            If a class is missing from the labels.
+
+        Examples
+        --------
+        >>> FocalObjective(alpha="balanced").resolve([1] * 5 + [0] * 95).alpha
+        0.95
         """
-        return dataclasses.replace(self, alpha=self.loss.resolve(y, sample_weight).alpha)
+        loss = self.loss if n_classes == 2 else self.softmax_loss(n_classes)
+        return dataclasses.replace(self, alpha=loss.resolve(y, sample_weight).alpha)
 
     def __call__(
         self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
@@ -117,15 +156,16 @@ class FocalObjective:
         Parameters
         ----------
         y_true : array-like of shape (n,)
-            Labels in [0, 1]; or the margins, if ``y_pred`` is a data set.
-        y_pred : array-like of shape (n,), DMatrix or Dataset
+            Labels: in [0, 1], or one of 0 to n_classes - 1; or the margins, if ``y_pred`` is a data
+            set.
+        y_pred : array-like of shape (n,) or (n, n_classes), DMatrix or Dataset
             Margins, or the data set that has the labels and weights.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0; only together with labels.
 
         Returns
         -------
-        grad, hess : ndarray of shape (n,) and dtype float32
+        grad, hess : ndarray of the margins' shape and dtype float32
             In the precision that the boosters keep; computed in that of the margins.
 
         Raises
@@ -134,12 +174,12 @@ class FocalObjective:
             For input of the wrong kind, shape or value.
         """
         if is_dataset(y_pred):
-            margin = as_rows("margin", y_true)
+            margin = as_real("margin", y_true)
             rows = self._rows(y_pred, margin)
         else:
-            margin = as_rows("margin", y_pred)
-            rows = _Rows(self.loss, y_true, sample_weight)
-        out = np.empty(margin.size, np.float32), np.empty(margin.size, np.float32)
+            margin = as_real("margin", y_pred)
+            rows = _Rows(self._loss_of(margin), y_true, sample_weight)
+        out = np.empty_like(margin, np.float32), np.empty_like(margin, np.float32)
         return rows.loss.gradient_hessian(
             rows.y, margin, rows.sample_weight, out=out, n_threads=self.n_threads
         )
@@ -149,8 +189,10 @@ class FocalObjective:
         # A constant margin is where training starts: the labels may have been set anew since.
         if rows is None or _is_constant(margin):
             y, sample_weight = labels_and_weights(dataset)
-            loss = self.loss.resolve(y, sample_weight)
-            y, _, sample_weight = check_rows(y, margin, sample_weight)
+            loss = self._loss_of(margin).resolve(y, sample_weight)
+            y = as_rows("y", y, margin.dtype)
+            if sample_weight is not None:
+                sample_weight = as_rows("sample_weight", sample_weight, margin.dtype)
             rows = _Rows(loss, y, sample_weight)
             self._datasets[dataset] = rows
         return rows
@@ -159,7 +201,7 @@ class FocalObjective:
 class _Rows(NamedTuple):
     """What a data set contributes to each iteration."""
 
-    loss: BinaryFocalLoss
+    loss: Loss
     y: ArrayLike
     sample_weight: ArrayLike | None
 
@@ -179,7 +221,8 @@ class FocalMetric:
         if is_dataset(y_pred):
             margin = y_true
             y_true, sample_weight = labels_and_weights(y_pred)
-        loss = self.objective.loss
+        margin = as_real("margin", margin)
+        loss = self.objective._loss_of(margin)
         if loss.alpha == "balanced":
             raise ValueError(
                 "alpha: expected a value, got 'balanced', which a metric would take from the rows "
@@ -189,9 +232,12 @@ class FocalMetric:
         total = len(losses) if sample_weight is None else np.sum(sample_weight, dtype=np.float64)
         return float(losses.sum(dtype=np.float64) / total)
 
-    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def resolve(
+        self, y: ArrayLike, sample_weight: ArrayLike | None = None, *, n_classes: int = 2
+    ) -> Self:
         """The same metric with ``alpha="balanced"`` replaced by its value for these labels."""
-        return dataclasses.replace(self, objective=self.objective.resolve(y, sample_weight))
+        objective = self.objective.resolve(y, sample_weight, n_classes=n_classes)
+        return dataclasses.replace(self, objective=objective)
 
 
 def check_objective(name: str, objective: Any) -> FocalObjective:
@@ -215,4 +261,4 @@ def is_dataset(value: Any) -> bool:
 
 def _is_constant(margin: Array) -> bool:
     # The last row nearly always answers at no cost.
-    return bool(margin.size and margin[0] == margin[-1] and (margin == margin[0]).all())
+    return bool(margin.size and (margin[0] == margin[-1]).all() and (margin == margin[0]).all())

@@ -87,15 +87,15 @@ xgb_model, callbacks
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
     params = dict(params)
     _refuse(params)
+    n_classes = max(2, int(params.get("num_class", 2)))
+    params["objective"] = "binary:logistic" if n_classes == 2 else "multi:softprob"
     y, sample_weight = labels_and_weights(dtrain)
-    objective = objective.resolve(y, sample_weight)
-    params["objective"] = "binary:logistic"
+    objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
-        margin = objective.loss.initial_margin(y, sample_weight)
-        params["base_score"] = 1 / (1 + math.exp(-margin))
+        params["base_score"] = _base_score(objective, n_classes, y, sample_weight)
     if isinstance(custom_metric, FocalMetric):
-        custom_metric = custom_metric.resolve(y, sample_weight)
+        custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
     elif custom_metric is None and "eval_metric" not in params:
         custom_metric = focal_metric(objective)
         params["disable_default_eval_metric"] = True
@@ -113,6 +113,15 @@ xgb_model, callbacks
         callbacks=callbacks,
         custom_metric=custom_metric,
     )
+
+
+def _base_score(
+    objective: FocalObjective, n_classes: int, y: ArrayLike, sample_weight: ArrayLike | None
+) -> float | list[float]:
+    """The starting margin as XGBoost wants it: a probability, or a list of margins."""
+    if n_classes > 2:
+        return [*objective.softmax_loss(n_classes).initial_margin(y, sample_weight).tolist()]
+    return 1 / (1 + math.exp(-objective.loss.initial_margin(y, sample_weight)))
 
 
 class _XGBoostMetric(FocalMetric):
@@ -158,18 +167,16 @@ def focal_metric(objective: FocalObjective) -> FocalMetric:
 
 def _refuse(params: dict[str, Any]) -> None:
     """Raise for parameters that XGBoost ignores next to a custom objective, or that contradict."""
-    if params.get("objective") not in (None, "binary:logistic"):
+    n_classes = int(params.get("num_class", 2))
+    expected = "binary:logistic" if n_classes <= 2 else "multi:softprob"
+    if params.get("objective") not in (None, expected):
         raise ValueError(
-            "objective: expected none or 'binary:logistic' in params, the focal loss is given by "
-            f"obj, got {params['objective']!r}"
+            f"objective: expected none or {expected!r} in params for {max(2, n_classes)} classes, "
+            f"the focal loss is given by obj, got {params['objective']!r}"
         )
     if float(params.get("scale_pos_weight", 1)) != 1:
         raise ValueError(
             "scale_pos_weight: expected none in params, because XGBoost ignores it next to a "
             "custom objective: weight the classes by alpha of FocalObjective, "
             f"got {params['scale_pos_weight']!r}"
-        )
-    if int(params.get("num_class", 0)) not in (0, 1):
-        raise ValueError(
-            f"num_class: expected none for a binary label, got {params['num_class']!r}"
         )

@@ -50,3 +50,23 @@ def posterior_margin(z, gamma, alpha):
     negative = alpha[0] * -gradient(-z, gamma[0])
     positive = alpha[1] * -gradient(z, gamma[1])
     return mp.log(negative) - mp.log(positive)
+
+
+def softmax_log_odds(margins, true):
+    """Margin of the true class less the logsumexp of the others, and the others' shares."""
+    margins = [mp.mpf(float(z)) for z in margins]
+    others = [z for j, z in enumerate(margins) if j != true]
+    top = max(others)
+    total = mp.fsum(mp.exp(z - top) for z in others)
+    shares = [mp.exp(z - top) / total if j != true else mp.mpf(0) for j, z in enumerate(margins)]
+    return margins[true] - top - mp.log(total), shares
+
+
+def softmax_posteriors(margins, gamma, alpha):
+    """Posterior by class at a margin, from the condition that the expected gradient vanishes."""
+    unnormalised = []
+    for j in range(len(margins)):
+        t, _ = softmax_log_odds(margins, j)
+        p, q, log_p, _ = posteriors(t)
+        unnormalised.append(p / (alpha[j] * q ** (gamma[j] - 1) * (q - gamma[j] * p * log_p)))
+    return [value / mp.fsum(unnormalised) for value in unnormalised]

@@ -9,14 +9,16 @@ import xgboost as xgb
 
 import focal_gbm.lightgbm
 import focal_gbm.xgboost
-from focal_gbm import BinaryFocalLoss, FocalObjective
+from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 
 nan, inf = np.nan, np.inf
 Y, Z = np.array([0.0, 1.0, 1.0]), np.array([0.1, -0.2, 0.3])
 X = np.arange(12.0).reshape(6, 2)
 LABELS = np.array([0, 0, 1, 0, 1, 1])
 
+ZZ = np.zeros((2, 3))
 loss = BinaryFocalLoss()
+softmax = SoftmaxFocalLoss(3)
 objective = FocalObjective()
 
 
@@ -138,7 +140,12 @@ CASES = {
     "weight short": (ValueError, "sample_weight", "got 1", lambda: loss.loss(Y, Z, [1])),
     "weight scalar": (ValueError, "sample_weight", "()", lambda: loss.loss(Y, Z, 2.0)),
     "weight text": (TypeError, "sample_weight", "<U1", lambda: loss.loss(Y, Z, ["a", "b", "c"])),
-    "weights zero": (ValueError, "y", "0 positive", lambda: loss.initial_margin(Y, [0, 0, 0])),
+    "weights zero": (
+        ValueError,
+        "y",
+        "total weights 0, 0 by class",
+        lambda: loss.initial_margin(Y, [0, 0, 0]),
+    ),
     "weight NaN, start": (
         ValueError,
         "sample_weight",
@@ -194,20 +201,25 @@ CASES = {
     "start, no positives": (
         ValueError,
         "y",
-        "0 positive in 3",
+        "total weights 3, 0 by class",
         lambda: loss.initial_margin([0] * 3),
     ),
     "start, no negatives": (
         ValueError,
         "y",
-        "3 positive in 3",
+        "total weights 0, 3 by class",
         lambda: loss.initial_margin([1] * 3),
     ),
-    "start, no rows": (ValueError, "y", "0 positive in 0", lambda: loss.initial_margin([])),
+    "start, no rows": (
+        ValueError,
+        "y",
+        "total weights 0, 0 by class",
+        lambda: loss.initial_margin([]),
+    ),
     "balanced, one class": (
         ValueError,
         "y",
-        "3 positive in 3",
+        "total weights 0, 3 by class",
         lambda: BinaryFocalLoss(alpha="balanced").gradient_hessian([1] * 3, Z),
     ),
     "balanced without labels": (
@@ -221,6 +233,70 @@ CASES = {
         "alpha",
         "'balanced'",
         lambda: focal_gbm.xgboost.focal_metric(FocalObjective(alpha="balanced"))(Y, Z),
+    ),
+    # softmax
+    "classes one": (ValueError, "n_classes", "1", lambda: SoftmaxFocalLoss(1)),
+    "classes fraction": (TypeError, "n_classes", "2.5", lambda: SoftmaxFocalLoss(2.5)),
+    "classes bool": (TypeError, "n_classes", "True", lambda: SoftmaxFocalLoss(True)),
+    "softmax gamma of two": (ValueError, "gamma", "(1, 2)", lambda: SoftmaxFocalLoss(3, (1, 2))),
+    "softmax alpha of two": (
+        ValueError,
+        "alpha",
+        "(1, 2)",
+        lambda: SoftmaxFocalLoss(3, alpha=(1, 2)),
+    ),
+    "softmax alpha a float": (ValueError, "alpha", "0.25", lambda: SoftmaxFocalLoss(3, alpha=0.25)),
+    "softmax label 3": (ValueError, "y", "3.0 at row 1", lambda: softmax.loss([0, 3], ZZ)),
+    "softmax label -1": (ValueError, "y", "-1.0 at row 0", lambda: softmax.loss([-1, 2], ZZ)),
+    "softmax label soft": (
+        ValueError,
+        "y",
+        "0.5 at row 1",
+        lambda: softmax.gradient_hessian([0, 0.5], ZZ),
+    ),
+    "softmax label NaN": (
+        ValueError,
+        "y",
+        "nan at row 1",
+        lambda: softmax.gradient_hessian([0, nan], ZZ),
+    ),
+    "softmax margins short": (ValueError, "margin", "got 2", lambda: softmax.loss([0, 1, 2], ZZ)),
+    "softmax margins 1-D": (ValueError, "margin", "(3,)", lambda: softmax.loss(Y, Z)),
+    "softmax margins of two": (
+        ValueError,
+        "margin",
+        "(2, 2)",
+        lambda: softmax.loss([0, 1], ZZ[:, :2]),
+    ),
+    "softmax margin NaN": (
+        ValueError,
+        "margin",
+        "nan at row 1",
+        lambda: softmax.gradient_hessian([0, 1], [[0, 0, 0], [0, nan, 0]]),
+    ),
+    "softmax margin infinite": (
+        ValueError,
+        "margin",
+        "inf at row 0",
+        lambda: softmax.posterior([[0, inf, 0]]),
+    ),
+    "softmax weight negative": (
+        ValueError,
+        "sample_weight",
+        "-1.0 at row 1",
+        lambda: softmax.gradient_hessian([0, 1], ZZ, [1, -1]),
+    ),
+    "softmax start": (
+        ValueError,
+        "y",
+        "total weights 1, 0, 2 by class",
+        lambda: softmax.initial_margin([0, 2, 2]),
+    ),
+    "softmax out": (
+        ValueError,
+        "out",
+        "(2, 3), got shape (2, 2)",
+        lambda: softmax.gradient_hessian([0, 1], ZZ, out=(ZZ[:, :2].copy(), ZZ.copy())),
     ),
     # metrics
     "metric of gamma": (TypeError, "objective", "2.0", lambda: focal_gbm.xgboost.focal_metric(2.0)),
@@ -245,8 +321,18 @@ CASES = {
         "'reg:squarederror'",
         lambda: train_xgboost({"objective": "reg:squarederror"}),
     ),
-    "xgboost num_class": (ValueError, "num_class", "3", lambda: train_xgboost({"num_class": 3})),
-    "xgboost one class": (ValueError, "y", "0 positive", lambda: train_xgboost(label=LABELS * 0)),
+    "xgboost num_class": (
+        ValueError,
+        "y",
+        "total weights 3, 3, 0 by class",
+        lambda: train_xgboost({"num_class": 3}),
+    ),
+    "xgboost one class": (
+        ValueError,
+        "y",
+        "total weights 6, 0 by class",
+        lambda: train_xgboost(label=LABELS * 0),
+    ),
     "xgboost label 2": (ValueError, "y", "2.0", lambda: train_xgboost(label=LABELS * 2)),
     "xgboost margins": (
         ValueError,
@@ -304,7 +390,12 @@ CASES = {
         lambda: train_lightgbm({"neg_bagging_fraction": 0.5}),
     ),
     "lightgbm sigmoid": (ValueError, "sigmoid", "2.0", lambda: train_lightgbm({"sigmoid": 2.0})),
-    "lightgbm num_class": (ValueError, "num_class", "3", lambda: train_lightgbm({"num_class": 3})),
+    "lightgbm num_class": (
+        ValueError,
+        "y",
+        "total weights 3, 3, 0 by class",
+        lambda: train_lightgbm({"num_class": 3}),
+    ),
     "lightgbm random forest": (
         ValueError,
         "boosting",
@@ -329,7 +420,12 @@ CASES = {
         "True",
         lambda: train_lightgbm({"linear_tree": True}, keep_training_booster=True),
     ),
-    "lightgbm one class": (ValueError, "y", "6 positive", lambda: train_lightgbm(label=[1] * 6)),
+    "lightgbm one class": (
+        ValueError,
+        "y",
+        "total weights 0, 6 by class",
+        lambda: train_lightgbm(label=[1] * 6),
+    ),
     "lightgbm label -1": (ValueError, "y", "-1.0", lambda: train_lightgbm(label=LABELS * 2 - 1)),
     "lightgbm data": (
         TypeError,

@@ -271,3 +271,83 @@ def test_quantized_gradients_are_warned_about(data):
     X, y, _ = data
     with pytest.warns(UserWarning, match="use_quantized_grad"):
         train(with_objective(2.0, use_quantized_grad=True), lgb.Dataset(X, y), 1)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(3000, 4))
+    y = np.digitize(X[:, 0] + rng.normal(size=3000), [-0.5, 1.8])
+    return X, y, rng.gamma(2.0, size=3000).astype(np.float32)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("alpha", [None, "balanced", (1, 2, 3)])
+@pytest.mark.parametrize("linear_tree", [False, True])
+def test_multiclass(classes, tmp_path, weighted, alpha, linear_tree):
+    X, y, weight = classes
+    weight = weight if weighted else None
+    train_set = lgb.Dataset(X, y, weight=weight)
+    params = with_objective(2.0, alpha, num_class=3, linear_tree=linear_tree)
+    history = {}
+    booster = train(
+        params,
+        train_set,
+        20,
+        valid_sets=[train_set],
+        callbacks=[lgb.record_evaluation(history)],
+    )
+    loss = params["objective"].softmax_loss(3).resolve(y, weight)
+    path = tmp_path / "model.txt"
+    booster.save_model(path)
+    booster = lgb.Booster(model_file=path)
+    margin = booster.predict(X, raw_score=True)
+    softmax = np.exp(margin - margin.max(axis=1, keepdims=True))
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    assert_allclose(booster.predict(X), softmax, rtol=1e-12)
+    mean = np.average(loss.loss(y, margin), weights=weight)
+    assert_allclose(history["training"]["focal_loss"][-1], mean)
+    stump = train({**params, "min_sum_hessian_in_leaf": 1e9}, lgb.Dataset(X, y, weight=weight), 1)
+    start = stump.predict(X[:1], raw_score=True)
+    assert_allclose(start[0], loss.initial_margin(y, weight))
+    assert train_set.get_init_score() is None
+    if not linear_tree:
+        contributions = booster.predict(X, pred_contrib=True).reshape(len(X), 3, -1)
+        assert_allclose(contributions.sum(axis=2), margin, atol=1e-9)
+
+
+def test_multiclass_gamma_zero_is_softmax_log_loss(classes):
+    """LightGBM's Hessian is K / (K - 1) times the diagonal: 1.5 for three classes."""
+    X, y, _ = classes
+    common = {**PARAMS, "num_class": 3, "min_sum_hessian_in_leaf": 0.0}
+    builtin = lgb.train(
+        {**common, "objective": "multiclass", "learning_rate": 0.15, "lambda_l2": 3.0},
+        lgb.Dataset(X, y),
+        30,
+    )
+    focal = train(
+        {**common, "objective": FocalObjective(0.0), "learning_rate": 0.1, "lambda_l2": 2.0},
+        lgb.Dataset(X, y),
+        30,
+    )
+    assert_allclose(focal.predict(X), builtin.predict(X), rtol=0, atol=1e-5)
+
+
+def test_multiclass_doors_grow_the_same_trees(classes):
+    X, y, weight = classes
+    objective = FocalObjective(1.5, (1, 2, 3))
+    params = {**PARAMS, "objective": objective, "num_class": 3}
+    trained = lgb.train(params, lgb.Dataset(X, y, weight=weight), 5)
+    fitted = lgb.LGBMClassifier(
+        objective=objective,
+        n_estimators=5,
+        num_leaves=15,
+        n_jobs=2,
+        verbose=-1,
+        random_state=1,
+        deterministic=True,
+        force_row_wise=True,
+    ).fit(X, y, sample_weight=weight)
+    assert_array_equal(
+        fitted.booster_.predict(X, raw_score=True), trained.predict(X, raw_score=True)
+    )

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import focal_gbm
 from focal_gbm import BinaryFocalLoss
-from focal_gbm._kernels import cpu
+from focal_gbm._kernels import binary, launch, softmax
 
 HEAVY = {"numba", "scipy", "torch", "xgboost", "lightgbm", "sklearn", "pandas", "cupy"}
 PACKAGE = Path(focal_gbm.__file__).parent
@@ -24,6 +25,9 @@ ORDER = [
     "_kernels.formulas",
     "_kernels.elementary",
     "_kernels.cpu",
+    "_kernels.launch",
+    "_kernels.binary",
+    "_kernels.softmax",
     "_validation",
     "losses",
     "objective",
@@ -98,7 +102,7 @@ def test_libraries_are_imported_only_where_they_are_served():
 
 
 def test_public_names():
-    assert focal_gbm.__all__ == ["BinaryFocalLoss", "FocalObjective"]
+    assert focal_gbm.__all__ == ["BinaryFocalLoss", "FocalObjective", "SoftmaxFocalLoss"]
     for name in focal_gbm.__all__:
         assert getattr(focal_gbm, name).__name__ == name
         assert name in dir(focal_gbm)
@@ -128,8 +132,7 @@ def test_public_docstrings_are_complete():
         sections = ["Parameters", "Raises"]
         if not inspect.isclass(value):
             sections.append("Returns")
-        if name != "FocalObjective.resolve":
-            sections.append("Examples")
+        sections.append("Examples")
         for section in sections:
             assert f"{section}\n" in (value.__doc__ or ""), f"{name} lacks {section}"
 
@@ -141,27 +144,28 @@ def test_typed():
 @pytest.fixture
 def uncached(monkeypatch):
     """Numba without a folder that it may write its cache to."""
-    njit = cpu.njit
+    njit = launch.njit
 
     def refusing(*signature, cache=False, **options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return njit(*signature, **options)
 
-    monkeypatch.setattr(cpu, "njit", refusing)
-    cpu._compiled.cache_clear()
+    monkeypatch.setattr(launch, "njit", refusing)
+    launch.compiled.cache_clear()
     yield
-    cpu._compiled.cache_clear()
+    launch.compiled.cache_clear()
 
 
-def test_kernels_are_vectorised(uncached):
+@pytest.mark.usefixtures("uncached")
+@pytest.mark.parametrize(("kernels", "columns", "flags"), [(binary, 1, 2), (softmax, 2, 1)])
+def test_kernels_are_vectorised(kernels, columns, flags):
     """A loop that LLVM leaves scalar costs ten times as much."""
-    y, margin = np.zeros(64, np.float32), np.zeros(64, np.float32)
-    BinaryFocalLoss().gradient_hessian(y, margin)
-    dtypes = (y.dtype, margin.dtype, None, y.dtype, y.dtype)
-    kernel = cpu._compiled(cpu._gradient_hessian, dtypes, 2, 6, 2)
+    vector, margin = (np.dtype(np.float32), 1), (np.dtype(np.float32), columns)
+    kinds = (vector, margin, None, margin, margin)
+    kernel = launch.compiled(kernels._gradient_hessian, kinds, 2, flags)
     (code,) = kernel.inspect_llvm().values()
-    assert "x float>" in code
+    assert re.search(r"fmul contract <\d+ x float>", code)
 
 
 def test_without_a_folder_to_cache_in(request):
@@ -175,11 +179,11 @@ def test_without_a_folder_to_cache_in(request):
 def test_cache_follows_the_sources(monkeypatch, tmp_path):
     for source in (PACKAGE / "_kernels").glob("*.py"):
         (tmp_path / source.name).write_bytes(source.read_bytes())
-    before = cpu._sources_digest()
+    before = launch._sources_digest()
     (tmp_path / "formulas.py").write_text("changed")
-    monkeypatch.setattr(cpu, "__file__", str(tmp_path / "cpu.py"))
-    cpu._sources_digest.cache_clear()
-    assert cpu._sources_digest() != before
+    monkeypatch.setattr(launch, "__file__", str(tmp_path / "launch.py"))
+    launch._sources_digest.cache_clear()
+    assert launch._sources_digest() != before
     monkeypatch.undo()
-    cpu._sources_digest.cache_clear()
-    assert cpu._sources_digest() == before
+    launch._sources_digest.cache_clear()
+    assert launch._sources_digest() == before

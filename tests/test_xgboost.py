@@ -284,3 +284,73 @@ def test_rare_class_is_learned(data):
     prior = {**params, "base_score": 1e-3, "objective": "binary:logistic"}
     stumps = xgb.train(prior, dtrain, 1, obj=FocalObjective(2.0))
     assert math.isclose(np.ptp(stumps.predict(dtrain)), 0)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(3000, 4)).astype(np.float32)
+    y = np.digitize(X[:, 0] + rng.normal(size=3000), [-0.5, 1.8])
+    return X, y, rng.gamma(2.0, size=3000).astype(np.float32)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("alpha", [None, "balanced", (1, 2, 3)])
+def test_multiclass(classes, tmp_path, weighted, alpha):
+    X, y, weight = classes
+    weight = weight if weighted else None
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    objective = FocalObjective(2.0, alpha)
+    history = {}
+    booster = train(
+        {**PARAMS, "num_class": 3},
+        dtrain,
+        20,
+        obj=objective,
+        evals=[(dtrain, "train")],
+        evals_result=history,
+        verbose_eval=False,
+    )
+    loss = objective.softmax_loss(3).resolve(y, weight)
+    path = tmp_path / "model.ubj"
+    booster.save_model(path)
+    booster = xgb.Booster(model_file=path)
+    margin = booster.predict(dtrain, output_margin=True)
+    softmax = np.exp(margin - margin.max(axis=1, keepdims=True))
+    softmax /= softmax.sum(axis=1, keepdims=True)
+    assert_allclose(booster.predict(dtrain), softmax, rtol=1e-5)
+    mean = np.average(loss.loss(y, margin), weights=weight)
+    assert_allclose(history["train"]["focal_loss"][-1], mean, rtol=1e-5)
+    start = json.loads(booster.save_config())["learner"]["learner_model_param"]["base_score"]
+    assert_allclose(json.loads(start), loss.initial_margin(y, weight), rtol=1e-5)
+    shares = np.bincount(y, weight) / np.bincount(y, weight).sum()
+    posterior = np.average(loss.posterior(margin), axis=0, weights=weight)
+    assert_allclose(posterior, shares, atol=0.02)
+
+
+def test_multiclass_gamma_zero_is_softmax_log_loss(classes):
+    """XGBoost 3.2 and 3.4 double the Hessian: with lambda and min_child_weight halved, and the
+    learning rate doubled, the steps from a halved Hessian are theirs.
+    """
+    X, y, _ = classes
+    dtrain = xgb.DMatrix(X, y)
+    common = {**PARAMS, "max_depth": 3, "num_class": 3, "base_score": [0.0, 0.0, 0.0]}
+    theirs = {**common, "objective": "multi:softprob", "eta": 0.2}
+    theirs |= {"lambda": 2.0, "min_child_weight": 20.0}
+    builtin = xgb.train(theirs, dtrain, 30)
+    ours = {**common, "eta": 0.1, "lambda": 1.0, "min_child_weight": 10.0}
+    focal = train(ours, dtrain, 30, obj=FocalObjective(0.0))
+    assert_allclose(focal.predict(dtrain), builtin.predict(dtrain), rtol=0, atol=1e-5)
+
+
+def test_multiclass_doors_grow_the_same_trees(classes):
+    X, y, weight = classes
+    objective = FocalObjective(1.5, (1, 2, 3))
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    params = {"objective": "multi:softprob", "num_class": 3, "max_depth": 3, "nthread": 2}
+    trained = xgb.train(params, dtrain, 5, obj=objective)
+    fitted = xgb.XGBClassifier(objective=objective, n_estimators=5, max_depth=3, n_jobs=2)
+    fitted.fit(X, y, sample_weight=weight)
+    assert_array_equal(
+        fitted.predict(X, output_margin=True), trained.predict(dtrain, output_margin=True)
+    )

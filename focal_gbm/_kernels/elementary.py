@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import overload
 
 from focal_gbm._kernels.formulas import Function, Number
@@ -34,6 +34,11 @@ def exp(x: Number) -> Number:
 
 def log1p(x: Number) -> Number:
     """log(1 + x) for x in [0, 1]. Only for compiled code."""
+    raise NotImplementedError
+
+
+def log1p_wide(x: Number) -> Number:
+    """log(1 + x) for finite x >= 0. Only for compiled code."""
     raise NotImplementedError
 
 
@@ -108,11 +113,38 @@ def _make_log1p(real: type[Real]) -> Function:
     return implementation
 
 
+def _make_log1p_wide(real: type[Real], integer: type[np.signedinteger[Any]]) -> Function:
+    info = np.finfo(real)
+    bits = info.nmant
+    mantissa = integer(2**bits - 1)
+    one_bits = integer((1 - int(info.minexp)) << bits)
+    # An exponent field in the mantissa of 2**bits is a number without a conversion, which AVX2
+    # lacks for float64.
+    carrier_bits = integer((1 - int(info.minexp) + bits) << bits)
+    offset = real(2.0**bits + 1 - int(info.minexp))
+    log_2 = real(math.log(2))
+    zero = real(0)
+    one = real(1)
+    log1p_unit = njit(forceinline=True, **JIT_OPTIONS)(_make_log1p(real))
+
+    def implementation(x: Number) -> Number:
+        field = real(one + x).view(integer)
+        fraction = integer((field & mantissa) | one_bits).view(real) - one
+        exponent = integer((field >> bits) | carrier_bits).view(real) - offset
+        return exponent * log_2 + log1p_unit(x if exponent == zero else fraction)
+
+    return implementation
+
+
 _EXP = {
     types.float32: _make_exp(np.float32, np.int32),
     types.float64: _make_exp(np.float64, np.int64),
 }
 _LOG1P = {types.float32: _make_log1p(np.float32), types.float64: _make_log1p(np.float64)}
+_LOG1P_WIDE = {
+    types.float32: _make_log1p_wide(np.float32, np.int32),
+    types.float64: _make_log1p_wide(np.float64, np.int64),
+}
 
 
 _overload = functools.partial(overload, jit_options={"forceinline": True, **JIT_OPTIONS})
@@ -126,5 +158,10 @@ def _log1p(x: Number) -> Function | None:
     return _LOG1P.get(x)
 
 
+def _log1p_wide(x: Number) -> Function | None:
+    return _LOG1P_WIDE.get(x)
+
+
 _overload(exp)(_exp)
 _overload(log1p)(_log1p)
+_overload(log1p_wide)(_log1p_wide)

@@ -4,8 +4,9 @@ Scalar functions in plain arithmetic, from which every backend is compiled. Elem
 and the number one are arguments, because each backend brings its own in its own precision: a
 literal ``1`` would promote float32 to float64.
 
-Notation, for one row and the class its label names: margin ``z``, ``t = z`` for the positive class
-and ``-z`` for the negative, posterior ``p = sigmoid(t)``, ``q = 1 - p``, and
+Notation, for one row and the class its label names: ``t`` is the log-odds of that class, which is
+the margin ``z`` for the positive class of two, ``-z`` for the negative one, and ``z`` less the
+logsumexp of the other margins for one of several; ``p = sigmoid(t)``, ``q = 1 - p``, and
 
     L(t) = -alpha * q**gamma * log(p)            Lin et al., 2017, https://arxiv.org/abs/1708.02002
 
@@ -21,20 +22,20 @@ Number = Any  # a scalar of the backend that compiles the formula
 Function = Callable[[Number], Number]
 
 
-def log_sigmoids(
-    t: Number, one: Number, exp: Function, log1p: Function
+def posteriors(
+    odds: Number, log_odds: Number, is_likely: bool, one: Number, log1p: Function
 ) -> tuple[Number, Number, Number, Number]:
     """Posterior ``p``, ``q = 1 - p`` and their logarithms, each to full relative precision.
 
-    ``exp`` is only asked for arguments <= 0 and ``log1p`` only for arguments in [0, 1].
+    From the odds of the less likely side, in [0, 1], and their logarithm; ``is_likely`` says
+    whether ``p`` is the more likely one. For a binary margin these are ``exp(-abs(t))``,
+    ``-abs(t)`` and ``t >= 0``.
     """
-    magnitude = abs(t)
-    e = exp(-magnitude)
-    larger = one / (one + e)
-    smaller = e * larger
-    log_larger = -log1p(e)
-    log_smaller = log_larger - magnitude
-    if t >= 0:
+    larger = one / (one + odds)
+    smaller = odds * larger
+    log_larger = -log1p(odds)
+    log_smaller = log_larger + log_odds
+    if is_likely:
         return larger, smaller, log_larger, log_smaller
     return smaller, larger, log_smaller, log_larger
 
@@ -82,3 +83,15 @@ def calibration(
     """
     ratio = -p * log_p / q if q > 0 else one
     return -gamma * log_q - log1p(gamma * ratio)
+
+
+def others_derivatives(
+    first: Number, second: Number, share: Number, rest: Number
+) -> tuple[Number, Number]:
+    """First and second derivative of the softmax loss in the margin of a class that is not true.
+
+    With ``t = z_true - logsumexp(z_others)``, softmax focal loss is the binary one of ``t``, whose
+    derivatives are given. ``share`` is the class's posterior among the others, ``rest`` one minus
+    it, and ``dt/dz = -share``.
+    """
+    return -first * share, share * (second * share - first * rest)

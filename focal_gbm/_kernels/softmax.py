@@ -1,0 +1,291 @@
+"""Kernels of softmax focal loss: blocks of rows, vectorised over the rows of a block.
+
+A block's margins are copied into a buffer with a line per class, where every step is a loop over
+contiguous rows, and its results are copied out: memory may be in C or in Fortran order.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focal_gbm._kernels import cpu
+from focal_gbm._kernels.cpu import (
+    BAD_LABEL,
+    BAD_MARGIN,
+    FLOOR,
+    HESSIAN_MODES,
+    LIMIT,
+    calibration,
+    curvature,
+    derivatives,
+    inlined,
+    inspect_weight,
+    others_derivatives,
+    posteriors,
+)
+from focal_gbm._kernels.elementary import exp, log1p, log1p_wide
+from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.launch import launch
+
+Array = NDArray[Any]
+PerClass = Sequence[float]  # one number per class, in class order
+
+# Rows of a block: with ten classes its buffers fit into the first-level cache.
+_BLOCK = 64
+
+
+@inlined
+def _exp_of_difference(a: Number, b: Number, one: Number) -> Number:
+    """exp(a - b) for a <= b, to full relative precision however large the difference.
+
+    The rounding error of the difference, by Knuth's two-sum, is the relative error of the result.
+    """
+    difference = a - b
+    subtracted = difference - a
+    error = (a - (difference - subtracted)) - (b + subtracted)
+    return exp(difference) * (one + error)
+
+
+@inlined
+def _true_posteriors(true: Number, top: Number, rest: Number, one: Number, limit: Number) -> Any:
+    """Posteriors of the true class and their logarithms, as ``formulas.posteriors`` has them.
+
+    ``top`` is the largest of the other margins, and ``1 + rest`` the sum of exp(margin - top) over
+    them.
+    """
+    is_above = true >= top
+    total = one + rest
+    odds = _exp_of_difference(min(true, top), max(true, top), one)
+    odds = odds * total if is_above else odds / total
+    # The odds of a true class above each of the others may still be below one.
+    is_likely = is_above and odds <= one
+    odds = one / odds if is_above and odds > one else odds
+    log_odds = max(min(true - top, limit), -limit) - log1p_wide(rest)
+    log_odds = -abs(log_odds)
+    return posteriors(odds, log_odds, is_likely, one, log1p)
+
+
+@inlined
+def _load(
+    y: Array, margin: Array, shares: Array, true: Array, top: Array, top_class: Array, rest: Array
+) -> np.int32:
+    """Fill the buffers of a block; returns the bits of what is wrong with a row.
+
+    ``shares`` gets exp(margin - top) of the classes that are not true and zero for the true one,
+    ``rest`` the sum of all of these but the top's own.
+    """
+    real = margin.dtype.type
+    n_rows, n_classes = margin.shape
+    zero = real(0)
+    one = real(1)
+    end = real(n_classes)
+    largest = real(np.finfo(margin.dtype).max / 4 / n_classes)
+    found = np.int32(0)
+    for i in range(n_rows):
+        true[i] = zero
+        top[i] = -np.inf
+        top_class[i] = -one
+        rest[i] = zero
+        is_class = y[i] >= zero and y[i] < end and y[i] == np.floor(y[i])
+        found = np.int32(found | (0 if is_class else BAD_LABEL))
+    for i in range(n_rows):
+        for k in range(n_classes):
+            shares[k, i] = margin[i, k]
+    for k in range(n_classes):
+        label = real(k)
+        for i in range(n_rows):
+            z = shares[k, i]
+            rest[i] = max(rest[i], abs(z)) if z == z else np.inf
+            is_true = y[i] == label
+            true[i] = z if is_true else true[i]
+            is_top = (not is_true) and z > top[i]
+            top[i] = z if is_top else top[i]
+            top_class[i] = label if is_top else top_class[i]
+    bad = np.int32(0)
+    for i in range(n_rows):
+        bad = np.int32(bad | (0 if rest[i] <= largest else BAD_MARGIN))
+        rest[i] = zero
+    for k in range(n_classes):
+        label = real(k)
+        for i in range(n_rows):
+            share = _exp_of_difference(min(shares[k, i], top[i]), top[i], one)
+            share = zero if y[i] == label else share
+            shares[k, i] = share
+            rest[i] += zero if top_class[i] == label else share
+    return np.int32(found | bad)
+
+
+def _gradient_hessian(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    grad: Array,
+    hess: Array,
+    parameters: Array,
+    mode: int,
+) -> np.int32:
+    found = np.int32(0)
+    real = margin.dtype.type
+    one = real(1)
+    n_classes = margin.shape[1]
+    limit, floor = parameters[0], parameters[1]
+    gammas, alphas = parameters[2 : 2 + n_classes], parameters[2 + n_classes :]
+    shares = np.empty((n_classes, _BLOCK), margin.dtype)
+    curvatures = np.empty((n_classes, _BLOCK), margin.dtype)
+    true, top = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
+    top_class, rest = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
+    gamma, alpha = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
+    first, second = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
+    for start in range(0, y.size, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, y.size))
+        labels = y[rows]
+        found = np.int32(found | _load(labels, margin[rows], shares, true, top, top_class, rest))
+        for k in range(n_classes):
+            label, gamma_k, alpha_k = real(k), gammas[k], alphas[k]
+            for i in range(labels.size):
+                gamma[i] = gamma_k if labels[i] == label else gamma[i]
+                alpha[i] = alpha_k if labels[i] == label else alpha[i]
+        if weight is not None:
+            weights = weight[rows]
+            for i in range(labels.size):
+                found = np.int32(found | inspect_weight(weights[i]))
+                alpha[i] *= weights[i]
+        for i in range(labels.size):
+            p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
+            g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
+            first[i] = alpha[i] * g
+            second[i] = alpha[i] * h
+        for k in range(n_classes):
+            label = real(k)
+            for i in range(labels.size):
+                total = one + rest[i]
+                share = shares[k, i] / total
+                others = rest[i] / total if top_class[i] == label else one - share
+                g, h = others_derivatives(first[i], second[i], share, others)
+                g = first[i] if labels[i] == label else g
+                h = second[i] if labels[i] == label else h
+                shares[k, i] = g
+                curvatures[k, i] = curvature(g, h, alpha[i] * floor, mode)
+        for i in range(labels.size):
+            for k in range(n_classes):
+                grad[start + i, k] = shares[k, i]
+                hess[start + i, k] = curvatures[k, i]
+    return found
+
+
+def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters: Array) -> np.int32:
+    found = np.int32(0)
+    real = margin.dtype.type
+    one = real(1)
+    n_classes = margin.shape[1]
+    limit = real(np.finfo(margin.dtype).max)
+    gammas, alphas = parameters[:n_classes], parameters[n_classes:]
+    shares = np.empty((n_classes, _BLOCK), margin.dtype)
+    true, top = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
+    top_class, rest = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
+    for start in range(0, y.size, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, y.size))
+        labels = y[rows]
+        bad = _load(labels, margin[rows], shares, true, top, top_class, rest)
+        found = np.int32(found | bad)
+        for i in range(labels.size):
+            label = 0 if bad & BAD_LABEL else int(labels[i])
+            _, _, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
+            value = alphas[label] * cpu.loss(log_p, exp(gammas[label] * log_q))
+            if weight is not None:
+                found = np.int32(found | inspect_weight(weight[start + i]))
+                value *= weight[start + i]
+            out[start + i] = value
+    return found
+
+
+def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> np.int32:
+    found = np.int32(0)
+    real = margin.dtype.type
+    one = real(1)
+    zero = real(0)
+    n_rows, n_classes = margin.shape
+    largest = real(np.finfo(margin.dtype).max / 4 / n_classes)
+    gammas, alphas = parameters[:n_classes], parameters[n_classes:]
+    log_odds = np.empty(n_classes, margin.dtype)
+    for i in range(n_rows):
+        # The largest margin and the largest of the others: all classes but the top one compare
+        # with the first, the top one with the second.
+        top = second = real(-np.inf)
+        top_class = second_class = -1
+        for k in range(n_classes):
+            z = margin[i, k]
+            found = np.int32(found | (0 if abs(z) <= largest else BAD_MARGIN))
+            if z > top:
+                top, top_class, second, second_class = z, k, top, top_class
+            elif z > second:
+                second, second_class = z, k
+        below_top = below_second = zero
+        for k in range(n_classes):
+            if k != top_class:
+                below_top += _exp_of_difference(min(margin[i, k], top), top, one)
+                if k != second_class:
+                    below_second += _exp_of_difference(min(margin[i, k], second), second, one)
+        highest = real(-np.inf)
+        for k in range(n_classes):
+            z = margin[i, k]
+            if k == top_class:
+                p, q, log_p, log_q = _true_posteriors(z, second, below_second, one, largest)
+            else:
+                rest = max(below_top - _exp_of_difference(min(z, top), top, one), zero)
+                p, q, log_p, log_q = _true_posteriors(z, top, rest, one, largest)
+            log_odds[k] = (
+                log_p + calibration(p, q, log_p, log_q, gammas[k], one, log1p_wide) - alphas[k]
+            )
+            highest = max(highest, log_odds[k])
+        total = zero
+        for k in range(n_classes):
+            total += exp(log_odds[k] - highest)
+        log_total = log1p_wide(total - one)
+        for k in range(n_classes):
+            below = log_odds[k] - highest
+            out[i, k] = below - log_total if as_margin else exp(below) / total
+    return found
+
+
+def gradient_hessian(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    grad: Array,
+    hess: Array,
+    *,
+    gamma: PerClass,
+    alpha: PerClass,
+    hessian: str,
+    n_threads: int | None,
+) -> int:
+    """Gradient and Hessian's diagonal; returns the bits of what is wrong with a row."""
+    inputs, outputs = (y, margin, weight), (grad, hess)
+    mode = HESSIAN_MODES.index(hessian)
+    parameters = (LIMIT, FLOOR, *gamma, *alpha)
+    return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads)
+
+
+def loss(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    out: Array,
+    *,
+    gamma: PerClass,
+    alpha: PerClass,
+    n_threads: int | None,
+) -> int:
+    """Weighted loss of each row; returns the bits of what is wrong with a row."""
+    return launch(_loss, (y, margin, weight), (out,), (*gamma, *alpha), (), n_threads)
+
+
+def posterior(
+    margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
+) -> int:
+    """Posteriors of the classes or their logarithms; returns the bits of what is wrong."""
+    parameters = (*gamma, *np.log(alpha))
+    return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)
