@@ -1,6 +1,10 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
+# OpenMP's threads otherwise spin at every barrier, which stalls short fits for seconds where
+# another program wants the same processors.
+export OMP_WAIT_POLICY = passive
+
 .PHONY: demo test lint clean
 
 demo: .venv/demo
