@@ -17,12 +17,17 @@ Seconds = dict[str, np.ndarray]
 def interleaved(
     providers: dict[str, Callable[[], object]], rounds: int, warmup: int = 2
 ) -> Seconds:
-    """Seconds of each provider in each round, in a rotating order."""
+    """Seconds of each provider in each round, in a rotating order.
+
+    The pause lets the threads of one provider stop spinning, which OpenMP's go on with for
+    milliseconds after their work, before the next one is timed.
+    """
     names = list(providers)
     seconds = {name: np.empty(rounds) for name in names}
     for i in range(-warmup, rounds):
         first = i % len(names)
         for name in names[first:] + names[:first]:
+            time.sleep(0.02)
             start = time.perf_counter()
             providers[name]()
             if i >= 0:

@@ -23,6 +23,7 @@ from focal_gbm._kernels.cpu import (
     inspect,
     inspect_weight,
     posteriors,
+    prefer_wide_vectors,
 )
 from focal_gbm._kernels.elementary import exp, log1p, log1p_wide
 from focal_gbm._kernels.launch import launch
@@ -41,6 +42,7 @@ def _gradient_hessian(
     mode: int,
     soft: int,
 ) -> np.int32:
+    prefer_wide_vectors()
     found = np.int32(0)
     one = margin.dtype.type(1)
     gamma0, gamma1, alpha0, alpha1 = parameters[0], parameters[1], parameters[2], parameters[3]
@@ -75,6 +77,7 @@ def _gradient_hessian(
 def _focal_loss(
     y: Array, margin: Array, weight: Array | None, out: Array, parameters: Array
 ) -> np.int32:
+    prefer_wide_vectors()
     found = np.int32(0)
     one = margin.dtype.type(1)
     zero = one - one
@@ -100,6 +103,7 @@ def _focal_loss(
 
 
 def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> np.int32:
+    prefer_wide_vectors()
     found = np.int32(0)
     one = margin.dtype.type(1)
     gamma0, gamma1, shift, limit = parameters[0], parameters[1], parameters[2], parameters[3]

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import binding
+from numba import njit, types
+from numba.extending import intrinsic
 
 from focal_gbm._kernels import formulas
 from focal_gbm._kernels.elementary import JIT_OPTIONS, exp, log1p
@@ -24,6 +26,25 @@ FLOOR = 1e-3
 # exp(-800) is zero in float64 too: the derivatives have reached their limits there, and further
 # out an infinite margin would give 0 * inf.
 LIMIT = 800
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefer_wide_vectors(typing_context: Any) -> Any:
+    """Let LLVM use vectors of 512 bits in the calling kernel, where they do not slow the clock.
+
+    LLVM keeps to 256 bits because the first processors with AVX-512 lowered their clock for more.
+    Those that followed do not; VBMI2 tells them apart. Float64 kernels gain half.
+    """
+    is_wide = binding.get_host_cpu_features().get("avx512vbmi2", False)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if is_wide:
+            # llvmlite's own add() refuses the attributes that LLVM takes as strings.
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), generate
+
 
 inlined: Callable[[Function], Function] = njit(forceinline=True, **JIT_OPTIONS)
 posteriors = inlined(formulas.posteriors)
