@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from focal_gbm import BinaryFocalLoss, FocalObjective
+from focal_gbm._kernels import launch
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
 from focal_gbm.xgboost import focal_metric as xgboost_metric
 
@@ -220,6 +221,10 @@ def gradients(objective, seed=0):
     return objective(rng.integers(0, 2, MANY), rng.normal(size=MANY).astype(np.float32))
 
 
+def cached_pools(_):
+    return launch._pool.cache_info().currsize
+
+
 def test_eight_threads_at_once():
     objective = FocalObjective(gamma=2.0)
     expected = [gradients(objective, seed) for seed in range(8)]
@@ -247,8 +252,11 @@ def test_after_a_fork():
     objective = FocalObjective(gamma=2.0)
     expected = gradients(objective)
     with multiprocessing.get_context("fork").Pool(2) as pool:
+        # The parent's threads are not the child's.
+        assert pool.map(cached_pools, range(2), chunksize=1) == [0, 0]
         for result in pool.map(gradients, [objective] * 4):
             assert_array_equal(result, expected)
+    assert cached_pools(None) == 1
     assert_array_equal(gradients(objective), expected)
 
 
