@@ -4,17 +4,17 @@ Each raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value,
 names the argument, what was expected and what came.
 """
 
-import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from focal_gbm._kernels.cpu import HESSIAN_MODES, LARGEST_WEIGHT
+
 Array = NDArray[Any]
 PerClass = tuple[float, ...]
-
-HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
 
 # gamma times a log-posterior, and gamma**2 times one, must not overflow float32: the kernels take
 # log-posteriors down to -800, and multiply by the second gamma only what the first has shrunk.
@@ -39,7 +39,7 @@ def check_alpha(alpha: Any, n_classes: int | None = None) -> str | float | PerCl
         "class, in class order"
     )
     checked = _number_or_per_class("alpha", alpha, expected, n_classes)
-    upper = 1.0 if isinstance(checked, float) else math.inf
+    upper = 1.0 if isinstance(checked, float) else LARGEST_WEIGHT
     if not all(0 < value < upper for value in np.atleast_1d(checked)):
         raise ValueError(f"alpha: expected {expected}, got {alpha!r}")
     if isinstance(checked, float) and n_classes not in (None, 2):
@@ -80,7 +80,8 @@ def _number_or_per_class(
 ) -> float | PerClass:
     if _is_number(value):
         return float(value)
-    if isinstance(value, str) or np.ndim(value) != 1 or not all(map(_is_number, value)):
+    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+    if not is_sequence or not all(map(_is_number, value)):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
     if len(value) != n_classes if n_classes else len(value) < 2:
         raise ValueError(
@@ -95,7 +96,12 @@ def _is_number(value: Any) -> bool:
 
 def as_real(name: str, values: ArrayLike) -> Array:
     """An array of float32 as it is, or of any other real numbers as float64."""
-    array = np.asarray(values)
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected real numbers, got a masked array")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name}: expected real numbers, got {values!r}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
@@ -159,8 +165,8 @@ def check_finite_margins(margin: Array) -> None:
 
 
 def check_weights(sample_weight: Array) -> None:
-    valid = (sample_weight >= 0) & np.isfinite(sample_weight)
-    _check_all("sample_weight", sample_weight, valid, "finite weights >= 0")
+    valid = (sample_weight >= 0) & (sample_weight <= LARGEST_WEIGHT)
+    _check_all("sample_weight", sample_weight, valid, f"weights from 0 to {LARGEST_WEIGHT:g}")
 
 
 def _check_all(name: str, array: Array, valid: Array, expected: str) -> None:
@@ -189,6 +195,13 @@ def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Arra
             )
     grad, hess = out
     for first, second in ((grad, hess), *((a, b) for a in out for b in inputs if b is not None)):
-        if np.may_share_memory(first, second):
+        if _overlap(first, second):
             raise ValueError("out: expected memory of its own, got arrays that overlap")
     return grad, hess
+
+
+def _overlap(first: Array, second: Array) -> bool:
+    try:
+        return np.shares_memory(first, second, max_work=10_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True

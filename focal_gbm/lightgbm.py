@@ -22,23 +22,31 @@ Array = NDArray[Any]
 
 __all__ = ["focal_metric", "train"]
 
-_OBJECTIVE = ("objective", "objective_type", "app", "application", "loss")
-_METRIC = ("metric", "metrics", "metric_types")
-_NUM_CLASS = ("num_class", "num_classes")
-_BOOSTING = ("boosting", "boosting_type", "boost")
+# The parameters that matter here, by LightGBM's names and their aliases.
+_ALIASES = {
+    "objective": ("objective_type", "app", "application", "loss"),
+    "metric": ("metrics", "metric_types"),
+    "num_class": ("num_classes",),
+    "boosting": ("boosting_type", "boost"),
+    "linear_tree": ("linear_trees",),
+    "scale_pos_weight": (),
+    "is_unbalance": ("unbalance", "unbalanced_sets"),
+    "pos_bagging_fraction": ("pos_sub_row", "pos_subsample", "pos_bagging"),
+    "neg_bagging_fraction": ("neg_sub_row", "neg_subsample", "neg_bagging"),
+}
 
-# What LightGBM ignores next to a callable, by its aliases, with the value that changes nothing.
+# What LightGBM ignores next to a callable, with the value that changes nothing.
 _IGNORED = {
-    ("scale_pos_weight",): 1,
-    ("is_unbalance", "unbalance", "unbalanced_sets"): False,
-    ("pos_bagging_fraction", "pos_sub_row", "pos_subsample", "pos_bagging"): 1,
-    ("neg_bagging_fraction", "neg_sub_row", "neg_subsample", "neg_bagging"): 1,
-    ("sigmoid",): 1,
+    "scale_pos_weight": 1.0,
+    "is_unbalance": 0.0,
+    "pos_bagging_fraction": 1.0,
+    "neg_bagging_fraction": 1.0,
+    "sigmoid": 1.0,
 }
 
 # Metrics that depend on the order of the margins only. The others would take margins for
 # probabilities, because LightGBM transforms no score without an objective of its own.
-_RANK_METRICS = {"auc", "average_precision", "none", "null", "custom", "na", ""}
+_RANK_METRICS = {"auc", "auc_mu", "average_precision", "none", "null", "custom", "na"}
 
 
 def train(
@@ -71,8 +79,9 @@ def train(
     feval : callable or list of callables, optional
         As for ``lightgbm.train``; it receives margins. ``focal_metric`` makes one.
     keep_training_booster : bool, default=False
-        As for ``lightgbm.train``. ``Booster.update(fobj=...)`` goes on from there, and makes the
-        booster predict margins, as it does in LightGBM itself.
+        As for ``lightgbm.train``. Before ``Booster.update(fobj=objective)`` call
+        ``Booster.reset_parameter({"objective": "none"})``, which makes the booster predict margins
+        again.
 
     Returns
     -------
@@ -80,6 +89,7 @@ def train(
         ``predict`` gives the sigmoid of the margin, and keeps doing so in plain LightGBM after any
         save and load. ``objective.loss.posterior(booster.predict(X, raw_score=True))`` gives the
         probability of the positive class, for an ``alpha`` that is not "balanced".
+        ``Booster.refit`` would fit its leaves to log loss.
 
     Raises
     ------
@@ -88,8 +98,8 @@ def train(
     ValueError
         For a parameter that LightGBM ignores next to a callable objective (``scale_pos_weight``,
         ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
-        ``boosting="rf"``, for a metric that takes margins for probabilities, and for labels outside
-        [0, 1] or of one class.
+        ``boosting="rf"``, for a metric that takes margins for probabilities, for labels outside
+        [0, 1], and, where a starting margin is chosen, for labels that lack a class.
 
     Warns
     -----
@@ -107,24 +117,28 @@ def train(
     >>> booster.predict(X).max() <= 1
     np.True_
     """
-    params = dict(params)
-    objective = check_objective("objective", _pop(params, _OBJECTIVE))
+    params = _canonical(params)
+    objective = check_objective("objective", params.pop("objective", None))
     _refuse(params, keep_training_booster)
-    if not isinstance(train_set, lgb.Dataset):
-        raise TypeError(f"train_set: expected a Dataset, got {type(train_set).__name__}")
+    n_classes = max(2, int(params.get("num_class", 1)))
+    if n_classes == 2:
+        params.pop("num_class", None)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
+    for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
+        if not isinstance(dataset, lgb.Dataset):
+            raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
     if init_model is None:
         _construct(params, train_set, valid_sets)
         y, sample_weight = labels_and_weights(train_set)
     else:  # A data set constructed by now could not take the model's margins any more.
         y, sample_weight = train_set.label, train_set.weight
-    n_classes = max(2, *(int(params.get(alias, 1)) for alias in _NUM_CLASS))
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     margin = np.zeros(n_classes if n_classes > 2 else 1)
-    if init_model is None and params.get("boost_from_average", True) and not _has_margin(train_set):
+    starts_elsewhere = init_model is not None or train_set.get_init_score() is not None
+    if not starts_elsewhere and _is_on(params.get("boost_from_average", True)):
         loss = objective.softmax_loss(n_classes) if n_classes > 2 else objective.loss
         margin[:] = loss.initial_margin(y, sample_weight)
-    if feval is None and not any(alias in params for alias in _METRIC):
+    if feval is None and "metric" not in params:
         feval = focal_metric(objective)
     with _init_score_raised(margin, [train_set, *valid_sets]):
         booster = lgb.train(
@@ -181,42 +195,51 @@ def focal_metric(objective: FocalObjective) -> FocalMetric:
     return _LightGBMMetric(check_objective("objective", objective))
 
 
-def _pop(params: dict[str, Any], aliases: tuple[str, ...]) -> Any:
-    found = [params.pop(alias) for alias in aliases if alias in params]
-    return found[0] if found else None
+def _canonical(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that are given, under LightGBM's main names, which win over aliases."""
+    params = {name: value for name, value in params.items() if value is not None}
+    for name, aliases in _ALIASES.items():
+        values = [params.pop(alias) for alias in (name, *aliases) if alias in params]
+        if values and values[0] not in ("", []):
+            params[name] = values[0]
+    return params
+
+
+def _is_on(value: Any) -> bool:
+    """Whether a switch is on; LightGBM takes words and signs too."""
+    return str(value).lower() in ("true", "+", "1", "1.0")
 
 
 def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
     """Raise for what LightGBM ignores, or gets wrong, next to a callable objective."""
-    for aliases, neutral in _IGNORED.items():
-        for alias in aliases:
-            if params.get(alias, neutral) != neutral:
-                raise ValueError(
-                    f"{alias}: expected none in params, because LightGBM ignores it next to a "
-                    "callable objective: weight the classes by alpha of FocalObjective, "
-                    f"got {params[alias]!r}"
-                )
-    for alias in _BOOSTING:
-        if params.get(alias) in ("rf", "random_forest"):
+    for name, neutral in _IGNORED.items():
+        value = params.get(name, neutral)
+        number = float(_is_on(value)) if name == "is_unbalance" else float(value)
+        if number != neutral:
             raise ValueError(
-                f"{alias}: expected 'gbdt' or 'dart', because LightGBM's random forest takes no "
-                f"callable objective, got {params[alias]!r}"
+                f"{name}: expected none in params, because LightGBM ignores it next to a "
+                "callable objective: weight the classes by alpha of FocalObjective, "
+                f"got {value!r}"
             )
-    for alias in _METRIC:
-        metrics = params.get(alias) or []
-        for metric in metrics.split(",") if isinstance(metrics, str) else metrics:
-            if str(metric).strip().lower() not in _RANK_METRICS:
-                raise ValueError(
-                    f"{alias}: expected 'auc', 'average_precision' or 'None', because next to a "
-                    "callable objective LightGBM takes margins for probabilities: pass "
-                    f"feval=focal_metric(objective) instead, got {metric!r}"
-                )
-    if keep_training_booster and (params.get("linear_tree") or params.get("linear_trees")):
+    if str(params.get("boosting")).lower() in ("rf", "random_forest"):
+        raise ValueError(
+            "boosting: expected 'gbdt' or 'dart', because LightGBM's random forest takes no "
+            f"callable objective, got {params['boosting']!r}"
+        )
+    metrics = params.get("metric", [])
+    for metric in metrics.split(",") if isinstance(metrics, str) else metrics:
+        if str(metric).strip().lower() not in _RANK_METRICS:
+            raise ValueError(
+                "metric: expected 'auc', 'auc_mu', 'average_precision' or 'None', because next to "
+                "a callable objective LightGBM takes margins for probabilities: pass "
+                f"feval=focal_metric(objective) instead, got {metric!r}"
+            )
+    if keep_training_booster and _is_on(params.get("linear_tree")):
         raise ValueError(
             "keep_training_booster: expected False with linear_tree, because a starting margin can "
             "be folded into linear leaves only when the booster is reloaded, got True"
         )
-    if params.get("use_quantized_grad"):
+    if _is_on(params.get("use_quantized_grad")):
         warnings.warn(
             "use_quantized_grad: few bins suit the long-tailed focal Hessian badly",
             stacklevel=3,
@@ -228,14 +251,17 @@ def _construct(
 ) -> None:
     """Construct the data sets as ``lightgbm.train`` would, to know their labels and lengths."""
     params = {**params, "objective": "none"}
-    train_set._update_params(params)._set_predictor(None).construct()
-    for valid_set in valid_sets:
-        if valid_set is not train_set:
-            valid_set._update_params(params).set_reference(train_set).construct()
-
-
-def _has_margin(dataset: lgb.Dataset) -> bool:
-    return dataset.get_init_score() is not None
+    references = {dataset: train_set for dataset in valid_sets if dataset is not train_set}
+    for dataset in (train_set, *references):
+        try:
+            dataset._update_params(params)
+            if dataset is train_set:
+                dataset._set_predictor(None)
+            else:
+                dataset.set_reference(train_set)
+            dataset.construct()
+        finally:
+            dataset._reverse_update_params()  # which does nothing once it is constructed
 
 
 @contextmanager
@@ -255,7 +281,7 @@ def _init_score_raised(margin: Array, datasets: list[lgb.Dataset]) -> Iterator[N
 
 
 def _resolved(feval: Any, y: ArrayLike, sample_weight: ArrayLike | None, n_classes: int) -> Any:
-    if isinstance(feval, list):
+    if isinstance(feval, list | tuple):
         return [_resolved(metric, y, sample_weight, n_classes) for metric in feval]
     if isinstance(feval, FocalMetric):
         return feval.resolve(y, sample_weight, n_classes=n_classes)
@@ -272,10 +298,7 @@ def _finish(booster: lgb.Booster, margin: Array, keep_training_booster: bool) ->
         booster.reset_parameter({"objective": "binary"})
     else:
         booster.reset_parameter({"objective": "multiclass", "num_class": margin.size})
-    if keep_training_booster:
-        # Lets update(fobj=...) take the objective out again, as in any booster that has one.
-        booster._Booster__set_objective_to_none = False  # type: ignore[attr-defined]
-    else:
+    if not keep_training_booster:
         model = _raise_linear_leaves(booster.model_to_string(), margin)
         booster.model_from_string(model).free_dataset()
 

@@ -389,7 +389,8 @@ class BinaryFocalLoss(_FocalLoss):
         y, sample_weight = _labels_and_weights(y, sample_weight)
         check_labels(y)
         positive = np.einsum("i,i", y, sample_weight, dtype=np.float64)
-        return _check_totals(np.array([sample_weight.sum(dtype=np.float64) - positive, positive]))
+        negative = np.einsum("i,i", 1 - y, sample_weight, dtype=np.float64)
+        return _check_totals(np.array([negative, positive]))
 
     def _balanced(self, totals: Array) -> float:
         return float(totals[0] / totals.sum())

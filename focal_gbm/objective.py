@@ -29,9 +29,12 @@ class FocalObjective:
 
     One immutable object for every place where they take a callable: ``obj`` of ``xgboost.train``,
     ``objective`` in the parameters of ``lightgbm.train``, ``fobj`` of both ``Booster.update``
-    methods, and ``objective`` of ``XGBClassifier`` and ``LGBMClassifier``. Labels and weights of a
-    ``DMatrix`` or ``Dataset`` are read when a training begins, at a constant margin, and kept as
-    long as that data set lives. Pickles and copies carry the parameters only.
+    methods, and ``objective`` of ``XGBClassifier`` and ``LGBMClassifier``.
+
+    Labels and weights of a ``DMatrix`` or ``Dataset`` are read when a training begins, at a
+    constant margin, and kept as long as that data set lives. To have them read again at another
+    time (set anew in the middle of a training, or before one that starts from margins of its own)
+    pass a copy of the objective: pickles and copies carry the parameters only.
 
     Parameters
     ----------
@@ -230,6 +233,8 @@ class FocalMetric:
             )
         losses = loss.loss(y_true, margin, sample_weight)
         total = len(losses) if sample_weight is None else np.sum(sample_weight, dtype=np.float64)
+        if total == 0:
+            raise ValueError("sample_weight: expected a total above 0, got 0")
         return float(losses.sum(dtype=np.float64) / total)
 
     def resolve(
@@ -249,6 +254,8 @@ def check_objective(name: str, objective: Any) -> FocalObjective:
 def labels_and_weights(dataset: Any) -> tuple[Any, Any]:
     """Labels and weights of a ``DMatrix`` or ``Dataset``."""
     y = dataset.get_label()
+    if y is None or len(y) == 0:
+        raise ValueError(f"y: expected labels in the {type(dataset).__name__}, got none")
     sample_weight = dataset.get_weight()
     if sample_weight is not None and len(sample_weight) == 0:  # a DMatrix without weights
         sample_weight = None

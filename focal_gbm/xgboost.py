@@ -1,5 +1,6 @@
 """Focal loss in XGBoost."""
 
+import json
 import math
 import os
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ xgb_model, callbacks
         If ``obj`` is no ``FocalObjective`` or ``dtrain`` no ``DMatrix``.
     ValueError
         For a parameter that XGBoost ignores next to a custom objective (``scale_pos_weight``) or
-        that contradicts the objective, and for labels outside [0, 1] or of one class.
+        that contradicts the objective, for an ``xgb_model`` of another objective, for labels
+        outside [0, 1], and, where a starting margin is chosen, for labels that lack a class.
 
     Examples
     --------
@@ -85,10 +87,14 @@ xgb_model, callbacks
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, xgb.DMatrix):
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
-    params = dict(params)
-    _refuse(params)
+    params = _given(params)
     n_classes = max(2, int(params.get("num_class", 2)))
+    _refuse(params, n_classes)
+    if n_classes == 2:
+        params.pop("num_class", None)
     params["objective"] = "binary:logistic" if n_classes == 2 else "multi:softprob"
+    if xgb_model is not None:
+        _check_model(xgb_model, params["objective"])
     y, sample_weight = labels_and_weights(dtrain)
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
@@ -166,13 +172,35 @@ def focal_metric(objective: FocalObjective) -> FocalMetric:
     return _XGBoostMetric(check_objective("objective", objective))
 
 
-def _refuse(params: dict[str, Any]) -> None:
+def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
+    """The parameters that are given, from a dictionary or from pairs, which may repeat a metric."""
+    pairs = list(params.items() if isinstance(params, dict) else params)
+    given = {name: value for name, value in pairs if value is not None}
+    metrics = [value for name, value in pairs if name == "eval_metric" and value is not None]
+    if len(metrics) > 1:
+        given["eval_metric"] = metrics
+    elif given.get("eval_metric") == []:
+        del given["eval_metric"]
+    return given
+
+
+def _check_model(model: Any, objective: str) -> None:
+    """Refuse a model whose margins XGBoost would shift under our objective."""
+    booster = model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
+    found = json.loads(booster.save_config())["learner"]["objective"]["name"]
+    if found != objective:
+        raise ValueError(
+            f"xgb_model: expected a model of objective {objective!r}, because XGBoost would read "
+            f"its base_score anew, got {found!r}"
+        )
+
+
+def _refuse(params: dict[str, Any], n_classes: int) -> None:
     """Raise for parameters that XGBoost ignores next to a custom objective, or that contradict."""
-    n_classes = int(params.get("num_class", 2))
-    expected = "binary:logistic" if n_classes <= 2 else "multi:softprob"
+    expected = "binary:logistic" if n_classes == 2 else "multi:softprob"
     if params.get("objective") not in (None, expected):
         raise ValueError(
-            f"objective: expected none or {expected!r} in params for {max(2, n_classes)} classes, "
+            f"objective: expected none or {expected!r} in params for {n_classes} classes, "
             f"the focal loss is given by obj, got {params['objective']!r}"
         )
     if float(params.get("scale_pos_weight", 1)) != 1:

@@ -60,6 +60,8 @@ CASES = {
     "alpha of three": (ValueError, "alpha", "(1, 1, 1)", lambda: BinaryFocalLoss(alpha=(1, 1, 1))),
     "alpha one zero": (ValueError, "alpha", "(0, 1)", lambda: BinaryFocalLoss(alpha=(0, 1))),
     "alpha dict": (TypeError, "alpha", "{0: 1}", lambda: BinaryFocalLoss(alpha={0: 1})),
+    "gamma ragged": (TypeError, "gamma", "[[1], [1, 2]]", lambda: BinaryFocalLoss([[1], [1, 2]])),
+    "alpha huge": (ValueError, "alpha", "1e+300", lambda: BinaryFocalLoss(alpha=(1e300, 1))),
     "hessian unknown": (
         ValueError,
         "hessian",
@@ -123,7 +125,15 @@ CASES = {
         "datetime64",
         lambda: loss.loss(Y, np.zeros(3, "datetime64[s]")),
     ),
+    "margin ragged": (ValueError, "margin", "[[1], [1, 2]]", lambda: loss.loss(Y, [[1], [1, 2]])),
+    "margin masked": (
+        TypeError,
+        "margin",
+        "masked array",
+        lambda: loss.loss(Y, np.ma.masked_less(Z, 0)),
+    ),
     # weights
+    "weight huge": (ValueError, "sample_weight", "1e+300", lambda: loss.loss(Y, Z, [1e300, 1, 1])),
     "weight negative": (ValueError, "sample_weight", "-1.0", lambda: loss.loss(Y, Z, [1, -1, 1])),
     "weight NaN": (
         ValueError,
@@ -346,7 +356,31 @@ CASES = {
         "ndarray",
         lambda: focal_gbm.xgboost.train({}, X, 1, obj=objective),
     ),
+    "xgboost without labels": (
+        ValueError,
+        "y",
+        "none",
+        lambda: focal_gbm.xgboost.train({}, xgb.DMatrix(X), 1, obj=objective),
+    ),
+    "xgboost model of another objective": (
+        ValueError,
+        "xgb_model",
+        "'reg:squarederror'",
+        lambda: train_xgboost(xgb_model=xgb.train({}, xgb.DMatrix(X, LABELS), 1, obj=objective)),
+    ),
     # LightGBM
+    "lightgbm random forest, capitals": (
+        ValueError,
+        "boosting",
+        "'RF'",
+        lambda: train_lightgbm({"boost": "RF"}),
+    ),
+    "lightgbm valid_sets": (
+        TypeError,
+        "valid_sets",
+        "ndarray",
+        lambda: train_lightgbm(valid_sets=[X]),
+    ),
     "lightgbm objective": (
         TypeError,
         "objective",
@@ -373,13 +407,13 @@ CASES = {
     ),
     "lightgbm alias": (
         ValueError,
-        "unbalance",
+        "is_unbalance",
         "True",
         lambda: train_lightgbm({"unbalance": True}),
     ),
     "lightgbm pos_bagging": (
         ValueError,
-        "pos_subsample",
+        "pos_bagging_fraction",
         "0.5",
         lambda: train_lightgbm({"pos_subsample": 0.5}),
     ),
@@ -444,5 +478,8 @@ def test_error_names_the_argument_and_the_value(name):
 
 
 def test_neutral_values_are_accepted():
-    train_xgboost({"scale_pos_weight": 1, "objective": "binary:logistic"})
-    train_lightgbm({"scale_pos_weight": 1.0, "is_unbalance": False, "num_class": 1})
+    train_xgboost({"scale_pos_weight": 1, "objective": "binary:logistic", "num_class": 2})
+    train_xgboost({"scale_pos_weight": None, "num_class": None, "eval_metric": None})
+    train_lightgbm({"scale_pos_weight": 1.0, "is_unbalance": False, "num_class": 2})
+    train_lightgbm({"scale_pos_weight": "1", "is_unbalance": "false", "sigmoid": "1.0"})
+    train_lightgbm({"num_classes": 1, "metric": "", "unbalance": None, "boosting": "gbdt"})

@@ -194,6 +194,9 @@ def test_training_booster_can_go_on(data):
     train_set = lgb.Dataset(X, y)
     booster = train(params, train_set, 5, keep_training_booster=True)
     assert_allclose(booster.predict(X), sigmoid(booster.predict(X, raw_score=True)))
+    with pytest.raises(lgb.basic.LightGBMError, match="null objective"):
+        booster.update()
+    booster.reset_parameter({"objective": "none"})
     for _ in range(5):
         booster.update(fobj=params["objective"])
     whole = train(params, lgb.Dataset(X, y), 10)
@@ -208,6 +211,24 @@ def test_init_score_and_boost_from_average_replace_the_starting_margin(data):
     assert_array_equal(without.predict(X), zero.predict(X))
     plain = lgb.train(with_objective(2.0), lgb.Dataset(X, y), 5)
     assert_array_equal(without.predict(X, raw_score=True), plain.predict(X))
+
+
+def test_two_classes_are_binary(data):
+    X, y, _ = data
+    expected = train(with_objective(2.0), lgb.Dataset(X, y), 3).predict(X)
+    for alias in ("num_class", "num_classes"):
+        booster = train(with_objective(2.0, **{alias: 2}), lgb.Dataset(X, y), 3)
+        assert_array_equal(booster.predict(X), expected)
+
+
+@pytest.mark.parametrize(("word", "switch"), [("false", False), ("-", False), ("true", True)])
+def test_switches_in_words(data, word, switch):
+    X, y, _ = data
+    in_words, plain = (
+        train(with_objective(2.0, boost_from_average=value), lgb.Dataset(X, y), 3)
+        for value in (word, switch)
+    )
+    assert_array_equal(in_words.predict(X), plain.predict(X))
 
 
 def test_data_sets_are_as_before(data):

@@ -353,6 +353,14 @@ def test_initial_margin_minimises_the_loss(gamma, alpha, positives):
     assert total(margin) <= best.fun * (1 + 1e-12)
 
 
+def test_one_class_is_found_whatever_the_weights_add_up_to():
+    for seed in range(20):
+        weight = np.random.default_rng(seed).random(100)
+        for label in (0, 1):
+            with pytest.raises(ValueError, match="by class"):
+                BinaryFocalLoss().initial_margin(np.full(100, label), weight)
+
+
 def test_initial_margin_of_log_loss_is_the_log_odds():
     y = np.repeat([0, 1], [999, 1])
     assert BinaryFocalLoss(0.0).initial_margin(y) == math.log(1) - math.log(999)

@@ -222,6 +222,14 @@ def test_input_forms_and_threads_agree():
     assert_array_equal(out[1], expected[1])
 
 
+def test_interleaved_outputs_do_not_overlap():
+    y, margin = sample(3, np.float64)
+    focal = SoftmaxFocalLoss(3)
+    both = np.empty((*margin.shape, 2))
+    focal.gradient_hessian(y, margin, out=(both[..., 0], both[..., 1]))
+    assert_array_equal(np.moveaxis(both, 2, 0), focal.gradient_hessian(y, margin))
+
+
 def test_rows_do_not_depend_on_their_neighbours():
     y, margin = sample(5, np.float64, rows=20)
     focal = SoftmaxFocalLoss(5, 2.0)

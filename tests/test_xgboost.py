@@ -257,6 +257,28 @@ def test_quantile_matrix_and_params_as_pairs(data):
     assert_array_equal(from_pairs.predict(dtrain), from_dict.predict(dtrain))
 
 
+def test_pairs_may_repeat_a_metric(dtrain):
+    history = {}
+    pairs = [*PARAMS.items(), ("eval_metric", "auc"), ("eval_metric", "logloss")]
+    train(
+        pairs,
+        dtrain,
+        2,
+        obj=FocalObjective(2.0),
+        evals=[(dtrain, "train")],
+        evals_result=history,
+        verbose_eval=False,
+    )
+    assert list(history["train"]) == ["auc", "logloss"]
+
+
+def test_parameters_that_are_not_given(dtrain):
+    expected = train(PARAMS, dtrain, 3, obj=FocalObjective(2.0)).predict(dtrain)
+    for given in ({"base_score": None, "eval_metric": []}, {"num_class": 2}, {"num_class": "1"}):
+        booster = train({**PARAMS, **given}, dtrain, 3, obj=FocalObjective(2.0))
+        assert_array_equal(booster.predict(dtrain), expected)
+
+
 def test_nothing_of_the_callers_changes(data):
     X, y, weight = data
     params = dict(PARAMS)

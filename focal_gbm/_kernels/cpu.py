@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import binding
 from numba import njit, types
 from numba.extending import intrinsic
@@ -22,6 +21,9 @@ _EXACT, _CLIP, _ABS, _GRADIENT = range(4)
 # Floor of "clip", for a row of weight one: LightGBM's default min_sum_hessian_in_leaf, so that no
 # leaf is refused only because its rows are classified well.
 FLOOR = 1e-3
+
+# Of a row or a class: with both, and a loss of a few hundred, float32 does not overflow.
+LARGEST_WEIGHT = 1e15
 
 # exp(-800) is zero in float64 too: the derivatives have reached their limits there, and further
 # out an infinite margin would give 0 * inf.
@@ -90,4 +92,4 @@ def curvature(g: Number, h: Number, floor: Number, mode: int) -> Number:
 
 @inlined
 def inspect_weight(weight: Number) -> int:
-    return 0 if weight >= 0 and weight < np.inf else BAD_WEIGHT
+    return 0 if weight >= 0 and weight <= LARGEST_WEIGHT else BAD_WEIGHT
