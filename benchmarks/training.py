@@ -53,6 +53,8 @@ def lightgbm_providers(X, y, threads):
             "num_leaves": 63,
             "num_threads": threads,
             "verbose": -1,
+            # Left to itself LightGBM times both ways, and may choose another for each booster.
+            "force_col_wise": True,
         }
         train_set.set_init_score(np.full(y.size, start))
         booster = lgb.Booster(params, train_set)
