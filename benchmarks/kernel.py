@@ -1,10 +1,11 @@
-"""The gradient and Hessian of binary focal loss against what else computes them.
+"""The gradient and Hessian of focal loss against what else computes them.
 
     pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
     python benchmarks/kernel.py
+    python benchmarks/kernel.py --classes 5
 
-Every provider gets float32 labels and margins of a million rows. A copy of the same bytes (two
-arrays in, two arrays out) is the floor that memory sets.
+Every provider gets float32 labels and margins of a million rows. A copy of the outputs' bytes is
+the floor that memory sets.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import warnings
 import numpy as np
 from harness import interleaved, print_machine, print_table
 
-from focal_gbm import BinaryFocalLoss
+from focal_gbm import BinaryFocalLoss, SoftmaxFocalLoss
 
 GAMMA = 2.0
 
@@ -44,6 +45,26 @@ def numpy_closed_form(y, margin):
     return grad, hess
 
 
+def numpy_softmax(y, margin):
+    """The same for several classes."""
+    rows = np.arange(y.size)
+    true = y.astype(np.intp)
+    others = margin.copy()
+    others[rows, true] = -np.inf
+    top = others.max(axis=1, keepdims=True)
+    shares = np.exp(others - top)
+    total = shares.sum(axis=1, keepdims=True)
+    shares /= total
+    t = margin[rows, true] - (top + np.log(total))[:, 0]
+    first, second = numpy_closed_form(np.ones_like(t), t)
+    first, second = first[:, None], second[:, None]
+    grad = -first * shares
+    hess = second * shares**2 - first * shares * (1 - shares)
+    grad[rows, true] = first[:, 0]
+    hess[rows, true] = second[:, 0]
+    return grad, hess
+
+
 def torch_autograd(y, margin):
     import torch
 
@@ -58,16 +79,10 @@ def torch_autograd(y, margin):
     return grad.detach().numpy(), hess.numpy()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--threads", type=int, default=2)
-    arguments = parser.parse_args()
-
+def binary_providers(n_rows, threads):
     rng = np.random.default_rng(0)
-    y = (rng.random(arguments.rows) < 0.1).astype(np.float32)
-    margin = rng.normal(-2, 2, arguments.rows).astype(np.float32)
+    y = (rng.random(n_rows) < 0.1).astype(np.float32)
+    margin = rng.normal(-2, 2, n_rows).astype(np.float32)
     out = np.empty_like(margin), np.empty_like(margin)
     focal = BinaryFocalLoss(GAMMA)
 
@@ -76,9 +91,7 @@ def main():
         np.copyto(out[1], margin)
 
     providers = {
-        "focal_gbm": lambda: focal.gradient_hessian(
-            y, margin, out=out, n_threads=arguments.threads
-        ),
+        "focal_gbm": lambda: focal.gradient_hessian(y, margin, out=out, n_threads=threads),
         "np.copyto": copy,
         "NumPy closed form": lambda: numpy_closed_form(y, margin),
     }
@@ -87,7 +100,7 @@ def main():
     except ImportError as error:
         print(f"torch autograd is left out: {error}")
     else:
-        torch.set_num_threads(arguments.threads)
+        torch.set_num_threads(threads)
         providers["torch double autograd"] = lambda: torch_autograd(y, margin)
     try:
         from imxgboost.focal_loss import Focal_Binary_Loss
@@ -96,9 +109,44 @@ def main():
     else:
         peer, labels = Focal_Binary_Loss(GAMMA), Labels(y)
         providers["imbalance-xgboost"] = lambda: peer.focal_binary_object(margin, labels)
+    return providers
 
+
+def softmax_providers(n_rows, n_classes, threads):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, n_classes, n_rows).astype(np.float32)
+    margin = rng.normal(0, 2, (n_rows, n_classes)).astype(np.float32)
+    out = np.empty_like(margin), np.empty_like(margin)
+    focal = SoftmaxFocalLoss(n_classes, GAMMA)
+
+    def copy():
+        np.copyto(out[0], margin)
+        np.copyto(out[1], margin)
+
+    return {
+        "focal_gbm": lambda: focal.gradient_hessian(y, margin, out=out, n_threads=threads),
+        "np.copyto": copy,
+        "NumPy closed form": lambda: numpy_softmax(y, margin),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--classes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+
+    if arguments.classes == 2:
+        providers = binary_providers(arguments.rows, arguments.threads)
+    else:
+        providers = softmax_providers(arguments.rows, arguments.classes, arguments.threads)
     print_machine()
-    print(f"{arguments.rows} float32 rows, {arguments.threads} threads, gamma {GAMMA}")
+    print(
+        f"{arguments.rows} float32 rows, {arguments.classes} classes, "
+        f"{arguments.threads} threads, gamma {GAMMA}"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the peers overflow
         seconds = interleaved(providers, arguments.rounds)
