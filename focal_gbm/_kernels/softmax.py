@@ -80,24 +80,25 @@ def _load(
     n_rows, n_classes = margin.shape
     zero = real(0)
     one = real(1)
+    infinity = real(np.inf)
     end = real(n_classes)
     largest = real(np.finfo(margin.dtype).max / 4 / n_classes)
     found = np.int32(0)
     for i in range(n_rows):
         true[i] = zero
-        top[i] = -np.inf
+        top[i] = -infinity
         top_class[i] = -one
         rest[i] = zero
         is_class = y[i] >= zero and y[i] < end and y[i] == np.floor(y[i])
         found = np.int32(found | (0 if is_class else BAD_LABEL))
-    for i in range(n_rows):
-        for k in range(n_classes):
+    for k in range(n_classes):
+        for i in range(n_rows):
             shares[k, i] = margin[i, k]
     for k in range(n_classes):
         label = real(k)
         for i in range(n_rows):
             z = shares[k, i]
-            rest[i] = max(rest[i], abs(z)) if z == z else np.inf
+            rest[i] = max(rest[i], abs(z)) if z == z else infinity
             is_true = y[i] == label
             true[i] = z if is_true else true[i]
             is_top = (not is_true) and z > top[i]
@@ -168,10 +169,11 @@ def _gradient_hessian(
                 h = second[i] if labels[i] == label else h
                 shares[k, i] = g
                 curvatures[k, i] = curvature(g, h, alpha[i] * floor, mode)
-        for i in range(labels.size):
-            for k in range(n_classes):
-                grad[start + i, k] = shares[k, i]
-                hess[start + i, k] = curvatures[k, i]
+        grad_rows, hess_rows = grad[rows], hess[rows]
+        for k in range(n_classes):
+            for i in range(labels.size):
+                grad_rows[i, k] = shares[k, i]
+                hess_rows[i, k] = curvatures[k, i]
     return found
 
 
