@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from focal_gbm._kernels.cpu import HESSIAN_MODES, LARGEST_WEIGHT
+from focal_gbm._kernels.softmax import largest_margin
 
 Array = NDArray[Any]
 PerClass = tuple[float, ...]
@@ -58,21 +59,21 @@ def check_hessian(hessian: Any) -> str:
 
 
 def check_n_classes(n_classes: Any) -> int:
-    if not isinstance(n_classes, int | np.integer) or isinstance(n_classes, bool):
-        raise TypeError(f"n_classes: expected an integer >= 2, got {n_classes!r}")
-    if n_classes < 2:
-        raise ValueError(f"n_classes: expected an integer >= 2, got {n_classes!r}")
-    return int(n_classes)
+    return _check_integer("n_classes", n_classes, 2, "an integer >= 2")
 
 
 def check_n_threads(n_threads: Any) -> int | None:
     if n_threads is None:
         return None
-    if not isinstance(n_threads, int | np.integer) or isinstance(n_threads, bool):
-        raise TypeError(f"n_threads: expected None or an integer >= 1, got {n_threads!r}")
-    if n_threads < 1:
-        raise ValueError(f"n_threads: expected None or an integer >= 1, got {n_threads!r}")
-    return int(n_threads)
+    return _check_integer("n_threads", n_threads, 1, "None or an integer >= 1")
+
+
+def _check_integer(name: str, value: Any, least: int, expected: str) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return int(value)
 
 
 def _number_or_per_class(
@@ -159,8 +160,7 @@ def check_margins(margin: Array) -> None:
 
 
 def check_finite_margins(margin: Array) -> None:
-    # So that differences, and sums of magnitudes, stay finite too.
-    largest = np.finfo(margin.dtype).max / 4 / margin.shape[1]
+    largest = largest_margin(margin)
     _check_all("margin", margin, np.abs(margin) <= largest, f"finite values up to {largest:.1g}")
 
 

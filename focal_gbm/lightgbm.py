@@ -16,6 +16,7 @@ from focal_gbm.objective import (
     FocalObjective,
     check_objective,
     labels_and_weights,
+    loss_for,
 )
 
 Array = NDArray[Any]
@@ -136,8 +137,7 @@ def train(
     margin = np.zeros(n_classes if n_classes > 2 else 1)
     starts_elsewhere = init_model is not None or train_set.get_init_score() is not None
     if not starts_elsewhere and _is_on(params.get("boost_from_average", True)):
-        loss = objective.softmax_loss(n_classes) if n_classes > 2 else objective.loss
-        margin[:] = loss.initial_margin(y, sample_weight)
+        margin[:] = loss_for(objective, n_classes).initial_margin(y, sample_weight)
     if feval is None and "metric" not in params:
         feval = focal_metric(objective)
     with _init_score_raised(margin, [train_set, *valid_sets]):
@@ -251,8 +251,7 @@ def _construct(
 ) -> None:
     """Construct the data sets as ``lightgbm.train`` would, to know their labels and lengths."""
     params = {**params, "objective": "none"}
-    references = {dataset: train_set for dataset in valid_sets if dataset is not train_set}
-    for dataset in (train_set, *references):
+    for dataset in (train_set, *(ds for ds in valid_sets if ds is not train_set)):
         try:
             dataset._update_params(params)
             if dataset is train_set:

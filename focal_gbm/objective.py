@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from focal_gbm._validation import (
     as_real,
-    as_rows,
     check_alpha,
     check_gamma,
     check_hessian,
     check_n_threads,
+    check_rows,
 )
 from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
@@ -148,8 +148,8 @@ class FocalObjective:
         >>> FocalObjective(alpha="balanced").resolve([1] * 5 + [0] * 95).alpha
         0.95
         """
-        loss = self.loss if n_classes == 2 else self.softmax_loss(n_classes)
-        return dataclasses.replace(self, alpha=loss.resolve(y, sample_weight).alpha)
+        loss = loss_for(self, n_classes).resolve(y, sample_weight)
+        return dataclasses.replace(self, alpha=loss.alpha)
 
     def __call__(
         self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
@@ -193,9 +193,8 @@ class FocalObjective:
         if rows is None or _is_constant(margin):
             y, sample_weight = labels_and_weights(dataset)
             loss = self._loss_of(margin).resolve(y, sample_weight)
-            y = as_rows("y", y, margin.dtype)
-            if sample_weight is not None:
-                sample_weight = as_rows("sample_weight", sample_weight, margin.dtype)
+            n_columns = None if margin.ndim == 1 else margin.shape[-1]
+            y, _, sample_weight = check_rows(y, margin, sample_weight, n_columns)
             rows = _Rows(loss, y, sample_weight)
             self._datasets[dataset] = rows
         return rows
@@ -249,6 +248,11 @@ def check_objective(name: str, objective: Any) -> FocalObjective:
     if not isinstance(objective, FocalObjective):
         raise TypeError(f"{name}: expected a FocalObjective, got {objective!r}")
     return objective
+
+
+def loss_for(objective: FocalObjective, n_classes: int) -> Loss:
+    """The loss that a booster of so many classes minimises: for two, of a single margin."""
+    return objective.loss if n_classes == 2 else objective.softmax_loss(n_classes)
 
 
 def labels_and_weights(dataset: Any) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from focal_gbm.objective import (
     check_objective,
     is_dataset,
     labels_and_weights,
+    loss_for,
 )
 
 __all__ = ["focal_metric", "train"]
@@ -125,9 +126,8 @@ def _base_score(
     objective: FocalObjective, n_classes: int, y: ArrayLike, sample_weight: ArrayLike | None
 ) -> float | list[float]:
     """The starting margin as XGBoost wants it: a probability, or a list of margins."""
-    if n_classes > 2:
-        return [*objective.softmax_loss(n_classes).initial_margin(y, sample_weight).tolist()]
-    return 1 / (1 + math.exp(-objective.loss.initial_margin(y, sample_weight)))
+    margin: Any = loss_for(objective, n_classes).initial_margin(y, sample_weight)
+    return 1 / (1 + math.exp(-margin)) if n_classes == 2 else margin.tolist()
 
 
 class _XGBoostMetric(FocalMetric):

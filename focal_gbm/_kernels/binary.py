@@ -10,26 +10,58 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from focal_gbm._kernels import cpu
 from focal_gbm._kernels.cpu import (
+    BAD_LABEL,
     BAD_MARGIN,
     FLOOR,
     HESSIAN_MODES,
     LIMIT,
     SOFT_LABEL,
     calibration,
-    class_derivatives,
-    class_loss,
     curvature,
-    inspect,
+    derivatives,
+    inlined,
     inspect_weight,
     posteriors,
     prefer_wide_vectors,
 )
 from focal_gbm._kernels.elementary import exp, log1p, log1p_wide
+from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch
 
 Array = NDArray[Any]
 PerClass = Sequence[float]  # one number per class, in class order
+
+
+@inlined
+def _sigmoids(t: Number, one: Number) -> Any:
+    """Posterior, its complement and their logarithms, at a margin."""
+    magnitude = abs(t)
+    return posteriors(exp(-magnitude), -magnitude, t >= 0, one, log1p)
+
+
+@inlined
+def _class_loss(t: Number, gamma: Number, one: Number) -> Number:
+    _, _, log_p, log_q = _sigmoids(t, one)
+    return cpu.loss(log_p, exp(gamma * log_q))
+
+
+@inlined
+def _class_derivatives(t: Number, gamma: Number, one: Number) -> Any:
+    p, q, log_p, log_q = _sigmoids(t, one)
+    return derivatives(p, q, log_p, gamma, exp(gamma * log_q))
+
+
+@inlined
+def _inspect(label: Number, margin: Number, one: Number) -> int:
+    """What a row's label and margin are, as bits. NaN fails every comparison."""
+    zero = one - one
+    return (
+        (0 if label in (zero, one) else SOFT_LABEL)
+        | (0 if label >= zero and label <= one else BAD_LABEL)
+        | (0 if margin == margin else BAD_MARGIN)
+    )
 
 
 def _gradient_hessian(
@@ -48,20 +80,20 @@ def _gradient_hessian(
     gamma0, gamma1, alpha0, alpha1 = parameters[0], parameters[1], parameters[2], parameters[3]
     floor, limit = parameters[4], parameters[5]
     for i in range(y.size):
-        found = np.int32(found | inspect(y[i], margin[i], one))
+        found = np.int32(found | _inspect(y[i], margin[i], one))
         z = min(max(margin[i], -limit), limit)
         if soft:
             alpha0_i = alpha0 * (one - y[i])
             alpha1_i = alpha1 * y[i]
             alpha = alpha0_i + alpha1_i
-            g0, h0 = class_derivatives(-z, gamma0, one)
-            g1, h1 = class_derivatives(z, gamma1, one)
+            g0, h0 = _class_derivatives(-z, gamma0, one)
+            g1, h1 = _class_derivatives(z, gamma1, one)
             g = alpha1_i * g1 - alpha0_i * g0
             h = alpha1_i * h1 + alpha0_i * h0
         else:
             positive = y[i] == one
             alpha = alpha1 if positive else alpha0
-            g, h = class_derivatives(z if positive else -z, gamma1 if positive else gamma0, one)
+            g, h = _class_derivatives(z if positive else -z, gamma1 if positive else gamma0, one)
             g *= alpha if positive else -alpha
             h *= alpha
         h = curvature(g, h, alpha * floor, mode)
@@ -84,12 +116,12 @@ def _focal_loss(
     gamma0, gamma1, alpha0, alpha1 = parameters[0], parameters[1], parameters[2], parameters[3]
     limit = parameters[4]
     for i in range(y.size):
-        found = np.int32(found | inspect(y[i], margin[i], one))
+        found = np.int32(found | _inspect(y[i], margin[i], one))
         z = margin[i]
         # Only the far side of the right answer is cut off: the loss of an infinitely wrong margin
         # is infinite. A class the label gives no share must not turn that into 0 * inf.
-        loss0 = class_loss(min(-z, limit), gamma0, one)
-        loss1 = class_loss(min(z, limit), gamma1, one)
+        loss0 = _class_loss(min(-z, limit), gamma0, one)
+        loss1 = _class_loss(min(z, limit), gamma1, one)
         share0 = alpha0 * (one - y[i])
         share1 = alpha1 * y[i]
         value = (share0 * loss0 if share0 > zero else zero) + (
@@ -111,15 +143,14 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
         if margin[i] != margin[i]:
             found = np.int32(BAD_MARGIN)
         z = min(max(margin[i], -limit), limit)
-        p, q, log_p, log_q = posteriors(exp(-abs(z)), -abs(z), z >= 0, one, log1p)
+        p, q, log_p, log_q = _sigmoids(z, one)
         odds1 = calibration(p, q, log_p, log_q, gamma1, one, log1p_wide)
         odds0 = calibration(q, p, log_q, log_p, gamma0, one, log1p_wide)
         log_odds = margin[i] + (odds1 - odds0) + shift
         if as_margin:
             out[i] = log_odds
         else:
-            magnitude = abs(log_odds)
-            p, _, _, _ = posteriors(exp(-magnitude), -magnitude, log_odds >= 0, one, log1p)
+            p, _, _, _ = _sigmoids(log_odds, one)
             out[i] = p
     return found
 

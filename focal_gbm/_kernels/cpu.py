@@ -8,7 +8,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from focal_gbm._kernels import formulas
-from focal_gbm._kernels.elementary import JIT_OPTIONS, exp, log1p
+from focal_gbm._kernels.elementary import JIT_OPTIONS
 from focal_gbm._kernels.formulas import Number
 
 Function = Callable[..., Any]
@@ -54,29 +54,6 @@ loss = inlined(formulas.loss)
 derivatives = inlined(formulas.derivatives)
 others_derivatives = inlined(formulas.others_derivatives)
 calibration = inlined(formulas.calibration)
-
-
-@inlined
-def class_loss(t: Number, gamma: Number, one: Number) -> Number:
-    _, _, log_p, log_q = posteriors(exp(-abs(t)), -abs(t), t >= 0, one, log1p)
-    return loss(log_p, exp(gamma * log_q))
-
-
-@inlined
-def class_derivatives(t: Number, gamma: Number, one: Number) -> Any:
-    p, q, log_p, log_q = posteriors(exp(-abs(t)), -abs(t), t >= 0, one, log1p)
-    return derivatives(p, q, log_p, gamma, exp(gamma * log_q))
-
-
-@inlined
-def inspect(label: Number, margin: Number, one: Number) -> int:
-    """What a row's label and margin are, as bits. NaN fails every comparison."""
-    zero = one - one
-    return (
-        (0 if label in (zero, one) else SOFT_LABEL)
-        | (0 if label >= zero and label <= one else BAD_LABEL)
-        | (0 if margin == margin else BAD_MARGIN)
-    )
 
 
 @inlined

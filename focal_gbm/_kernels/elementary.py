@@ -27,6 +27,8 @@ JIT_OPTIONS = {
 }
 
 
+# Names for the compiler: Numba puts the overloads at the end of this file in their place, and their
+# bodies only tell whoever calls them from Python.
 def exp(x: Number) -> Number:
     """e**x for x <= 0; zero where the result would be subnormal. Only for compiled code."""
     raise NotImplementedError

@@ -36,10 +36,9 @@ def launch(
     inputs, the outputs, an array of the parameters, and the flags.
     """
     arrays = (*inputs, *outputs)
-    kinds = tuple(None if array is None else (array.dtype, array.ndim) for array in arrays)
+    kinds: Any = tuple(None if array is None else (array.dtype, array.ndim) for array in arrays)
     kernel = compiled(function, kinds, len(outputs), len(flags))
-    real = next(array.dtype for array in inputs if array is not None)
-    typed = (np.asarray(parameters, real), *flags)
+    typed = (np.asarray(parameters, kinds[0][0]), *flags)  # the labels' or margins' precision
 
     n_rows = len(outputs[0])
     chunks = iter(range(0, n_rows, _CHUNK))

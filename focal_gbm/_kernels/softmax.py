@@ -69,7 +69,14 @@ def _true_posteriors(true: Number, top: Number, rest: Number, one: Number, limit
 
 @inlined
 def _load(
-    y: Array, margin: Array, shares: Array, true: Array, top: Array, top_class: Array, rest: Array
+    y: Array,
+    margin: Array,
+    largest: Number,
+    shares: Array,
+    true: Array,
+    top: Array,
+    top_class: Array,
+    rest: Array,
 ) -> np.int32:
     """Fill the buffers of a block; returns the bits of what is wrong with a row.
 
@@ -82,7 +89,6 @@ def _load(
     one = real(1)
     infinity = real(np.inf)
     end = real(n_classes)
-    largest = real(np.finfo(margin.dtype).max / 4 / n_classes)
     found = np.int32(0)
     for i in range(n_rows):
         true[i] = zero
@@ -131,8 +137,8 @@ def _gradient_hessian(
     real = margin.dtype.type
     one = real(1)
     n_classes = margin.shape[1]
-    limit, floor = parameters[0], parameters[1]
-    gammas, alphas = parameters[2 : 2 + n_classes], parameters[2 + n_classes :]
+    largest, limit, floor = parameters[0], parameters[1], parameters[2]
+    gammas, alphas = parameters[3 : 3 + n_classes], parameters[3 + n_classes :]
     shares = np.empty((n_classes, _BLOCK), margin.dtype)
     curvatures = np.empty((n_classes, _BLOCK), margin.dtype)
     true, top = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
@@ -142,7 +148,9 @@ def _gradient_hessian(
     for start in range(0, y.size, _BLOCK):
         rows = slice(start, min(start + _BLOCK, y.size))
         labels = y[rows]
-        found = np.int32(found | _load(labels, margin[rows], shares, true, top, top_class, rest))
+        found = np.int32(
+            found | _load(labels, margin[rows], largest, shares, true, top, top_class, rest)
+        )
         for k in range(n_classes):
             label, gamma_k, alpha_k = real(k), gammas[k], alphas[k]
             for i in range(labels.size):
@@ -183,14 +191,15 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
     one = real(1)
     n_classes = margin.shape[1]
     limit = real(np.finfo(margin.dtype).max)
-    gammas, alphas = parameters[:n_classes], parameters[n_classes:]
+    largest = parameters[0]
+    gammas, alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
     shares = np.empty((n_classes, _BLOCK), margin.dtype)
     true, top = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
     top_class, rest = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
     for start in range(0, y.size, _BLOCK):
         rows = slice(start, min(start + _BLOCK, y.size))
         labels = y[rows]
-        bad = _load(labels, margin[rows], shares, true, top, top_class, rest)
+        bad = _load(labels, margin[rows], largest, shares, true, top, top_class, rest)
         found = np.int32(found | bad)
         for i in range(labels.size):
             label = 0 if bad & BAD_LABEL else int(labels[i])
@@ -209,8 +218,8 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     one = real(1)
     zero = real(0)
     n_rows, n_classes = margin.shape
-    largest = real(np.finfo(margin.dtype).max / 4 / n_classes)
-    gammas, alphas = parameters[:n_classes], parameters[n_classes:]
+    largest = parameters[0]
+    gammas, alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
     log_odds = np.empty(n_classes, margin.dtype)
     for i in range(n_rows):
         # The largest margin and the largest of the others: all classes but the top one compare
@@ -252,6 +261,12 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     return found
 
 
+def largest_margin(margin: Array) -> float:
+    """Magnitude up to which differences of a row's margins, and sums of magnitudes, are finite."""
+    n_classes: int = margin.shape[1]
+    return float(np.finfo(margin.dtype).max) / 4 / n_classes
+
+
 def gradient_hessian(
     y: Array,
     margin: Array,
@@ -267,7 +282,7 @@ def gradient_hessian(
     """Gradient and Hessian's diagonal; returns the bits of what is wrong with a row."""
     inputs, outputs = (y, margin, weight), (grad, hess)
     mode = HESSIAN_MODES.index(hessian)
-    parameters = (LIMIT, FLOOR, *gamma, *alpha)
+    parameters = (largest_margin(margin), LIMIT, FLOOR, *gamma, *alpha)
     return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads)
 
 
@@ -282,12 +297,13 @@ def loss(
     n_threads: int | None,
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
-    return launch(_loss, (y, margin, weight), (out,), (*gamma, *alpha), (), n_threads)
+    parameters = (largest_margin(margin), *gamma, *alpha)
+    return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads)
 
 
 def posterior(
     margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
 ) -> int:
     """Posteriors of the classes or their logarithms; returns the bits of what is wrong."""
-    parameters = (*gamma, *np.log(alpha))
+    parameters = (largest_margin(margin), *gamma, *np.log(alpha))
     return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)
