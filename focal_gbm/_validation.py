@@ -22,16 +22,18 @@ PerClass = tuple[float, ...]
 _LARGEST_GAMMA = 1e30
 
 
-def check_gamma(gamma: Any, n_classes: int | None = None) -> float | PerClass:
+def check_gamma(gamma: Any, n_classes: int | None = None, name: str = "gamma") -> float | PerClass:
     """A float, or a tuple of one float per class."""
     expected = f"a number in [0, {_LARGEST_GAMMA:g}] or one per class, in class order"
-    checked = _number_or_per_class("gamma", gamma, expected, n_classes)
+    checked = _number_or_per_class(name, gamma, expected, n_classes)
     if not all(0 <= value <= _LARGEST_GAMMA for value in np.atleast_1d(checked)):
-        raise ValueError(f"gamma: expected {expected}, got {gamma!r}")
+        raise ValueError(f"{name}: expected {expected}, got {gamma!r}")
     return checked
 
 
-def check_alpha(alpha: Any, n_classes: int | None = None) -> str | float | PerClass | None:
+def check_alpha(
+    alpha: Any, n_classes: int | None = None, name: str = "alpha"
+) -> str | float | PerClass | None:
     """None, "balanced", a float, or a tuple of one float per class."""
     if alpha is None or (isinstance(alpha, str) and alpha == "balanced"):
         return alpha
@@ -39,13 +41,13 @@ def check_alpha(alpha: Any, n_classes: int | None = None) -> str | float | PerCl
         'None, "balanced", a number in (0, 1) for the positive class, or one positive weight per '
         "class, in class order"
     )
-    checked = _number_or_per_class("alpha", alpha, expected, n_classes)
+    checked = _number_or_per_class(name, alpha, expected, n_classes)
     upper = 1.0 if isinstance(checked, float) else LARGEST_WEIGHT
     if not all(0 < value < upper for value in np.atleast_1d(checked)):
-        raise ValueError(f"alpha: expected {expected}, got {alpha!r}")
+        raise ValueError(f"{name}: expected {expected}, got {alpha!r}")
     if isinstance(checked, float) and n_classes not in (None, 2):
         raise ValueError(
-            f"alpha: expected one weight for each of {n_classes} classes, got {alpha!r}"
+            f"{name}: expected one weight for each of {n_classes} classes, got {alpha!r}"
         )
     return checked
 
@@ -164,9 +166,9 @@ def check_finite_margins(margin: Array) -> None:
     _check_all("margin", margin, np.abs(margin) <= largest, f"finite values up to {largest:.1g}")
 
 
-def check_weights(sample_weight: Array) -> None:
+def check_weights(sample_weight: Array, name: str = "sample_weight") -> None:
     valid = (sample_weight >= 0) & (sample_weight <= LARGEST_WEIGHT)
-    _check_all("sample_weight", sample_weight, valid, f"weights from 0 to {LARGEST_WEIGHT:g}")
+    _check_all(name, sample_weight, valid, f"weights from 0 to {LARGEST_WEIGHT:g}")
 
 
 def _check_all(name: str, array: Array, valid: Array, expected: str) -> None:

@@ -368,6 +368,18 @@ CASES = {
         "'reg:squarederror'",
         lambda: train_xgboost(xgb_model=xgb.train({}, xgb.DMatrix(X, LABELS), 1, obj=objective)),
     ),
+    "xgboost metric": (
+        ValueError,
+        "eval_metric",
+        "['auc', 'accuracy']",
+        lambda: train_xgboost({"eval_metric": ["auc", "accuracy"]}),
+    ),
+    "xgboost metric, callable": (
+        TypeError,
+        "eval_metric",
+        "len",
+        lambda: train_xgboost({"eval_metric": [len]}),
+    ),
     # LightGBM
     "lightgbm random forest, capitals": (
         ValueError,
@@ -439,14 +451,14 @@ CASES = {
     "lightgbm metric": (
         ValueError,
         "metric",
-        "'binary_logloss'",
-        lambda: train_lightgbm({"metric": "binary_logloss"}),
+        "'logloss'",
+        lambda: train_lightgbm({"metric": "logloss"}),
     ),
     "lightgbm metrics": (
         ValueError,
         "metric",
-        "'binary_error'",
-        lambda: train_lightgbm({"metric": ["auc", "binary_error"]}),
+        "'accuracy'",
+        lambda: train_lightgbm({"metric": ["auc", "accuracy"]}),
     ),
     "lightgbm linear": (
         ValueError,

@@ -31,8 +31,11 @@ ORDER = [
     "_validation",
     "losses",
     "objective",
-    "xgboost",
-    "lightgbm",
+    "_estimator",
+    "xgboost._train",
+    "xgboost._classifier",
+    "lightgbm._train",
+    "lightgbm._classifier",
 ]
 
 
@@ -108,9 +111,9 @@ def test_public_names():
         assert name in dir(focal_gbm)
     with pytest.raises(AttributeError, match="no attribute 'FocalLoss'"):
         _ = focal_gbm.FocalLoss
-    for library in ("xgboost", "lightgbm"):
+    for library, classifier in (("xgboost", "XGBClassifier"), ("lightgbm", "LGBMClassifier")):
         module = importlib.import_module(f"focal_gbm.{library}")
-        assert module.__all__ == ["focal_metric", "train"]
+        assert module.__all__ == [f"Focal{classifier}", "focal_metric", "train"]
 
 
 def public_objects():
@@ -123,7 +126,8 @@ def public_objects():
             yield name, value
             if inspect.isclass(value):
                 for member, method in inspect.getmembers(value, inspect.isfunction):
-                    if not member.startswith("_"):
+                    is_ours = method.__module__.startswith("focal_gbm")
+                    if is_ours and not member.startswith("_"):
                         yield f"{name}.{member}", method
 
 

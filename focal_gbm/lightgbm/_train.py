@@ -1,4 +1,4 @@
-"""Focal loss in LightGBM."""
+"""Training on LightGBM's native interface."""
 
 import re
 import warnings
@@ -14,14 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
+    Loss,
     check_objective,
     labels_and_weights,
     loss_for,
 )
 
 Array = NDArray[Any]
-
-__all__ = ["focal_metric", "train"]
 
 # The parameters that matter here, by LightGBM's names and their aliases.
 _ALIASES = {
@@ -30,6 +29,8 @@ _ALIASES = {
     "num_class": ("num_classes",),
     "boosting": ("boosting_type", "boost"),
     "linear_tree": ("linear_trees",),
+    "num_threads": ("num_thread", "nthread", "nthreads", "n_jobs"),
+    "verbosity": ("verbose",),
     "scale_pos_weight": (),
     "is_unbalance": ("unbalance", "unbalanced_sets"),
     "pos_bagging_fraction": ("pos_sub_row", "pos_subsample", "pos_bagging"),
@@ -45,9 +46,11 @@ _IGNORED = {
     "sigmoid": 1.0,
 }
 
-# Metrics that depend on the order of the margins only. The others would take margins for
-# probabilities, because LightGBM transforms no score without an objective of its own.
-_RANK_METRICS = {"auc", "auc_mu", "average_precision", "none", "null", "custom", "na"}
+# LightGBM's words for no metric.
+_NO_METRIC = {"", "none", "null", "custom", "na"}
+
+# Parameters that LightGBM's metrics read.
+_METRIC_PARAMETERS = ("auc_mu_weights", "multi_error_top_k", "num_threads")
 
 
 def train(
@@ -66,15 +69,16 @@ def train(
     Everything is passed on to ``lightgbm.train``. Added are the starting margin (the constant that
     minimises the focal loss of the training labels, folded into the first tree), an objective that
     makes the booster predict probabilities wherever it is loaded, ``alpha="balanced"`` from the
-    training labels, and the focal loss as the metric where neither ``metric`` nor ``feval`` names
-    one.
+    training labels, metrics of the posterior, and the focal loss as the metric where neither
+    ``metric`` nor ``feval`` names one.
 
     Parameters
     ----------
     params : dict
         As for ``lightgbm.train``, with a ``FocalObjective`` as ``objective``. There is no starting
         margin with ``boost_from_average=False``, with an ``init_score`` in ``train_set``, and when
-        ``init_model`` is continued.
+        ``init_model`` is continued. ``metric`` names metrics of the posterior, not of the sigmoid
+        that the booster predicts.
     train_set, num_boost_round, valid_sets, valid_names, init_model, callbacks
         As for ``lightgbm.train``.
     feval : callable or list of callables, optional
@@ -99,8 +103,8 @@ def train(
     ValueError
         For a parameter that LightGBM ignores next to a callable objective (``scale_pos_weight``,
         ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
-        ``boosting="rf"``, for a metric that takes margins for probabilities, for labels outside
-        [0, 1], and, where a starting margin is chosen, for labels that lack a class.
+        ``boosting="rf"``, for an unknown metric, for labels outside [0, 1], and, where a starting
+        margin is chosen, for labels that lack a class.
 
     Warns
     -----
@@ -118,7 +122,7 @@ def train(
     >>> booster.predict(X).max() <= 1
     np.True_
     """
-    params = _canonical(params)
+    params = canonical(params)
     objective = check_objective("objective", params.pop("objective", None))
     _refuse(params, keep_training_booster)
     n_classes = max(2, int(params.get("num_class", 1)))
@@ -134,26 +138,84 @@ def train(
     else:  # A data set constructed by now could not take the model's margins any more.
         y, sample_weight = train_set.label, train_set.weight
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
+    loss = loss_for(objective, n_classes)
     margin = np.zeros(n_classes if n_classes > 2 else 1)
     starts_elsewhere = init_model is not None or train_set.get_init_score() is not None
     if not starts_elsewhere and _is_on(params.get("boost_from_average", True)):
-        margin[:] = loss_for(objective, n_classes).initial_margin(y, sample_weight)
-    if feval is None and "metric" not in params:
-        feval = focal_metric(objective)
+        margin[:] = loss.initial_margin(y, sample_weight)
+    metrics: list[Any] = [
+        metric.resolve(y, sample_weight, n_classes=n_classes)
+        if isinstance(metric, FocalMetric)
+        else metric
+        for metric in (feval if isinstance(feval, list | tuple) else [feval] if feval else [])
+    ]
+    if "metric" in params:
+        metrics = [*_named_metrics(params, loss, n_classes), *metrics]
+    elif not metrics:
+        metrics = [focal_metric(objective)]
     with _init_score_raised(margin, [train_set, *valid_sets]):
         booster = lgb.train(
-            {**params, "objective": objective},
+            {**params, "objective": objective, "metric": "None"},
             train_set,
             num_boost_round,
             valid_sets=valid_sets or None,
             valid_names=valid_names,
-            feval=_resolved(feval, y, sample_weight, n_classes),
+            feval=metrics,
             init_model=init_model,
             keep_training_booster=True,
-            callbacks=callbacks,
+            callbacks=[_without_reset, *(callbacks or [])],
         )
     _finish(booster, margin, keep_training_booster)
     return booster
+
+
+class _NamedMetrics:
+    """LightGBM's metrics of the posterior, from a booster that has its margin and no trees.
+
+    Next to a callable objective, LightGBM itself would take margins for probabilities.
+    """
+
+    def __init__(self, params: dict[str, Any], loss: Loss) -> None:
+        self.params = params
+        self.loss = loss
+
+    def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+        return self.values(margin, *labels_and_weights(dataset))
+
+    def values(
+        self, margin: Array, y: ArrayLike, sample_weight: ArrayLike | None
+    ) -> list[tuple[str, float, bool]]:
+        # A feature of two values, because LightGBM warns of data that it could not split.
+        posterior = lgb.Dataset(
+            np.arange(len(margin), dtype=np.float32)[:, None] % 2,
+            label=np.asarray(y),
+            weight=sample_weight,
+            init_score=self.loss.posterior_margin(margin),
+            params={**self.params, "feature_pre_filter": False, "min_data_in_bin": 1},
+        )
+        results = lgb.Booster(self.params, posterior).eval_train()
+        return [(name, float(value), larger) for _, name, value, larger, *_ in results]
+
+
+def _named_metrics(params: dict[str, Any], loss: Loss, n_classes: int) -> list[_NamedMetrics]:
+    """One metric for all that ``params`` name, if they name any, once each is known to be one."""
+    names = params["metric"]
+    names = names.split(",") if isinstance(names, str) else list(names)
+    names = [name for name in names if str(name).strip().lower() not in _NO_METRIC]
+    given = {name: params[name] for name in _METRIC_PARAMETERS if name in params}
+    # The level is global: this one keeps LightGBM's warnings, and silences what it always tells.
+    given["verbosity"] = min(0, int(params.get("verbosity", 0)))
+    given["objective"] = "binary" if n_classes == 2 else "multiclass"
+    if n_classes > 2:
+        given["num_class"] = n_classes
+    margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
+    for name in names:
+        # LightGBM leaves out what it does not know.
+        if not _NamedMetrics({**given, "metric": name}, loss).values(
+            margin, range(n_classes), None
+        ):
+            raise ValueError(f"metric: expected names of LightGBM's metrics, got {name!r}")
+    return [_NamedMetrics({**given, "metric": names}, loss)] if names else []
 
 
 class _LightGBMMetric(FocalMetric):
@@ -195,7 +257,7 @@ def focal_metric(objective: FocalObjective) -> FocalMetric:
     return _LightGBMMetric(check_objective("objective", objective))
 
 
-def _canonical(params: dict[str, Any]) -> dict[str, Any]:
+def canonical(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters that are given, under LightGBM's main names, which win over aliases."""
     params = {name: value for name, value in params.items() if value is not None}
     for name, aliases in _ALIASES.items():
@@ -226,14 +288,6 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
             "boosting: expected 'gbdt' or 'dart', because LightGBM's random forest takes no "
             f"callable objective, got {params['boosting']!r}"
         )
-    metrics = params.get("metric", [])
-    for metric in metrics.split(",") if isinstance(metrics, str) else metrics:
-        if str(metric).strip().lower() not in _RANK_METRICS:
-            raise ValueError(
-                "metric: expected 'auc', 'auc_mu', 'average_precision' or 'None', because next to "
-                "a callable objective LightGBM takes margins for probabilities: pass "
-                f"feval=focal_metric(objective) instead, got {metric!r}"
-            )
     if keep_training_booster and _is_on(params.get("linear_tree")):
         raise ValueError(
             "keep_training_booster: expected False with linear_tree, because a starting margin can "
@@ -279,12 +333,15 @@ def _init_score_raised(margin: Array, datasets: list[lgb.Dataset]) -> Iterator[N
             dataset.init_score = score
 
 
-def _resolved(feval: Any, y: ArrayLike, sample_weight: ArrayLike | None, n_classes: int) -> Any:
-    if isinstance(feval, list | tuple):
-        return [_resolved(metric, y, sample_weight, n_classes) for metric in feval]
-    if isinstance(feval, FocalMetric):
-        return feval.resolve(y, sample_weight, n_classes=n_classes)
-    return feval
+def _without_reset(env: lgb.callback.CallbackEnv) -> None:
+    """Keep LightGBM from setting the objective to "none" in the first iteration, where it is so.
+
+    It would fail on data without a feature to split, of which built-in losses make a constant.
+    """
+    env.model._Booster__set_objective_to_none = True  # type: ignore[union-attr]
+
+
+_without_reset.before_iteration = True  # type: ignore[attr-defined]
 
 
 def _finish(booster: lgb.Booster, margin: Array, keep_training_booster: bool) -> None:
@@ -293,13 +350,17 @@ def _finish(booster: lgb.Booster, margin: Array, keep_training_booster: bool) ->
     for tree, start in enumerate(margin):
         for leaf in range(first_trees[tree]["num_leaves"]):
             booster.set_leaf_output(tree, leaf, booster.get_leaf_output(tree, leaf) + start)
-    if margin.size == 1:
-        booster.reset_parameter({"objective": "binary"})
-    else:
-        booster.reset_parameter({"objective": "multiclass", "num_class": margin.size})
-    if not keep_training_booster:
-        model = _raise_linear_leaves(booster.model_to_string(), margin)
-        booster.model_from_string(model).free_dataset()
+    name = "binary" if margin.size == 1 else "multiclass"
+    if keep_training_booster:
+        booster.reset_parameter({"objective": name, "num_class": margin.size})
+        return
+    details = "sigmoid:1" if margin.size == 1 else f"num_class:{margin.size}"
+    model = _raise_linear_leaves(booster.model_to_string(), margin)
+    model = re.sub(
+        "^max_feature_idx=.*$", rf"\g<0>\nobjective={name} {details}", model, count=1, flags=re.M
+    )
+    model = model.replace("\n[objective: custom]\n", f"\n[objective: {name}]\n")
+    booster.model_from_string(model).free_dataset()
 
 
 def _raise_linear_leaves(model: str, margin: Array) -> str:

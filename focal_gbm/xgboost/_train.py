@@ -1,4 +1,4 @@
-"""Focal loss in XGBoost."""
+"""Training on XGBoost's native interface."""
 
 import json
 import math
@@ -6,20 +6,22 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xgboost as xgb
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from xgboost.callback import TrainingCallback
 
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
+    Loss,
     check_objective,
     is_dataset,
     labels_and_weights,
     loss_for,
 )
 
-__all__ = ["focal_metric", "train"]
+Array = NDArray[Any]
 
 
 def train(
@@ -42,14 +44,15 @@ def train(
     Everything is passed on to ``xgboost.train``. Added are the starting margin (the constant that
     minimises the focal loss of the training labels, as ``base_score``), an objective that makes the
     booster predict probabilities wherever it is loaded, ``alpha="balanced"`` from the training
-    labels, and the focal loss as the metric where neither ``eval_metric`` nor ``custom_metric``
-    names one.
+    labels, metrics of the posterior, and the focal loss as the metric where neither
+    ``eval_metric`` nor ``custom_metric`` names one.
 
     Parameters
     ----------
     params : dict
         As for ``xgboost.train``. ``base_score`` (a probability), if given, replaces the
-        focal-optimal starting margin; so does a ``base_margin`` of ``dtrain``.
+        focal-optimal starting margin; so does a ``base_margin`` of ``dtrain``. ``eval_metric``
+        names metrics of the posterior, not of the sigmoid that the booster predicts.
     dtrain, num_boost_round, evals, maximize, early_stopping_rounds, evals_result, verbose_eval, \
 xgb_model, callbacks
         As for ``xgboost.train``.
@@ -63,7 +66,8 @@ xgb_model, callbacks
     xgboost.Booster
         ``predict`` gives the sigmoid of the margin, and keeps doing so in plain XGBoost after any
         save and load. ``obj.loss.posterior(booster.predict(data, output_margin=True))`` gives the
-        probability of the positive class, for an ``alpha`` that is not "balanced".
+        probability of the positive class, for an ``alpha`` that is not "balanced". The attribute
+        ``focal_loss`` of the booster, which its files keep, has the parameters of the loss.
 
     Raises
     ------
@@ -93,20 +97,23 @@ xgb_model, callbacks
     _refuse(params, n_classes)
     if n_classes == 2:
         params.pop("num_class", None)
-    params["objective"] = "binary:logistic" if n_classes == 2 else "multi:softprob"
+    params["objective"] = library_objective(n_classes)
     if xgb_model is not None:
         _check_model(xgb_model, params["objective"])
     y, sample_weight = labels_and_weights(dtrain)
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
+    loss = loss_for(objective, n_classes)
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
-        params["base_score"] = _base_score(objective, n_classes, y, sample_weight)
+        params["base_score"] = _base_score(loss, y, sample_weight)
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
-    elif custom_metric is None and "eval_metric" not in params:
+    names = _check_metrics(params.pop("eval_metric", []), loss, n_classes)
+    if not names and custom_metric is None and not params.get("disable_default_eval_metric"):
         custom_metric = focal_metric(objective)
-        params["disable_default_eval_metric"] = True
-    return xgb.train(
+    params["disable_default_eval_metric"] = True
+    evaluation = _Evaluation(evals or [], loss, names, custom_metric)
+    booster = xgb.train(
         params,
         dtrain,
         num_boost_round,
@@ -117,17 +124,94 @@ xgb_model, callbacks
         evals_result=evals_result,
         verbose_eval=verbose_eval,
         xgb_model=xgb_model,
-        callbacks=callbacks,
-        custom_metric=custom_metric,
+        callbacks=[evaluation, *(callbacks or [])],
     )
+    parameters = {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
+    booster.set_attr(focal_loss=json.dumps(parameters))
+    return booster
 
 
-def _base_score(
-    objective: FocalObjective, n_classes: int, y: ArrayLike, sample_weight: ArrayLike | None
-) -> float | list[float]:
+def library_objective(n_classes: int) -> str:
+    """The objective that makes XGBoost predict probabilities."""
+    return "binary:logistic" if n_classes == 2 else "multi:softprob"
+
+
+def _base_score(loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None) -> float | list[float]:
     """The starting margin as XGBoost wants it: a probability, or a list of margins."""
-    margin: Any = loss_for(objective, n_classes).initial_margin(y, sample_weight)
-    return 1 / (1 + math.exp(-margin)) if n_classes == 2 else margin.tolist()
+    margin: Any = loss.initial_margin(y, sample_weight)
+    return 1 / (1 + math.exp(-margin)) if isinstance(margin, float) else margin.tolist()
+
+
+class _Evaluation(TrainingCallback):
+    """Evaluates the data sets after each iteration, before the callbacks that read the results.
+
+    XGBoost itself would take the sigmoid for the posterior in the metrics it knows by name, and
+    keep six decimals of a custom one, too few for the focal loss of a rare class.
+    """
+
+    def __init__(
+        self,
+        evals: Sequence[tuple[xgb.DMatrix, str]],
+        loss: Loss,
+        names: list[str],
+        custom_metric: Any,
+    ) -> None:
+        self.evals = evals
+        self.loss = loss
+        self.names = names
+        self.custom_metric = custom_metric
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        for dataset, dataset_name in self.evals:
+            log = evals_log.setdefault(dataset_name, {})
+            margin = model.predict(dataset, output_margin=True)
+            for name, value in self._values(margin, dataset):
+                log.setdefault(name, []).append(value)
+        return False
+
+    def _values(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+        values = []
+        if self.names:
+            values += _named_metrics(self.names, self.loss, margin, *labels_and_weights(dataset))
+        if self.custom_metric is not None:
+            custom = self.custom_metric(margin, dataset)
+            values += custom if isinstance(custom, list) else [custom]
+        return values
+
+
+def _named_metrics(
+    names: list[str], loss: Loss, margin: Array, y: ArrayLike, sample_weight: ArrayLike | None
+) -> list[tuple[str, float]]:
+    """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
+    posterior = xgb.DMatrix(
+        np.zeros((len(margin), 1), np.float32),
+        label=np.asarray(y),
+        weight=sample_weight,
+        base_margin=loss.posterior_margin(margin),
+    )
+    n_classes = 2 if margin.ndim == 1 else margin.shape[1]
+    params: dict[str, Any] = {"objective": library_objective(n_classes), "eval_metric": names}
+    if n_classes > 2:
+        params["num_class"] = n_classes
+    evaluated = xgb.Booster(params, cache=[posterior]).eval(posterior, "")
+    # "[0]", then a name and a value for each metric, separated by tabs: "-error@0.3:0.25".
+    values = [value.removeprefix("-").rsplit(":", 1) for value in evaluated.split("\t")[1:]]
+    return [(name, float(value)) for name, value in values]
+
+
+def _check_metrics(metrics: Any, loss: Loss, n_classes: int) -> list[str]:
+    """The names as a list, once XGBoost has evaluated them on a row of each class."""
+    names: list[str] = [metrics] if isinstance(metrics, str) else list(metrics)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"eval_metric: expected names of metrics, got {names!r}")
+    margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
+    try:
+        _named_metrics(names, loss, margin, range(n_classes), None)
+    except xgb.core.XGBoostError as error:
+        raise ValueError(
+            f"eval_metric: expected names of XGBoost's metrics, got {names!r}"
+        ) from error
+    return names
 
 
 class _XGBoostMetric(FocalMetric):
@@ -197,7 +281,7 @@ def _check_model(model: Any, objective: str) -> None:
 
 def _refuse(params: dict[str, Any], n_classes: int) -> None:
     """Raise for parameters that XGBoost ignores next to a custom objective, or that contradict."""
-    expected = "binary:logistic" if n_classes == 2 else "multi:softprob"
+    expected = library_objective(n_classes)
     if params.get("objective") not in (None, expected):
         raise ValueError(
             f"objective: expected none or {expected!r} in params for {n_classes} classes, "

@@ -1,0 +1,167 @@
+"""What the classifiers of both libraries share: parameters, labels, weights, probabilities."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.preprocessing import LabelEncoder
+from sklearn.utils import check_consistent_length, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from focal_gbm._validation import (
+    as_rows,
+    check_alpha,
+    check_gamma,
+    check_hessian,
+    check_length,
+    check_weights,
+)
+from focal_gbm.objective import FocalObjective, Loss, loss_for
+
+Array = NDArray[Any]
+EvalSet = Sequence[tuple[Any, Any]]
+
+# The parameters of a classifier that are not the library's.
+FOCAL_PARAMETERS = {"focal_gamma", "focal_alpha", "hessian", "class_weight"}
+
+
+class Training(NamedTuple):
+    """What a classifier is fitted to."""
+
+    encoder: LabelEncoder
+    y: Array  # integers from 0
+    sample_weight: Array | None
+    objective: FocalObjective  # with a value for alpha
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.encoder.classes_)
+
+    @property
+    def loss(self) -> Loss:
+        return loss_for(self.objective, self.n_classes)
+
+    def check_same_classes(self, name: str, classes: Array) -> None:
+        """Refuse to continue a model whose margins belong to other labels."""
+        if not np.array_equal(classes, self.encoder.classes_):
+            raise ValueError(
+                f"{name}: expected a model of the classes of y, {self.encoder.classes_}, "
+                f"got one of {classes}"
+            )
+
+    def encode(self, eval_set: EvalSet, X: Any, y: Any) -> list[tuple[Any, Array]]:
+        """Evaluation sets with labels as integers; that of the training data stays identical."""
+        encoded = []
+        for X_eval, y_eval in _pairs(eval_set):
+            if X_eval is X and y_eval is y:
+                encoded.append((X_eval, self.y))
+                continue
+            if _n_features(X_eval) != _n_features(X):
+                raise ValueError(
+                    f"eval_set: expected {_n_features(X)} features as in X, "
+                    f"got {_n_features(X_eval)}"
+                )
+            labels = column_or_1d(y_eval, warn=True)
+            check_consistent_length(X_eval, labels)
+            unknown = np.setdiff1d(labels, self.encoder.classes_)
+            if unknown.size:
+                raise ValueError(
+                    f"eval_set: expected labels among those of y, {self.encoder.classes_}, "
+                    f"got {unknown}"
+                )
+            encoded.append((X_eval, self.encoder.transform(labels)))
+        return encoded
+
+
+class FocalClassifier:
+    """The part of a classifier that comes before the library's own."""
+
+    focal_gamma: Any
+    focal_alpha: Any
+    hessian: Any
+    class_weight: Any
+    loss_: Loss
+    _classes: Any
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.classifier_tags.multi_label = False
+        return tags
+
+    def _training(
+        self, X: Any, y: Any, sample_weight: ArrayLike | None, n_threads: int | None
+    ) -> Training:
+        """Labels, weights and objective, checked."""
+        check_gamma(self.focal_gamma, name="focal_gamma")
+        check_alpha(self.focal_alpha, name="focal_alpha")
+        check_hessian(self.hessian)
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        encoder = LabelEncoder()
+        encoded = encoder.fit_transform(y)
+        check_consistent_length(X, encoded)
+        n_classes = len(encoder.classes_)
+        if n_classes < 2:
+            raise ValueError(
+                f"y: expected labels of two or more classes, got one class, {encoder.classes_[0]!r}"
+            )
+        weight = checked_weight("sample_weight", sample_weight, encoded)
+        weight = times_class_weight(weight, self.class_weight, y)
+        objective = FocalObjective(
+            check_gamma(self.focal_gamma, n_classes, name="focal_gamma"),
+            check_alpha(self.focal_alpha, n_classes, name="focal_alpha"),
+            self.hessian,
+            n_threads,
+        ).resolve(encoded, weight, n_classes=n_classes)
+        return Training(encoder, encoded, weight, objective)
+
+    def _set_training(self, training: Training) -> None:
+        self._classes = training.encoder.classes_
+        self.loss_ = training.loss
+
+    def _probabilities(self, margin: Array) -> Array:
+        posterior: Array = self.loss_.posterior(margin)
+        return posterior if posterior.ndim == 2 else np.column_stack([1 - posterior, posterior])
+
+    def _labels(self, margin: Array) -> Array:
+        labels: Array = self._classes[self._probabilities(margin).argmax(axis=1)]
+        return labels
+
+
+def checked_weight(name: str, sample_weight: ArrayLike | None, y: Array) -> Array | None:
+    if sample_weight is None:
+        return None
+    weight = as_rows(name, sample_weight)
+    check_length(name, weight, y)
+    check_weights(weight, name)
+    if not weight.any():
+        raise ValueError(f"{name}: expected a total above zero, got weights that are all zero")
+    return weight
+
+
+def times_class_weight(weight: Array | None, class_weight: Any, y: Array) -> Array | None:
+    if class_weight is None:
+        return weight
+    by_class: Array = compute_sample_weight(class_weight, y)
+    return by_class if weight is None else weight * by_class
+
+
+def check_margins_given(name: str, margin: ArrayLike | None, y: Array, n_classes: int) -> None:
+    """Check the size of the margins to start from."""
+    size = y.size * (1 if n_classes == 2 else n_classes)
+    if margin is not None and np.size(margin) != size:
+        raise ValueError(f"{name}: expected {size} margins, got {np.size(margin)}")
+
+
+def _pairs(eval_set: Any) -> EvalSet:
+    if not isinstance(eval_set, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in eval_set
+    ):
+        raise TypeError(f"eval_set: expected a list of pairs (X, y), got {type(eval_set).__name__}")
+    return eval_set
+
+
+def _n_features(X: Any) -> int | None:
+    return X.shape[1] if len(getattr(X, "shape", ())) == 2 else None

@@ -1,0 +1,437 @@
+"""Training on LightGBM's scikit-learn interface."""
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import lightgbm as lgb
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import validate_data
+
+from focal_gbm._estimator import (
+    FOCAL_PARAMETERS,
+    EvalSet,
+    FocalClassifier,
+    Training,
+    check_margins_given,
+    checked_weight,
+    times_class_weight,
+)
+from focal_gbm.lightgbm._train import canonical, train
+from focal_gbm.objective import FocalMetric, labels_and_weights
+
+Array = NDArray[Any]
+
+
+class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
+    """``LGBMClassifier`` with focal loss, for two or more classes.
+
+    It takes every parameter of ``LGBMClassifier`` and predicts probabilities of the classes: the
+    posterior, in which the distortion by gamma and alpha is undone.
+
+    Parameters
+    ----------
+    focal_gamma : float or sequence of floats, default=2.0
+        Focusing parameter, >= 0, or one per class in the order of ``classes_``; 0 is log loss.
+    focal_alpha : None, "balanced", float or sequence of floats, default=None
+        Class weights in the loss. A float in (0, 1) is the weight of the second of two classes, and
+        the first has ``1 - focal_alpha``; a sequence gives one positive weight per class;
+        "balanced" gives each class the share that the others have of the (weighted) labels. The
+        posterior is that of the data: these weights are undone in it.
+    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
+        The curvature the booster gets, as in ``BinaryFocalLoss``.
+    **kwargs
+        Parameters of ``lightgbm.LGBMClassifier``. ``class_weight`` multiplies ``sample_weight``:
+        unlike ``focal_alpha`` it stays in the posterior, which is then that of the weighted data.
+
+    Attributes
+    ----------
+    loss_ : BinaryFocalLoss or SoftmaxFocalLoss
+        The loss that was minimised, with a value for alpha.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By ``fit``, for a parameter of the wrong kind or value.
+
+    See Also
+    --------
+    focal_gbm.lightgbm.train : The same on the native interface.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> y = np.where(X[:, 0] > 1, "yes", "no")
+    >>> model = FocalLGBMClassifier(focal_gamma=2.0, n_estimators=20, verbosity=-1).fit(X, y)
+    >>> model.classes_
+    array(['no', 'yes'], dtype='<U3')
+    >>> model.predict(X[:3]), model.predict_proba(X[:3]).shape
+    (array(['no', 'no', 'yes'], dtype='<U3'), (3, 2))
+    """
+
+    def __init__(
+        self,
+        *,
+        focal_gamma: float | Sequence[float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | None = None,
+        hessian: str = "exact",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.focal_gamma = focal_gamma
+        self.focal_alpha = focal_alpha
+        self.hessian = hessian
+
+    def _process_params(self, stage: str) -> dict[str, Any]:
+        params = super()._process_params(stage)
+        return {name: value for name, value in params.items() if name not in FOCAL_PARAMETERS}
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        init_score: ArrayLike | None = None,
+        eval_set: EvalSet | tuple[Any, Any] | None = None,
+        eval_names: list[str] | None = None,
+        eval_sample_weight: Any = None,
+        eval_class_weight: Any = None,
+        eval_init_score: Any = None,
+        eval_metric: Any = None,
+        feature_name: Any = "auto",
+        categorical_feature: Any = "auto",
+        callbacks: list[Callable[..., Any]] | None = None,
+        init_model: str | Path | lgb.Booster | lgb.LGBMModel | None = None,
+        *,
+        eval_X: Any = None,
+        eval_y: Any = None,
+    ) -> Self:
+        """Fit to features and labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features, in any form that LightGBM takes.
+        y : array-like of shape (n,)
+            Labels of any kind, of two or more classes.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+        init_score, eval_set, eval_names, eval_sample_weight, eval_class_weight, eval_init_score, \
+feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
+            As for ``LGBMClassifier.fit``.
+        eval_metric : str, callable or list of them, optional
+            Names of metrics of the posterior, or callables as for ``LGBMClassifier.fit``, which get
+            the labels as integers from 0 and the posterior ((n,) for the second of two classes, or
+            (n, n_classes)). By default the posterior's log loss.
+
+        Returns
+        -------
+        FocalLGBMClassifier
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, labels or weights of the wrong kind or value, for parameters that
+            LightGBM ignores next to a callable objective, and for an ``init_model`` of other
+            classes.
+
+        Examples
+        --------
+        >>> import lightgbm as lgb, numpy as np
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> y = X[:, 0] > 1
+        >>> model = FocalLGBMClassifier(n_estimators=99, verbosity=-1)
+        >>> stop = lgb.early_stopping(3, verbose=False)
+        >>> model = model.fit(X[:400], y[:400], eval_set=[(X[400:], y[400:])], callbacks=[stop])
+        >>> list(model.evals_result_["valid_0"])
+        ['binary_logloss']
+        """
+        # All is set on a copy, so that this classifier stays as it is if something fails.
+        model = copy.copy(self)
+        features = model._checked_features(X)
+        training = self._training(X, y, sample_weight, self._process_n_jobs(self.n_jobs))
+        check_margins_given("init_score", init_score, training.y, training.n_classes)
+        if isinstance(init_model, FocalLGBMClassifier):
+            training.check_same_classes("init_model", init_model.classes_)
+        if isinstance(init_model, lgb.LGBMModel):
+            init_model = init_model.booster_
+        model._set_training(training)
+        params = canonical(model._training_params(training.n_classes))
+        metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
+        params["metric"] = _metric_names(metrics, params["metric"], training.n_classes)
+        dataset_params = {k: v for k, v in params.items() if k not in ("objective", "metric")}
+
+        def dataset(features: Any, labels: Array, **fields: Any) -> lgb.Dataset:
+            return lgb.Dataset(features, label=labels, params=dataset_params, **fields)
+
+        train_set = dataset(
+            features,
+            training.y,
+            weight=training.sample_weight,
+            init_score=init_score,
+            feature_name=feature_name,
+            categorical_feature=categorical_feature,
+        )
+        valid_sets = []
+        for i, (eval_features, labels) in enumerate(
+            training.encode(_pairs(eval_set, eval_X, eval_y), X, y)
+        ):
+            if labels is training.y:
+                valid_sets.append(train_set)
+                continue
+            weight = checked_weight("eval_sample_weight", _item(eval_sample_weight, i), labels)
+            weight = times_class_weight(
+                weight, _item(eval_class_weight, i), training.encoder.inverse_transform(labels)
+            )
+            score = _item(eval_init_score, i)
+            check_margins_given("eval_init_score", score, labels, training.n_classes)
+            valid_sets.append(dataset(eval_features, labels, weight=weight, init_score=score))
+        evals_result: dict[str, Any] = {}
+        model._Booster = booster = train(
+            {**params, "objective": training.objective},
+            train_set,
+            self.n_estimators,
+            valid_sets=valid_sets,
+            valid_names=eval_names,
+            feval=[_posterior_metric(metric, training) for metric in metrics if callable(metric)],
+            init_model=init_model,
+            callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
+        )
+        model._n_features = booster.num_feature()
+        # LightGBM before 4.7 gives names to all features.
+        model._fitted_with_feature_names = getattr(
+            train_set, "_has_non_default_feature_names", True
+        )
+        model._evals_result = evals_result
+        model._best_iteration, model._best_score = booster.best_iteration, booster.best_score
+        model.fitted_ = True
+        self.__dict__.update(model.__dict__)
+        return self
+
+    def _training_params(self, n_classes: int) -> dict[str, Any]:
+        self._n_classes = n_classes
+        self._objective = self.objective
+        params = self._process_params("fit")
+        if self._objective not in ("binary", "multiclass"):
+            raise ValueError(
+                "objective: expected none, because the focal loss is given by focal_gamma and "
+                f"focal_alpha, got {self._objective!r}"
+            )
+        self._objective = "binary" if n_classes == 2 else "multiclass"
+        return params
+
+    def _checked_features(self, X: Any) -> Any:
+        """Arrays as scikit-learn checks them, data frames as they are."""
+        if hasattr(X, "columns"):
+            self.n_features_in_ = X.shape[1]
+            return X
+        return validate_data(
+            self, X, accept_sparse=True, ensure_all_finite=False, ensure_min_samples=2
+        )
+
+    def predict(
+        self,
+        X: Any,
+        raw_score: bool = False,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
+        validate_features: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        raw_score : bool, default=False
+            Return margins instead, of shape (n,) or (n, n_classes).
+        start_iteration, num_iteration, pred_leaf, pred_contrib, validate_features, **kwargs
+            As for ``LGBMClassifier.predict``. Contributions add up to the margin.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            The class of the largest posterior.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalLGBMClassifier(n_estimators=20, verbosity=-1).fit(X, X[:, 0] > 1)
+        >>> model.predict(X[:3])
+        array([False, False,  True])
+        """
+        result: Any = super(lgb.LGBMClassifier, self).predict(
+            X,
+            raw_score=raw_score or not (pred_leaf or pred_contrib),
+            start_iteration=start_iteration,
+            num_iteration=num_iteration,
+            pred_leaf=pred_leaf,
+            pred_contrib=pred_contrib,
+            validate_features=validate_features,
+            **kwargs,
+        )
+        return result if raw_score or pred_leaf or pred_contrib else self._labels(result)
+
+    def predict_proba(
+        self,
+        X: Any,
+        raw_score: bool = False,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
+        validate_features: bool = False,
+        *,
+        posterior: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """Predict probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        raw_score, start_iteration, num_iteration, pred_leaf, pred_contrib, validate_features, \
+**kwargs
+            As for ``LGBMClassifier.predict_proba``.
+        posterior : bool, default=True
+            False gives the bare sigmoid or softmax of the margin, which is what the booster
+            predicts by itself, and which is no probability unless gamma is 0 and alpha None.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> y = X[:, 0] > 1
+        >>> model = FocalLGBMClassifier(focal_gamma=3.0, n_estimators=20, verbosity=-1).fit(X, y)
+        >>> bare = model.predict_proba(X, posterior=False)
+        >>> [round(float(p), 2) for p in (y.mean(), model.predict_proba(X)[:, 1].mean())]
+        [0.12, 0.12]
+        >>> round(float(bare[:, 1].mean()), 1)
+        0.2
+        """
+        given = {
+            "start_iteration": start_iteration,
+            "num_iteration": num_iteration,
+            "pred_leaf": pred_leaf,
+            "pred_contrib": pred_contrib,
+            "validate_features": validate_features,
+            **kwargs,
+        }
+        if raw_score or pred_leaf or pred_contrib or not posterior:
+            return super().predict_proba(X, raw_score=raw_score, **given)
+        return self._probabilities(self.predict(X, raw_score=True, **given))
+
+    def decision_function(self, X: Any, **predict_params: Any) -> Array:
+        """Margins.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        **predict_params
+            As for ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_classes)
+            What the booster sums up. With two classes of different weight or gamma, the posterior
+            is not even at a margin of 0.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        >>> posterior = model.loss_.posterior(model.decision_function(X))
+        >>> bool((posterior == model.predict_proba(X)[:, 1]).all())
+        True
+        """
+        margin: Array = self.predict(X, raw_score=True, **predict_params)
+        return margin
+
+
+def _metric_names(metrics: Sequence[Any], default: Any, n_classes: int) -> list[str]:
+    """Names among the metrics of ``fit``, before those of the constructor, as for LightGBM."""
+    for metric in metrics:
+        if not (metric is None or isinstance(metric, str) or callable(metric)):
+            raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
+    kind = "binary" if n_classes == 2 else "multi"
+    names = [
+        re.sub("^(binary_|multi_)?(?=(logloss|error)$)", f"{kind}_", metric)
+        for metric in metrics
+        if isinstance(metric, str)
+    ]
+    defaults: list[str] = [default] if isinstance(default, str) else list(default or [])
+    return [name for name in names if name not in defaults] + defaults
+
+
+def _posterior_metric(metric: Any, training: Training) -> Any:
+    """A metric of margins from one of probabilities, in LightGBM's convention."""
+    if isinstance(metric, FocalMetric):
+        return metric
+    n_arguments = len(inspect.signature(metric).parameters)
+
+    def of_margin(margin: Array, dataset: lgb.Dataset) -> Any:
+        y, sample_weight = labels_and_weights(dataset)
+        arguments = (y, training.loss.posterior(margin), sample_weight, dataset.get_group())
+        return metric(*arguments[:n_arguments])
+
+    return of_margin
+
+
+def _pairs(eval_set: Any, eval_X: Any, eval_y: Any) -> Any:
+    """Evaluation sets as a list of pairs, from either of LightGBM's two ways to pass them."""
+    if (eval_X is None) != (eval_y is None):
+        missing = "eval_X" if eval_X is None else "eval_y"
+        raise ValueError(f"{missing}: expected both eval_X and eval_y or neither, got None")
+    if eval_X is None:
+        is_pair = isinstance(eval_set, tuple)
+        return [eval_set] if is_pair else [] if eval_set is None else eval_set
+    if eval_set is not None:
+        raise ValueError("eval_set: expected none next to eval_X and eval_y, got one")
+    if not isinstance(eval_X, tuple):
+        return [(eval_X, eval_y)]
+    if not isinstance(eval_y, tuple) or len(eval_X) != len(eval_y):
+        raise ValueError(f"eval_y: expected a tuple of {len(eval_X)} as eval_X, got {eval_y!r}")
+    return list(zip(eval_X, eval_y, strict=True))
+
+
+def _item(collection: Any, i: int) -> Any:
+    """What belongs to an evaluation set, from a list, or from a dictionary by its number."""
+    if isinstance(collection, dict):
+        return collection.get(i)
+    return collection[i] if collection is not None and i < len(collection) else None

@@ -1,0 +1,438 @@
+"""Training on XGBoost's scikit-learn interface."""
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import xgboost as xgb
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+from xgboost.sklearn import _wrap_evaluation_matrices, get_model_categories
+
+from focal_gbm._estimator import (
+    FOCAL_PARAMETERS,
+    EvalSet,
+    FocalClassifier,
+    Training,
+    check_margins_given,
+    checked_weight,
+)
+from focal_gbm.objective import FocalMetric, FocalObjective, labels_and_weights, loss_for
+from focal_gbm.xgboost._train import library_objective, train
+
+Array = NDArray[Any]
+
+# XGBoost's objectives that make probabilities of margins, with its name for their log loss.
+_LOG_LOSS = {"binary:logistic": "logloss", "multi:softprob": "mlogloss"}
+
+
+class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
+    """``XGBClassifier`` with focal loss, for two or more classes.
+
+    It takes every parameter of ``XGBClassifier``, predicts probabilities of the classes (the
+    posterior, in which the distortion by gamma and alpha is undone) and takes labels of any kind.
+
+    Parameters
+    ----------
+    focal_gamma : float or sequence of floats, default=2.0
+        Focusing parameter, >= 0, or one per class in the order of ``classes_``; 0 is log loss.
+    focal_alpha : None, "balanced", float or sequence of floats, default=None
+        Class weights in the loss. A float in (0, 1) is the weight of the second of two classes, and
+        the first has ``1 - focal_alpha``; a sequence gives one positive weight per class;
+        "balanced" gives each class the share that the others have of the (weighted) labels. The
+        posterior is that of the data: these weights are undone in it.
+    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
+        The curvature the booster gets, as in ``BinaryFocalLoss``.
+    class_weight : dict, "balanced" or None, default=None
+        Multiplies ``sample_weight`` in ``fit``, as in scikit-learn; the posterior is then that of
+        the weighted data.
+    **kwargs
+        Parameters of ``xgboost.XGBClassifier``. ``objective`` stays as it is; ``eval_metric`` names
+        metrics of the posterior, or is a callable that gets labels as integers from 0, the
+        posterior ((n,) for the second of two classes, or (n, n_classes)) and, if there are any,
+        ``sample_weight``. Without it the metric is the posterior's log loss, as "logloss" or
+        "mlogloss".
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, sorted.
+    loss_ : BinaryFocalLoss or SoftmaxFocalLoss
+        The loss that was minimised, with a value for alpha.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By ``fit``, for a parameter of the wrong kind or value.
+
+    See Also
+    --------
+    focal_gbm.xgboost.train : The same on the native interface.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm.xgboost import FocalXGBClassifier
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> y = np.where(X[:, 0] > 1, "yes", "no")
+    >>> model = FocalXGBClassifier(focal_gamma=2.0, n_estimators=20).fit(X, y)
+    >>> model.classes_
+    array(['no', 'yes'], dtype='<U3')
+    >>> model.predict(X[:3]), model.predict_proba(X[:3]).shape
+    (array(['no', 'no', 'yes'], dtype='<U3'), (3, 2))
+    """
+
+    def __init__(
+        self,
+        *,
+        focal_gamma: float | Sequence[float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | None = None,
+        hessian: str = "exact",
+        class_weight: dict[Any, float] | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.focal_gamma = focal_gamma
+        self.focal_alpha = focal_alpha
+        self.hessian = hessian
+        self.class_weight = class_weight
+
+    def _wrapper_params(self) -> set[str]:
+        names: set[str] = super()._wrapper_params()
+        return names | FOCAL_PARAMETERS
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: ArrayLike | None = None,
+        base_margin: ArrayLike | None = None,
+        eval_set: EvalSet | None = None,
+        verbose: bool | int | None = True,
+        xgb_model: xgb.Booster | str | xgb.XGBModel | None = None,
+        sample_weight_eval_set: Sequence[Any] | None = None,
+        base_margin_eval_set: Sequence[ArrayLike] | None = None,
+        feature_weights: ArrayLike | None = None,
+    ) -> Self:
+        """Fit to features and labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features, in any form that XGBoost takes.
+        y : array-like of shape (n,)
+            Labels of any kind, of two or more classes.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+        base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
+feature_weights
+            As for ``XGBClassifier.fit``. Metrics are those of the posterior.
+
+        Returns
+        -------
+        FocalXGBClassifier
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, labels or weights of the wrong kind or value, for a parameter that
+            XGBoost ignores next to a custom objective (``scale_pos_weight``), and for an
+            ``xgb_model`` of other classes or of another objective.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> y = X[:, 0] > 1
+        >>> model = FocalXGBClassifier(n_estimators=99, early_stopping_rounds=3)
+        >>> model = model.fit(X[:400], y[:400], eval_set=[(X[400:], y[400:])], verbose=False)
+        >>> list(model.evals_result()["validation_0"])
+        ['logloss']
+        """
+        n_threads = self.n_jobs if self.n_jobs and self.n_jobs > 0 else None
+        training = self._training(X, y, sample_weight, n_threads)
+        params = self._training_params(training.n_classes)
+        names, callables = _split_metrics(self.eval_metric)
+        metrics = [_posterior_metric(metric, training) for metric in callables]
+        params["eval_metric"] = names or _LOG_LOSS[params["objective"]]
+        if eval_set is not None:
+            eval_set = training.encode(eval_set, X, y)
+        if sample_weight_eval_set is not None:
+            sample_weight_eval_set = [
+                checked_weight("sample_weight_eval_set", weight, labels)
+                for weight, (_, labels) in zip(sample_weight_eval_set, eval_set or [], strict=False)
+            ]
+        check_margins_given("base_margin", base_margin, training.y, training.n_classes)
+        if isinstance(xgb_model, FocalXGBClassifier):
+            training.check_same_classes("xgb_model", xgb_model.classes_)
+        if isinstance(xgb_model, xgb.XGBModel):
+            xgb_model = xgb_model.get_booster()
+        evals_result: dict[str, Any] = {}
+        with xgb.config_context(verbosity=self.verbosity):
+            xgb_model, feature_types = get_model_categories(X, xgb_model, self.feature_types)
+            dtrain, evals = _wrap_evaluation_matrices(
+                missing=self.missing,
+                X=X,
+                y=training.y,
+                group=None,
+                qid=None,
+                sample_weight=training.sample_weight,
+                base_margin=base_margin,
+                feature_weights=self.feature_weights
+                if feature_weights is None
+                else feature_weights,
+                eval_set=eval_set,
+                sample_weight_eval_set=sample_weight_eval_set,
+                base_margin_eval_set=base_margin_eval_set,
+                eval_group=None,
+                eval_qid=None,
+                create_dmatrix=self._create_dmatrix,
+                enable_categorical=self.enable_categorical,
+                feature_types=feature_types,
+            )
+            self._Booster = train(
+                params,
+                dtrain,
+                self.get_num_boosting_rounds(),
+                evals=evals,
+                obj=training.objective,
+                custom_metric=lambda margin, dataset: [
+                    metric(margin, dataset) for metric in metrics
+                ],
+                early_stopping_rounds=self.early_stopping_rounds,
+                evals_result=evals_result,
+                verbose_eval=verbose,
+                xgb_model=xgb_model,
+                callbacks=self.callbacks,
+            )
+        self._set_training(training)
+        self.n_classes_ = training.n_classes
+        self.evals_result_ = evals_result or None  # type: ignore[assignment]
+        classes = {"object": self._classes.tolist(), "dtype": self._classes.dtype.str}
+        self._Booster.set_attr(classes=json.dumps(classes))
+        return self
+
+    def _training_params(self, n_classes: int) -> dict[str, Any]:
+        params = self.get_xgb_params()
+        if params.get("objective") not in (None, *_LOG_LOSS):
+            raise ValueError(
+                f"objective: expected none, because the focal loss is given by focal_gamma and "
+                f"focal_alpha, got {params['objective']!r}"
+            )
+        params["objective"] = library_objective(n_classes)
+        params["num_class"] = n_classes
+        return params
+
+    @property
+    def classes_(self) -> Array:
+        """Labels of the classes, sorted; ndarray of shape (n_classes,)."""
+        check_is_fitted(self)
+        classes: Array = self._classes
+        return classes
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        output_margin: bool = False,
+        validate_features: bool = True,
+        base_margin: ArrayLike | None = None,
+        iteration_range: tuple[int, int] | None = None,
+    ) -> Array:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        output_margin : bool, default=False
+            Return margins instead, of shape (n,) or (n, n_classes).
+        validate_features, base_margin, iteration_range
+            As for ``XGBClassifier.predict``.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            The class of the largest posterior.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1).predict(X[:3])
+        array([False, False,  True])
+        """
+        margin = super(xgb.XGBClassifier, self).predict(
+            X,
+            output_margin=True,
+            validate_features=validate_features,
+            base_margin=base_margin,
+            iteration_range=iteration_range,
+        )
+        return margin if output_margin else self._labels(margin)
+
+    def predict_proba(  # type: ignore[override]
+        self,
+        X: Any,
+        validate_features: bool = True,
+        base_margin: ArrayLike | None = None,
+        iteration_range: tuple[int, int] | None = None,
+        *,
+        posterior: bool = True,
+    ) -> Array:
+        """Predict probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        validate_features, base_margin, iteration_range
+            As for ``XGBClassifier.predict_proba``.
+        posterior : bool, default=True
+            False gives the bare sigmoid or softmax of the margin, which is what the booster
+            predicts by itself, and which is no probability unless gamma is 0 and alpha None.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes) and dtype float32
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> y = X[:, 0] > 1
+        >>> model = FocalXGBClassifier(focal_gamma=3.0, n_estimators=20).fit(X, y)
+        >>> bare = model.predict_proba(X, posterior=False)
+        >>> [round(float(p), 2) for p in (y.mean(), model.predict_proba(X)[:, 1].mean())]
+        [0.12, 0.12]
+        >>> round(float(bare[:, 1].mean()), 1)
+        0.2
+        """
+        given: dict[str, Any] = {
+            "validate_features": validate_features,
+            "base_margin": base_margin,
+            "iteration_range": iteration_range,
+        }
+        if posterior:
+            return self._probabilities(self.predict(X, output_margin=True, **given))
+        return super().predict_proba(X, **given)
+
+    def load_model(self, fname: str | os.PathLike[str] | bytearray) -> None:
+        """Load a model that ``save_model`` of a classifier like this one has written.
+
+        Parameters
+        ----------
+        fname : str, path or bytearray
+            As for ``XGBClassifier.load_model``.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        ValueError
+            For a model of another kind: it lacks the attributes that tell its loss and classes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalXGBClassifier(n_estimators=5).fit(X, np.where(X[:, 0] > 1, "yes", "no"))
+        >>> loaded = FocalXGBClassifier()
+        >>> loaded.load_model(model.get_booster().save_raw())
+        >>> bool((loaded.predict(X) == model.predict(X)).all())
+        True
+        """
+        attributes: dict[str, Any] = xgb.Booster(model_file=fname).attributes()
+        if "focal_loss" not in attributes:
+            raise ValueError(
+                "fname: expected a model with the attribute 'focal_loss', as focal_gbm saves it, "
+                f"got one with {sorted(attributes)}"
+            )
+        base_score = self.base_score
+        super().load_model(fname)
+        self.base_score = base_score  # or another fit would start where this model did
+        objective = FocalObjective(**json.loads(attributes["focal_loss"]))
+        self.focal_gamma, self.focal_alpha = objective.gamma, objective.alpha
+        self.hessian = objective.hessian
+        self.loss_ = loss_for(objective, self.n_classes_)
+        classes = json.loads(attributes.get("classes", "null"))
+        self._classes = np.arange(self.n_classes_) if classes is None else np.array(**classes)
+
+    def decision_function(self, X: Any, **predict_params: Any) -> Array:
+        """Margins.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        **predict_params
+            As for ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_classes)
+            What the booster sums up. With two classes of different weight or gamma, the posterior
+            is not even at a margin of 0.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        >>> posterior = model.loss_.posterior(model.decision_function(X))
+        >>> bool((posterior == model.predict_proba(X)[:, 1]).all())
+        True
+        """
+        return self.predict(X, output_margin=True, **predict_params)
+
+
+def _split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
+    """Names and callables among the metrics of a classifier."""
+    if eval_metric is None:
+        return [], []
+    metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
+    for metric in metrics:
+        if not isinstance(metric, str) and not callable(metric):
+            raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
+    names = [metric for metric in metrics if isinstance(metric, str)]
+    return names, [metric for metric in metrics if not isinstance(metric, str)]
+
+
+def _posterior_metric(metric: Any, training: Training) -> Any:
+    """A metric of margins from one of probabilities, in scikit-learn's convention."""
+    if isinstance(metric, FocalMetric):
+        return metric.resolve(training.y, training.sample_weight, n_classes=training.n_classes)
+
+    def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
+        y, sample_weight = labels_and_weights(dataset)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        name = getattr(metric, "__name__", repr(metric))
+        return name, float(metric(y, training.loss.posterior(margin), **weights))
+
+    return of_margin
