@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import check_consistent_length, compute_sample_weight
+from sklearn.utils import assert_all_finite, check_consistent_length, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -98,6 +98,7 @@ class FocalClassifier:
         check_alpha(self.focal_alpha, name="focal_alpha")
         check_hessian(self.hessian)
         y = column_or_1d(y, warn=True)
+        assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         encoder = LabelEncoder()
         encoded = encoder.fit_transform(y)

@@ -361,6 +361,7 @@ def _finish(booster: lgb.Booster, margin: Array, keep_training_booster: bool) ->
     )
     model = model.replace("\n[objective: custom]\n", f"\n[objective: {name}]\n")
     booster.model_from_string(model).free_dataset()
+    booster.params["objective"] = name  # which converters of models read
 
 
 def _raise_linear_leaves(model: str, margin: Array) -> str:
