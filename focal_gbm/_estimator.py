@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from focal_gbm._validation import (
+    as_real,
     as_rows,
     check_alpha,
     check_gamma,
@@ -64,7 +65,7 @@ class Training(NamedTuple):
                     f"got {_n_features(X_eval)}"
                 )
             labels = column_or_1d(y_eval, warn=True)
-            check_consistent_length(X_eval, labels)
+            _check_lengths("eval_set", X_eval, labels)
             unknown = np.setdiff1d(labels, self.encoder.classes_)
             if unknown.size:
                 raise ValueError(
@@ -100,14 +101,13 @@ class FocalClassifier:
         y = column_or_1d(y, warn=True)
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)
+        _check_lengths("y", X, y)
         encoder = LabelEncoder()
         encoded = encoder.fit_transform(y)
-        check_consistent_length(X, encoded)
         n_classes = len(encoder.classes_)
         if n_classes < 2:
-            raise ValueError(
-                f"y: expected labels of two or more classes, got one class, {encoder.classes_[0]!r}"
-            )
+            found = f"one class, {encoder.classes_.tolist()[0]!r}" if n_classes else "none"
+            raise ValueError(f"y: expected labels of two or more classes, got {found}")
         weight = checked_weight("sample_weight", sample_weight, encoded)
         weight = times_class_weight(weight, self.class_weight, y)
         objective = FocalObjective(
@@ -146,14 +146,41 @@ def times_class_weight(weight: Array | None, class_weight: Any, y: Array) -> Arr
     if class_weight is None:
         return weight
     by_class: Array = compute_sample_weight(class_weight, y)
+    check_weights(by_class, "class_weight")
     return by_class if weight is None else weight * by_class
 
 
-def check_margins_given(name: str, margin: ArrayLike | None, y: Array, n_classes: int) -> None:
-    """Check the size of the margins to start from."""
+def check_start(name: str, margin: Any, y: Array, n_classes: int) -> None:
+    """Check margins to start from."""
+    if margin is None:
+        return
     size = y.size * (1 if n_classes == 2 else n_classes)
-    if margin is not None and np.size(margin) != size:
-        raise ValueError(f"{name}: expected {size} margins, got {np.size(margin)}")
+    margin = as_real(name, margin)
+    if margin.size != size:
+        raise ValueError(f"{name}: expected {size} margins, got {margin.size}")
+    if not np.isfinite(margin).all():
+        raise ValueError(f"{name}: expected finite margins, got {margin[~np.isfinite(margin)][0]}")
+
+
+def check_at_most(name: str, of_each_set: Any, eval_sets: Sequence[Any]) -> None:
+    """Check that nothing is given for evaluation sets that are not there."""
+    if of_each_set is not None and len(of_each_set) > len(eval_sets):
+        raise ValueError(
+            f"{name}: expected one for each of {len(eval_sets)} in eval_set, got {len(of_each_set)}"
+        )
+
+
+def check_num_class(params: dict[str, Any], n_classes: int) -> None:
+    given = params.get("num_class")
+    if given not in (None, n_classes):
+        raise ValueError(f"num_class: expected none or {n_classes}, as in y, got {given!r}")
+
+
+def _check_lengths(name: str, X: Any, y: Array) -> None:
+    try:
+        check_consistent_length(X, y)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected one label per row of X. {error}") from None
 
 
 def _pairs(eval_set: Any) -> EvalSet:

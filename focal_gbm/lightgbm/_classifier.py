@@ -16,7 +16,9 @@ from focal_gbm._estimator import (
     EvalSet,
     FocalClassifier,
     Training,
-    check_margins_given,
+    check_at_most,
+    check_num_class,
+    check_start,
     checked_weight,
     times_class_weight,
 )
@@ -156,13 +158,14 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         model = copy.copy(self)
         features = model._checked_features(X)
         training = self._training(X, y, sample_weight, self._process_n_jobs(self.n_jobs))
-        check_margins_given("init_score", init_score, training.y, training.n_classes)
+        check_start("init_score", init_score, training.y, training.n_classes)
         if isinstance(init_model, FocalLGBMClassifier):
             training.check_same_classes("init_model", init_model.classes_)
         if isinstance(init_model, lgb.LGBMModel):
             init_model = init_model.booster_
         model._set_training(training)
         params = canonical(model._training_params(training.n_classes))
+        check_num_class(params, training.n_classes)
         metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
         params["metric"] = _metric_names(metrics, params["metric"], training.n_classes)
         dataset_params = {k: v for k, v in params.items() if k not in ("objective", "metric")}
@@ -178,10 +181,12 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             feature_name=feature_name,
             categorical_feature=categorical_feature,
         )
+        pairs = training.encode(_pairs(eval_set, eval_X, eval_y), X, y)
+        check_at_most("eval_sample_weight", eval_sample_weight, pairs)
+        check_at_most("eval_class_weight", eval_class_weight, pairs)
+        check_at_most("eval_init_score", eval_init_score, pairs)
         valid_sets = []
-        for i, (eval_features, labels) in enumerate(
-            training.encode(_pairs(eval_set, eval_X, eval_y), X, y)
-        ):
+        for i, (eval_features, labels) in enumerate(pairs):
             if labels is training.y:
                 valid_sets.append(train_set)
                 continue
@@ -190,7 +195,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
                 weight, _item(eval_class_weight, i), training.encoder.inverse_transform(labels)
             )
             score = _item(eval_init_score, i)
-            check_margins_given("eval_init_score", score, labels, training.n_classes)
+            check_start("eval_init_score", score, labels, training.n_classes)
             valid_sets.append(dataset(eval_features, labels, weight=weight, init_score=score))
         evals_result: dict[str, Any] = {}
         model._Booster = booster = train(

@@ -128,6 +128,8 @@ def train(
     n_classes = max(2, int(params.get("num_class", 1)))
     if n_classes == 2:
         params.pop("num_class", None)
+    if init_model is not None:
+        _check_model(init_model, n_classes)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
@@ -280,7 +282,7 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
         if number != neutral:
             raise ValueError(
                 f"{name}: expected none in params, because LightGBM ignores it next to a "
-                "callable objective: weight the classes by alpha of FocalObjective, "
+                "callable objective: weight the classes by alpha (focal_alpha) instead, "
                 f"got {value!r}"
             )
     if str(params.get("boosting")).lower() in ("rf", "random_forest"):
@@ -297,6 +299,16 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
         warnings.warn(
             "use_quantized_grad: few bins suit the long-tailed focal Hessian badly",
             stacklevel=3,
+        )
+
+
+def _check_model(model: Any, n_classes: int) -> None:
+    booster = model if isinstance(model, lgb.Booster) else lgb.Booster(model_file=model)
+    expected = 1 if n_classes == 2 else n_classes
+    if booster.num_model_per_iteration() != expected:
+        raise ValueError(
+            f"init_model: expected a model of {expected} trees per iteration, "
+            f"got {booster.num_model_per_iteration()}"
         )
 
 

@@ -16,7 +16,9 @@ from focal_gbm._estimator import (
     EvalSet,
     FocalClassifier,
     Training,
-    check_margins_given,
+    check_at_most,
+    check_num_class,
+    check_start,
     checked_weight,
 )
 from focal_gbm.objective import FocalMetric, FocalObjective, labels_and_weights, loss_for
@@ -161,12 +163,14 @@ feature_weights
         params["eval_metric"] = names or _LOG_LOSS[params["objective"]]
         if eval_set is not None:
             eval_set = training.encode(eval_set, X, y)
-        if sample_weight_eval_set is not None:
-            sample_weight_eval_set = [
-                checked_weight("sample_weight_eval_set", weight, labels)
-                for weight, (_, labels) in zip(sample_weight_eval_set, eval_set or [], strict=False)
-            ]
-        check_margins_given("base_margin", base_margin, training.y, training.n_classes)
+        labels = [labels for _, labels in eval_set or []]
+        check_at_most("sample_weight_eval_set", sample_weight_eval_set, labels)
+        check_at_most("base_margin_eval_set", base_margin_eval_set, labels)
+        for weight, y_eval in zip(sample_weight_eval_set or [], labels, strict=False):
+            checked_weight("sample_weight_eval_set", weight, y_eval)
+        for margin, y_eval in zip(base_margin_eval_set or [], labels, strict=False):
+            check_start("base_margin_eval_set", margin, y_eval, training.n_classes)
+        check_start("base_margin", base_margin, training.y, training.n_classes)
         if isinstance(xgb_model, FocalXGBClassifier):
             training.check_same_classes("xgb_model", xgb_model.classes_)
         if isinstance(xgb_model, xgb.XGBModel):
@@ -217,12 +221,15 @@ feature_weights
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
-        params = self.get_xgb_params()
-        if params.get("objective") not in (None, *_LOG_LOSS):
+        if self.objective not in (None, *_LOG_LOSS):
             raise ValueError(
                 f"objective: expected none, because the focal loss is given by focal_gamma and "
-                f"focal_alpha, got {params['objective']!r}"
+                f"focal_alpha, got {self.objective!r}"
             )
+        if self.get_num_boosting_rounds() < 1:
+            raise ValueError(f"n_estimators: expected 1 or more, got {self.n_estimators!r}")
+        params = self.get_xgb_params()
+        check_num_class(params, n_classes)
         params["objective"] = library_objective(n_classes)
         params["num_class"] = n_classes
         return params

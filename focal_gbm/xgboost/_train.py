@@ -290,6 +290,6 @@ def _refuse(params: dict[str, Any], n_classes: int) -> None:
     if float(params.get("scale_pos_weight", 1)) != 1:
         raise ValueError(
             "scale_pos_weight: expected none in params, because XGBoost ignores it next to a "
-            "custom objective: weight the classes by alpha of FocalObjective, "
+            "custom objective: weight the classes by alpha (focal_alpha) instead, "
             f"got {params['scale_pos_weight']!r}"
         )
