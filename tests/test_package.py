@@ -17,7 +17,17 @@ import focal_gbm
 from focal_gbm import BinaryFocalLoss
 from focal_gbm._kernels import binary, launch, softmax
 
-HEAVY = {"numba", "scipy", "torch", "xgboost", "lightgbm", "sklearn", "pandas", "cupy"}
+HEAVY = {
+    "numba",
+    "scipy",
+    "torch",
+    "xgboost",
+    "lightgbm",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "cupy",
+}
 PACKAGE = Path(focal_gbm.__file__).parent
 
 # Modules in the order in which data runs: each may import only from those before it.
@@ -30,6 +40,7 @@ ORDER = [
     "_kernels.softmax",
     "_validation",
     "losses",
+    "display",
     "objective",
     "_estimator",
     "xgboost._train",
@@ -105,7 +116,12 @@ def test_libraries_are_imported_only_where_they_are_served():
 
 
 def test_public_names():
-    assert focal_gbm.__all__ == ["BinaryFocalLoss", "FocalObjective", "SoftmaxFocalLoss"]
+    assert focal_gbm.__all__ == [
+        "BinaryFocalLoss",
+        "FocalLossDisplay",
+        "FocalObjective",
+        "SoftmaxFocalLoss",
+    ]
     for name in focal_gbm.__all__:
         assert getattr(focal_gbm, name).__name__ == name
         assert name in dir(focal_gbm)
@@ -125,8 +141,8 @@ def public_objects():
             value = getattr(owner, name)
             yield name, value
             if inspect.isclass(value):
-                for member, method in inspect.getmembers(value, inspect.isfunction):
-                    is_ours = method.__module__.startswith("focal_gbm")
+                for member, method in inspect.getmembers(value, inspect.isroutine):
+                    is_ours = (getattr(method, "__module__", "") or "").startswith("focal_gbm")
                     if is_ours and not member.startswith("_"):
                         yield f"{name}.{member}", method
 

@@ -340,7 +340,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         >>> [round(float(p), 2) for p in (y.mean(), model.predict_proba(X)[:, 1].mean())]
         [0.12, 0.12]
         >>> round(float(bare[:, 1].mean()), 1)
-        0.2
+        0.3
         """
         given = {
             "start_iteration": start_iteration,

@@ -1,0 +1,30 @@
+"""SHAP values of a focal model: they add up to its margin, as with any other loss."""
+
+import warnings
+
+import numpy as np
+from sklearn.datasets import make_classification
+
+from focal_gbm.xgboost import FocalXGBClassifier
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about functions of Matplotlib
+    import shap
+
+X, y = make_classification(5_000, n_features=6, weights=[0.95], random_state=0)
+model = FocalXGBClassifier(focal_gamma=2.0, n_estimators=100, max_depth=4).fit(X, y)
+
+explanation = shap.TreeExplainer(model)(X)
+margin = model.decision_function(X)
+total = explanation.values.sum(axis=1) + explanation.base_values
+print(f"largest difference to the margin {np.abs(total - margin).max():.1e}")
+print("mean |SHAP value| by feature", np.abs(explanation.values).mean(axis=0).round(3))
+
+# One row, from the base value to the probability.
+row = int(margin.argmax())
+print(f"row {row}: base value {explanation.base_values[row]:.2f}")
+for feature in np.argsort(-np.abs(explanation.values[row])):
+    print(
+        f"  feature {feature} = {X[row, feature]:5.2f} adds {explanation.values[row, feature]:5.2f}"
+    )
+print(f"  margin {margin[row]:.2f}, probability {model.predict_proba(X)[row, 1]:.3f}")
