@@ -1,7 +1,7 @@
 """What the classifiers of both libraries share: parameters, labels, weights, probabilities."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,11 +85,46 @@ class FocalClassifier:
     class_weight: Any
     loss_: Loss
     _classes: Any
+    _margin_option: ClassVar[str]  # the argument of ``predict`` that asks for margins
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
         tags.classifier_tags.multi_label = False
         return tags
+
+    def decision_function(self, X: Any, **predict_params: Any) -> Array:
+        """Margins.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+            Features.
+        **predict_params
+            As for ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, n_classes)
+            What the booster sums up. With two classes of different weight or gamma, the posterior
+            is not even at a margin of 0.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        >>> posterior = model.loss_.posterior(model.decision_function(X))
+        >>> bool((posterior == model.predict_proba(X)[:, 1]).all())
+        True
+        """
+        margin: Array = self.predict(X, **{self._margin_option: True}, **predict_params)  # type: ignore[attr-defined]
+        return margin
 
     def _training(
         self, X: Any, y: Any, sample_weight: ArrayLike | None, n_threads: int | None

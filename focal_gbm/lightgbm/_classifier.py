@@ -3,7 +3,7 @@
 import copy
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,6 +75,8 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
     >>> model.predict(X[:3]), model.predict_proba(X[:3]).shape
     (array(['no', 'no', 'yes'], dtype='<U3'), (3, 2))
     """
+
+    _margin_option = "raw_score"
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         """
         # All is set on a copy, so that this classifier stays as it is if something fails.
         model = copy.copy(self)
-        features = model._checked_features(X)
+        checked_X = model._checked_features(X)
         training = self._training(X, y, sample_weight, self._process_n_jobs(self.n_jobs))
         check_start("init_score", init_score, training.y, training.n_classes)
         if isinstance(init_model, FocalLGBMClassifier):
@@ -174,7 +176,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             return lgb.Dataset(features, label=labels, params=dataset_params, **fields)
 
         train_set = dataset(
-            features,
+            checked_X,
             training.y,
             weight=training.sample_weight,
             init_score=init_score,
@@ -182,21 +184,16 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             categorical_feature=categorical_feature,
         )
         pairs = training.encode(_pairs(eval_set, eval_X, eval_y), X, y)
-        check_at_most("eval_sample_weight", eval_sample_weight, pairs)
-        check_at_most("eval_class_weight", eval_class_weight, pairs)
-        check_at_most("eval_init_score", eval_init_score, pairs)
-        valid_sets = []
-        for i, (eval_features, labels) in enumerate(pairs):
-            if labels is training.y:
-                valid_sets.append(train_set)
-                continue
-            weight = checked_weight("eval_sample_weight", _item(eval_sample_weight, i), labels)
-            weight = times_class_weight(
-                weight, _item(eval_class_weight, i), training.encoder.inverse_transform(labels)
-            )
-            score = _item(eval_init_score, i)
-            check_start("eval_init_score", score, labels, training.n_classes)
-            valid_sets.append(dataset(eval_features, labels, weight=weight, init_score=score))
+        fields = _eval_fields(
+            training, pairs, eval_sample_weight, eval_class_weight, eval_init_score
+        )
+        valid_sets = [
+            # The training data is not built twice, unless it has weights or margins of its own.
+            train_set
+            if labels is training.y and not any(given is not None for given in field.values())
+            else dataset(features, labels, **field)
+            for (features, labels), field in zip(pairs, fields, strict=True)
+        ]
         evals_result: dict[str, Any] = {}
         model._Booster = booster = train(
             {**params, "objective": training.objective},
@@ -354,40 +351,6 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             return super().predict_proba(X, raw_score=raw_score, **given)
         return self._probabilities(self.predict(X, raw_score=True, **given))
 
-    def decision_function(self, X: Any, **predict_params: Any) -> Array:
-        """Margins.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-            Features.
-        **predict_params
-            As for ``predict``.
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            What the booster sums up. With two classes of different weight or gamma, the posterior
-            is not even at a margin of 0.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
-        >>> X = np.random.default_rng(0).normal(size=(500, 3))
-        >>> model = FocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
-        >>> posterior = model.loss_.posterior(model.decision_function(X))
-        >>> bool((posterior == model.predict_proba(X)[:, 1]).all())
-        True
-        """
-        margin: Array = self.predict(X, raw_score=True, **predict_params)
-        return margin
-
 
 def _metric_names(metrics: Sequence[Any], default: Any, n_classes: int) -> list[str]:
     """Names among the metrics of ``fit``, before those of the constructor, as for LightGBM."""
@@ -433,6 +396,24 @@ def _pairs(eval_set: Any, eval_X: Any, eval_y: Any) -> Any:
     if not isinstance(eval_y, tuple) or len(eval_X) != len(eval_y):
         raise ValueError(f"eval_y: expected a tuple of {len(eval_X)} as eval_X, got {eval_y!r}")
     return list(zip(eval_X, eval_y, strict=True))
+
+
+def _eval_fields(
+    training: Training, pairs: EvalSet, weights: Any, class_weights: Any, scores: Any
+) -> Iterator[dict[str, Any]]:
+    """Weights and margins of the evaluation sets, checked."""
+    check_at_most("eval_sample_weight", weights, pairs)
+    check_at_most("eval_class_weight", class_weights, pairs)
+    check_at_most("eval_init_score", scores, pairs)
+    for i, (_, labels) in enumerate(pairs):
+        weight = checked_weight("eval_sample_weight", _item(weights, i), labels)
+        original = training.encoder.inverse_transform(labels)
+        score = _item(scores, i)
+        check_start("eval_init_score", score, labels, training.n_classes)
+        yield {
+            "weight": times_class_weight(weight, _item(class_weights, i), original),
+            "init_score": score,
+        }
 
 
 def _item(collection: Any, i: int) -> Any:

@@ -86,6 +86,8 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
     (array(['no', 'no', 'yes'], dtype='<U3'), (3, 2))
     """
 
+    _margin_option = "output_margin"
+
     def __init__(
         self,
         *,
@@ -159,18 +161,12 @@ feature_weights
         training = self._training(X, y, sample_weight, n_threads)
         params = self._training_params(training.n_classes)
         names, callables = _split_metrics(self.eval_metric)
-        metrics = [_posterior_metric(metric, training) for metric in callables]
         params["eval_metric"] = names or _LOG_LOSS[params["objective"]]
+        metrics = [_posterior_metric(metric, training) for metric in callables]
+        check_start("base_margin", base_margin, training.y, training.n_classes)
         if eval_set is not None:
             eval_set = training.encode(eval_set, X, y)
-        labels = [labels for _, labels in eval_set or []]
-        check_at_most("sample_weight_eval_set", sample_weight_eval_set, labels)
-        check_at_most("base_margin_eval_set", base_margin_eval_set, labels)
-        for weight, y_eval in zip(sample_weight_eval_set or [], labels, strict=False):
-            checked_weight("sample_weight_eval_set", weight, y_eval)
-        for margin, y_eval in zip(base_margin_eval_set or [], labels, strict=False):
-            check_start("base_margin_eval_set", margin, y_eval, training.n_classes)
-        check_start("base_margin", base_margin, training.y, training.n_classes)
+        _check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
         if isinstance(xgb_model, FocalXGBClassifier):
             training.check_same_classes("xgb_model", xgb_model.classes_)
         if isinstance(xgb_model, xgb.XGBModel):
@@ -186,9 +182,9 @@ feature_weights
                 qid=None,
                 sample_weight=training.sample_weight,
                 base_margin=base_margin,
-                feature_weights=self.feature_weights
-                if feature_weights is None
-                else feature_weights,
+                feature_weights=(
+                    self.feature_weights if feature_weights is None else feature_weights
+                ),
                 eval_set=eval_set,
                 sample_weight_eval_set=sample_weight_eval_set,
                 base_margin_eval_set=base_margin_eval_set,
@@ -198,15 +194,13 @@ feature_weights
                 enable_categorical=self.enable_categorical,
                 feature_types=feature_types,
             )
-            self._Booster = train(
+            booster = train(
                 params,
                 dtrain,
                 self.get_num_boosting_rounds(),
                 evals=evals,
                 obj=training.objective,
-                custom_metric=lambda margin, dataset: [
-                    metric(margin, dataset) for metric in metrics
-                ],
+                custom_metric=lambda margin, data: [metric(margin, data) for metric in metrics],
                 early_stopping_rounds=self.early_stopping_rounds,
                 evals_result=evals_result,
                 verbose_eval=verbose,
@@ -217,22 +211,22 @@ feature_weights
         self.n_classes_ = training.n_classes
         self.evals_result_ = evals_result or None  # type: ignore[assignment]
         classes = {"object": self._classes.tolist(), "dtype": self._classes.dtype.str}
-        self._Booster.set_attr(classes=json.dumps(classes))
+        booster.set_attr(classes=json.dumps(classes))
+        self._Booster = booster
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
+        """Native parameters, once those that contradict the focal loss are refused."""
         if self.objective not in (None, *_LOG_LOSS):
             raise ValueError(
-                f"objective: expected none, because the focal loss is given by focal_gamma and "
+                "objective: expected none, because the focal loss is given by focal_gamma and "
                 f"focal_alpha, got {self.objective!r}"
             )
         if self.get_num_boosting_rounds() < 1:
             raise ValueError(f"n_estimators: expected 1 or more, got {self.n_estimators!r}")
         params = self.get_xgb_params()
         check_num_class(params, n_classes)
-        params["objective"] = library_objective(n_classes)
-        params["num_class"] = n_classes
-        return params
+        return {**params, "objective": library_objective(n_classes), "num_class": n_classes}
 
     @property
     def classes_(self) -> Array:
@@ -385,38 +379,17 @@ feature_weights
         classes = json.loads(attributes.get("classes", "null"))
         self._classes = np.arange(self.n_classes_) if classes is None else np.array(**classes)
 
-    def decision_function(self, X: Any, **predict_params: Any) -> Array:
-        """Margins.
 
-        Parameters
-        ----------
-        X : array-like of shape (n, n_features)
-            Features.
-        **predict_params
-            As for ``predict``.
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes)
-            What the booster sums up. With two classes of different weight or gamma, the posterior
-            is not even at a margin of 0.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from focal_gbm.xgboost import FocalXGBClassifier
-        >>> X = np.random.default_rng(0).normal(size=(500, 3))
-        >>> model = FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
-        >>> posterior = model.loss_.posterior(model.decision_function(X))
-        >>> bool((posterior == model.predict_proba(X)[:, 1]).all())
-        True
-        """
-        return self.predict(X, output_margin=True, **predict_params)
+def _check_evaluation(
+    training: Training, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
+) -> None:
+    """Check weights and margins of the evaluation sets."""
+    check_at_most("sample_weight_eval_set", weights, eval_set)
+    check_at_most("base_margin_eval_set", margins, eval_set)
+    for weight, (_, y) in zip(weights or [], eval_set, strict=False):
+        checked_weight("sample_weight_eval_set", weight, y)
+    for margin, (_, y) in zip(margins or [], eval_set, strict=False):
+        check_start("base_margin_eval_set", margin, y, training.n_classes)
 
 
 def _split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
