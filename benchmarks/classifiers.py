@@ -91,7 +91,7 @@ def compare_probabilities(arguments):
     }
     print("Log loss on the test half; in brackets as a multiple of that of the built-in log loss")
     header = ("true posterior", "built-in loss", "focal posterior", "bare sigmoid or softmax")
-    print(f"{'':34}", *(f"{name:>24}" for name in header))
+    print(f"{'':55}", *(f"{name:>23}" for name in header))
     for n_classes in (2, 3):
         X, y, true = known_posterior(arguments.rows, n_classes)
         for library, (builtin, focal, params) in libraries.items():
@@ -112,9 +112,8 @@ def compare_probabilities(arguments):
                     ]
                     losses.insert(1, reference)
                     cells = [f"{loss:.4f} ({loss / reference:.3f})" for loss in losses]
-                    name = f"{library}, {n_classes} classes, gamma {gamma:g}"
-                    print(f"{name}, alpha {alpha}")
-                    print(f"{'':34}", *(f"{cell:>24}" for cell in cells), flush=True)
+                    name = f"{library}, {n_classes} classes, gamma {gamma:g}, alpha {alpha}"
+                    print(f"{name:55}", *(f"{cell:>23}" for cell in cells), flush=True)
 
 
 def main():
