@@ -18,6 +18,8 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 import xgboost as xgb
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -476,6 +478,18 @@ def test_joblib_and_clone(data, library, tmp_path):
 
 @both
 @two_and_three
+def test_setting_parameters_changes_nothing_that_is_fitted(data, library, n_classes):
+    X, labels, _ = data
+    model = library(n_estimators=5).fit(X, labels[n_classes])
+    features = xgb.DMatrix(X) if library is XGB else X
+    before = model.predict_proba(X), library.booster(model).predict(features)
+    model.set_params(n_jobs=1, focal_gamma=7.0, focal_alpha="balanced", hessian="abs")
+    assert_array_equal(model.predict_proba(X), before[0])
+    assert_array_equal(library.booster(model).predict(features), before[1])
+
+
+@both
+@two_and_three
 def test_saved_model_predicts_probabilities_without_us(data, library, tmp_path, n_classes):
     X, labels, _ = data
     model = library(focal_alpha="balanced").fit(X, labels[n_classes])
@@ -539,6 +553,26 @@ def test_reloaded_classifier_predicts_the_posterior(data, tmp_path, extension, n
     # It can be fitted again, to other labels.
     again = loaded.set_params(focal_alpha=None).fit(X, labels[2]).predict_proba(X)[:, 1]
     assert abs(again.mean() - labels[2].mean()) < 0.05
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@given(
+    st.one_of(
+        st.lists(texts, min_size=2, max_size=4, unique=True),
+        st.lists(st.integers(-(2**62), 2**62), min_size=2, max_size=4, unique=True),
+    )
+)
+@settings(deadline=None, max_examples=25)
+def test_every_label_survives_in_the_file(names):
+    y = np.array(names)[np.arange(40) % len(names)]
+    X = np.arange(40.0)[:, None] % len(names)
+    model = FocalXGBClassifier(n_estimators=2, n_jobs=1, min_child_weight=0).fit(X, y)
+    loaded = FocalXGBClassifier()
+    loaded.load_model(model.get_booster().save_raw())
+    assert_array_equal(loaded.classes_, np.unique(names))
+    assert_array_equal(loaded.predict(X), y)
 
 
 def test_reloading_what_train_has_trained(data, tmp_path):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import lightgbm as lgb
 import numpy as np
@@ -180,21 +181,19 @@ class _NamedMetrics:
     def __init__(self, params: dict[str, Any], loss: Loss) -> None:
         self.params = params
         self.loss = loss
+        # By data set, one that has its labels and weights.
+        self._posteriors: WeakKeyDictionary[lgb.Dataset, lgb.Dataset] = WeakKeyDictionary()
 
     def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
-        return self.values(margin, *labels_and_weights(dataset))
-
-    def values(
-        self, margin: Array, y: ArrayLike, sample_weight: ArrayLike | None
-    ) -> list[tuple[str, float, bool]]:
-        # A feature of two values, because LightGBM warns of data that it could not split.
-        posterior = lgb.Dataset(
-            np.arange(len(margin), dtype=np.float32)[:, None] % 2,
-            label=np.asarray(y),
-            weight=sample_weight,
-            init_score=self.loss.posterior_margin(margin),
-            params={**self.params, "feature_pre_filter": False, "min_data_in_bin": 1},
-        )
+        posterior = self._posteriors.get(dataset)
+        if posterior is None:
+            y, sample_weight = labels_and_weights(dataset)
+            # A feature of two values, because LightGBM warns of data that it could not split.
+            feature = np.arange(len(margin), dtype=np.float32)[:, None] % 2
+            params = {**self.params, "feature_pre_filter": False, "min_data_in_bin": 1}
+            posterior = lgb.Dataset(feature, label=y, weight=sample_weight, params=params)
+            self._posteriors[dataset] = posterior.construct()
+        posterior.set_init_score(self.loss.posterior_margin(margin).ravel(order="F"))
         results = lgb.Booster(self.params, posterior).eval_train()
         return [(name, float(value), larger) for _, name, value, larger, *_ in results]
 
@@ -211,11 +210,11 @@ def _named_metrics(params: dict[str, Any], loss: Loss, n_classes: int) -> list[_
     if n_classes > 2:
         given["num_class"] = n_classes
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
+    classes = np.arange(n_classes)
+    one_of_each = lgb.Dataset(classes[:, None], label=classes, params={"verbosity": -1}).construct()
     for name in names:
         # LightGBM leaves out what it does not know.
-        if not _NamedMetrics({**given, "metric": name}, loss).values(
-            margin, range(n_classes), None
-        ):
+        if not _NamedMetrics({**given, "metric": name}, loss)(margin, one_of_each):
             raise ValueError(f"metric: expected names of LightGBM's metrics, got {name!r}")
     return [_NamedMetrics({**given, "metric": names}, loss)] if names else []
 

@@ -105,7 +105,8 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
 
     def _wrapper_params(self) -> set[str]:
         names: set[str] = super()._wrapper_params()
-        return names | FOCAL_PARAMETERS
+        # The objective depends on the classes: it is the booster's own, and set in ``fit`` only.
+        return names | FOCAL_PARAMETERS | {"objective"}
 
     def fit(
         self,

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xgboost as xgb
@@ -106,13 +107,16 @@ xgb_model, callbacks
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
         params["base_score"] = _base_score(loss, y, sample_weight)
+    metrics: list[Any] = []
+    if "eval_metric" in params:
+        metrics += _named_metrics(params.pop("eval_metric"), loss, n_classes)
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
-    names = _check_metrics(params.pop("eval_metric", []), loss, n_classes)
-    if not names and custom_metric is None and not params.get("disable_default_eval_metric"):
-        custom_metric = focal_metric(objective)
+    if custom_metric is not None:
+        metrics.append(custom_metric)
+    if not metrics and not params.get("disable_default_eval_metric"):
+        metrics.append(focal_metric(objective))
     params["disable_default_eval_metric"] = True
-    evaluation = _Evaluation(evals or [], loss, names, custom_metric)
     booster = xgb.train(
         params,
         dtrain,
@@ -124,7 +128,7 @@ xgb_model, callbacks
         evals_result=evals_result,
         verbose_eval=verbose_eval,
         xgb_model=xgb_model,
-        callbacks=[evaluation, *(callbacks or [])],
+        callbacks=[_Evaluation(evals or [], metrics), *(callbacks or [])],
     )
     parameters = {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
     booster.set_attr(focal_loss=json.dumps(parameters))
@@ -149,69 +153,63 @@ class _Evaluation(TrainingCallback):
     keep six decimals of a custom one, too few for the focal loss of a rare class.
     """
 
-    def __init__(
-        self,
-        evals: Sequence[tuple[xgb.DMatrix, str]],
-        loss: Loss,
-        names: list[str],
-        custom_metric: Any,
-    ) -> None:
+    def __init__(self, evals: Sequence[tuple[xgb.DMatrix, str]], metrics: list[Any]) -> None:
         self.evals = evals
-        self.loss = loss
-        self.names = names
-        self.custom_metric = custom_metric
+        self.metrics = metrics
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         for dataset, dataset_name in self.evals:
             log = evals_log.setdefault(dataset_name, {})
             margin = model.predict(dataset, output_margin=True)
-            for name, value in self._values(margin, dataset):
-                log.setdefault(name, []).append(value)
+            for metric in self.metrics:
+                result = metric(margin, dataset)
+                for name, value in result if isinstance(result, list) else [result]:
+                    log.setdefault(name, []).append(value)
         return False
 
-    def _values(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
-        values = []
-        if self.names:
-            values += _named_metrics(self.names, self.loss, margin, *labels_and_weights(dataset))
-        if self.custom_metric is not None:
-            custom = self.custom_metric(margin, dataset)
-            values += custom if isinstance(custom, list) else [custom]
-        return values
 
-
-def _named_metrics(
-    names: list[str], loss: Loss, margin: Array, y: ArrayLike, sample_weight: ArrayLike | None
-) -> list[tuple[str, float]]:
+class _NamedMetrics:
     """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
-    posterior = xgb.DMatrix(
-        np.zeros((len(margin), 1), np.float32),
-        label=np.asarray(y),
-        weight=sample_weight,
-        base_margin=loss.posterior_margin(margin),
-    )
-    n_classes = 2 if margin.ndim == 1 else margin.shape[1]
-    params: dict[str, Any] = {"objective": library_objective(n_classes), "eval_metric": names}
-    if n_classes > 2:
-        params["num_class"] = n_classes
-    evaluated = xgb.Booster(params, cache=[posterior]).eval(posterior, "")
-    # "[0]", then a name and a value for each metric, separated by tabs: "-error@0.3:0.25".
-    values = [value.removeprefix("-").rsplit(":", 1) for value in evaluated.split("\t")[1:]]
-    return [(name, float(value)) for name, value in values]
+
+    def __init__(self, names: list[str], loss: Loss, n_classes: int) -> None:
+        self.loss = loss
+        self.params: dict[str, Any] = {
+            "objective": library_objective(n_classes),
+            "eval_metric": names,
+        }
+        if n_classes > 2:
+            self.params["num_class"] = n_classes
+        # By data set, one without features that has its labels and weights.
+        self._posteriors: WeakKeyDictionary[xgb.DMatrix, xgb.DMatrix] = WeakKeyDictionary()
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+        posterior = self._posteriors.get(dataset)
+        if posterior is None:
+            y, sample_weight = labels_and_weights(dataset)
+            missing = np.full((len(margin), 1), np.nan, np.float32)
+            posterior = xgb.DMatrix(missing, label=y, weight=sample_weight)
+            self._posteriors[dataset] = posterior
+        posterior.set_base_margin(self.loss.posterior_margin(margin))
+        evaluated = xgb.Booster(self.params, cache=[posterior]).eval(posterior, "")
+        # "[0]", then a name and a value for each metric, separated by tabs: "-error@0.3:0.25".
+        values = [value.removeprefix("-").rsplit(":", 1) for value in evaluated.split("\t")[1:]]
+        return [(name, float(value)) for name, value in values]
 
 
-def _check_metrics(metrics: Any, loss: Loss, n_classes: int) -> list[str]:
-    """The names as a list, once XGBoost has evaluated them on a row of each class."""
-    names: list[str] = [metrics] if isinstance(metrics, str) else list(metrics)
+def _named_metrics(metrics: Any, loss: Loss, n_classes: int) -> list[_NamedMetrics]:
+    """One metric for all that are named, once XGBoost has evaluated them on a row per class."""
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"eval_metric: expected names of metrics, got {names!r}")
+    named = _NamedMetrics(names, loss, n_classes)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
     try:
-        _named_metrics(names, loss, margin, range(n_classes), None)
+        named(margin, xgb.DMatrix(np.zeros((n_classes, 1)), label=np.arange(n_classes)))
     except xgb.core.XGBoostError as error:
         raise ValueError(
             f"eval_metric: expected names of XGBoost's metrics, got {names!r}"
         ) from error
-    return names
+    return [named]
 
 
 class _XGBoostMetric(FocalMetric):
