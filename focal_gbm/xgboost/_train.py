@@ -234,8 +234,8 @@ def focal_metric(objective: FocalObjective) -> FocalMetric:
     callable
         For ``custom_metric`` of ``train`` (of this module or of XGBoost) and ``eval_metric`` of
         ``XGBClassifier``; it takes margins, which is what these give it next to a custom
-        objective. XGBoost keeps six decimals of its value: for losses below about 1e-4, with a
-        very rare class, give that class a larger weight by alpha, or stop early on "aucpr".
+        objective. ``xgboost.train`` keeps six decimals of its value, too few for a very rare
+        class; ``focal_gbm.xgboost.train`` keeps all.
 
     Raises
     ------
