@@ -15,7 +15,7 @@ X, y = make_classification(5_000, n_features=6, weights=[0.95], random_state=0)
 model = FocalXGBClassifier(focal_gamma=2.0, n_estimators=100, max_depth=4).fit(X, y)
 
 explanation = shap.TreeExplainer(model)(X)
-margin = model.decision_function(X)
+margin = model.predict(X, output_margin=True)
 total = explanation.values.sum(axis=1) + explanation.base_values
 print(f"largest difference to the margin {np.abs(total - margin).max():.1e}")
 print("mean |SHAP value| by feature", np.abs(explanation.values).mean(axis=0).round(3))

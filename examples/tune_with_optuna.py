@@ -14,18 +14,19 @@ X_train, X_valid, y_train, y_valid = train_test_split(X, y, stratify=y, random_s
 
 
 def average_precision(trial):
+    params = {
+        "focal_gamma": trial.suggest_float("focal_gamma", 0.0, 4.0),
+        "focal_alpha": trial.suggest_float("focal_alpha", 0.1, 0.9),
+        "learning_rate": trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
+        "max_depth": trial.suggest_int("max_depth", 2, 7),
+        "min_child_weight": trial.suggest_float("min_child_weight", 1e-3, 1.0, log=True),
+    }
     model = FocalXGBClassifier(
-        focal_gamma=trial.suggest_float("focal_gamma", 0.0, 4.0),
-        focal_alpha=trial.suggest_float("focal_alpha", 0.1, 0.9),
-        learning_rate=trial.suggest_float("learning_rate", 0.03, 0.3, log=True),
-        max_depth=trial.suggest_int("max_depth", 2, 7),
-        min_child_weight=trial.suggest_float("min_child_weight", 1e-3, 1.0, log=True),
-        n_estimators=100,
+        **params,
         eval_metric="aucpr",
         callbacks=[XGBoostPruningCallback(trial, "validation_0-aucpr")],
     )
     model.fit(X_train, y_train, eval_set=[(X_valid, y_valid)], verbose=False)
-    trial.set_user_attr("model", model)
     return average_precision_score(y_valid, model.predict_proba(X_valid)[:, 1])
 
 
@@ -37,6 +38,6 @@ pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in study.tr
 print(f"{len(study.trials)} trials, {pruned} pruned, best {study.best_value:.3f}")
 for name, value in study.best_params.items():
     print(f"  {name:16} {value:.3g}")
-model = study.best_trial.user_attrs["model"]
+model = FocalXGBClassifier(**study.best_params).fit(X, y)
 probability = model.predict_proba(X_test)[:, 1]
 print(f"average precision on the test set {average_precision_score(y_test, probability):.3f}")

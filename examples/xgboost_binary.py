@@ -22,7 +22,7 @@ model.fit(X_train, y_train, eval_set=[(X_valid, y_valid)], verbose=50)
 
 probability = model.predict_proba(X_test)[:, 1]
 sigmoid = model.predict_proba(X_test, posterior=False)[:, 1]
-print(f"stopped at iteration {model.best_iteration}")
+print(f"best iteration     {model.best_iteration}")
 print(f"average precision  {average_precision_score(y_test, probability):.3f}")
 print(f"share of positives {y_test.mean():.3f}")
 print(f"mean probability   {probability.mean():.3f}, log loss {log_loss(y_test, probability):.3f}")

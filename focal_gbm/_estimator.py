@@ -1,5 +1,6 @@
 """What the classifiers of both libraries share: parameters, labels, weights, probabilities."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -54,25 +55,25 @@ class Training(NamedTuple):
 
     def encode(self, eval_set: EvalSet, X: Any, y: Any) -> list[tuple[Any, Array]]:
         """Evaluation sets with labels as integers; that of the training data stays identical."""
-        encoded = []
-        for X_eval, y_eval in _pairs(eval_set):
-            if X_eval is X and y_eval is y:
-                encoded.append((X_eval, self.y))
-                continue
-            if _n_features(X_eval) != _n_features(X):
-                raise ValueError(
-                    f"eval_set: expected {_n_features(X)} features as in X, "
-                    f"got {_n_features(X_eval)}"
-                )
-            labels = column_or_1d(y_eval, warn=True)
-            _check_lengths("eval_set", X_eval, labels)
-            unknown = np.setdiff1d(labels, self.encoder.classes_)
-            if unknown.size:
-                raise ValueError(
-                    f"eval_set: expected labels among those of y, {self.encoder.classes_}, "
-                    f"got {unknown}"
-                )
-            encoded.append((X_eval, self.encoder.transform(labels)))
+        return [
+            (X_eval, self.y if X_eval is X and y_eval is y else self._encode(X_eval, y_eval, X))
+            for X_eval, y_eval in _pairs(eval_set)
+        ]
+
+    def _encode(self, X_eval: Any, y_eval: Any, X: Any) -> Array:
+        expected, found = _n_features(X), _n_features(X_eval)
+        if expected != found and None not in (expected, found):
+            raise ValueError(f"eval_set: expected {expected} features as in X, got {found}")
+        labels = column_or_1d(y_eval, warn=True)
+        _check_lengths("eval_set", X_eval, labels)
+        if not labels.size:
+            raise ValueError("eval_set: expected rows, got none")
+        try:
+            encoded: Array = self.encoder.transform(labels)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"eval_set: expected labels among those of y, {self.encoder.classes_}: {error}"
+            ) from None
         return encoded
 
 
@@ -93,7 +94,12 @@ class FocalClassifier:
         return tags
 
     def decision_function(self, X: Any, **predict_params: Any) -> Array:
-        """Margins.
+        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
+
+        As scikit-learn expects it of classifiers, it is positive where ``predict`` gives the
+        second of two classes. The margin that the booster sums up, and that SHAP values add up to,
+        is ``predict(X, output_margin=True)`` with XGBoost and ``predict(X, raw_score=True)`` with
+        LightGBM; the two are the same for ``focal_gamma=0, focal_alpha=None``.
 
         Parameters
         ----------
@@ -105,8 +111,6 @@ class FocalClassifier:
         Returns
         -------
         ndarray of shape (n,) or (n, n_classes)
-            What the booster sums up. With two classes of different weight or gamma, the posterior
-            is not even at a margin of 0.
 
         Raises
         ------
@@ -118,17 +122,14 @@ class FocalClassifier:
         >>> import numpy as np
         >>> from focal_gbm.xgboost import FocalXGBClassifier
         >>> X = np.random.default_rng(0).normal(size=(500, 3))
-        >>> model = FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
-        >>> posterior = model.loss_.posterior(model.decision_function(X))
-        >>> bool((posterior == model.predict_proba(X)[:, 1]).all())
+        >>> model = FocalXGBClassifier(focal_alpha=0.9, n_estimators=5).fit(X, X[:, 0] > 1)
+        >>> bool(((model.decision_function(X) > 0) == model.predict(X)).all())
         True
         """
-        margin: Array = self.predict(X, **{self._margin_option: True}, **predict_params)  # type: ignore[attr-defined]
-        return margin
+        margin = self.predict(X, **{self._margin_option: True}, **predict_params)  # type: ignore[attr-defined]
+        return self.loss_.posterior_margin(margin)
 
-    def _training(
-        self, X: Any, y: Any, sample_weight: ArrayLike | None, n_threads: int | None
-    ) -> Training:
+    def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Training:
         """Labels, weights and objective, checked."""
         check_gamma(self.focal_gamma, name="focal_gamma")
         check_alpha(self.focal_alpha, name="focal_alpha")
@@ -149,7 +150,6 @@ class FocalClassifier:
             check_gamma(self.focal_gamma, n_classes, name="focal_gamma"),
             check_alpha(self.focal_alpha, n_classes, name="focal_alpha"),
             self.hessian,
-            n_threads,
         ).resolve(encoded, weight, n_classes=n_classes)
         return Training(encoder, encoded, weight, objective)
 
@@ -166,9 +166,19 @@ class FocalClassifier:
         return labels
 
 
-def checked_weight(name: str, sample_weight: ArrayLike | None, y: Array) -> Array | None:
+def with_threads(objective: FocalObjective, n_threads: Any) -> FocalObjective:
+    """The objective on as many threads as the library, whose numbers below 1 stand for all."""
+    if n_threads is None or int(n_threads) < 1:
+        return objective
+    return dataclasses.replace(objective, n_threads=int(n_threads))
+
+
+def checked_weight(name: str, sample_weight: Any, y: Array) -> Array | None:
     if sample_weight is None:
         return None
+    sample_weight = np.asarray(sample_weight)
+    if sample_weight.dtype.kind == "O":  # which data frames hand out
+        sample_weight = sample_weight.astype(np.float64)
     weight = as_rows(name, sample_weight)
     check_length(name, weight, y)
     check_weights(weight, name)
@@ -182,7 +192,11 @@ def times_class_weight(weight: Array | None, class_weight: Any, y: Array) -> Arr
         return weight
     by_class: Array = compute_sample_weight(class_weight, y)
     check_weights(by_class, "class_weight")
-    return by_class if weight is None else weight * by_class
+    if weight is None:
+        return by_class
+    weight = weight * by_class
+    check_weights(weight, "sample_weight times class_weight")
+    return weight
 
 
 def check_start(name: str, margin: Any, y: Array, n_classes: int) -> None:
@@ -207,7 +221,8 @@ def check_at_most(name: str, of_each_set: Any, eval_sets: Sequence[Any]) -> None
 
 def check_num_class(params: dict[str, Any], n_classes: int) -> None:
     given = params.get("num_class")
-    if given not in (None, n_classes):
+    one_margin = (0, 1) if n_classes == 2 else ()  # the libraries' own values for it
+    if given not in (None, n_classes, *one_margin):
         raise ValueError(f"num_class: expected none or {n_classes}, as in y, got {given!r}")
 
 

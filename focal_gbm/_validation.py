@@ -61,16 +61,16 @@ def check_hessian(hessian: Any) -> str:
 
 
 def check_n_classes(n_classes: Any) -> int:
-    return _check_integer("n_classes", n_classes, 2, "an integer >= 2")
+    return check_integer("n_classes", n_classes, 2, "an integer >= 2")
 
 
 def check_n_threads(n_threads: Any) -> int | None:
     if n_threads is None:
         return None
-    return _check_integer("n_threads", n_threads, 1, "None or an integer >= 1")
+    return check_integer("n_threads", n_threads, 1, "None or an integer >= 1")
 
 
-def _check_integer(name: str, value: Any, least: int, expected: str) -> int:
+def check_integer(name: str, value: Any, least: int, expected: str) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
     if value < least:

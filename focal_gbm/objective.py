@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
@@ -253,6 +254,18 @@ def check_objective(name: str, objective: Any) -> FocalObjective:
 def loss_for(objective: FocalObjective, n_classes: int) -> Loss:
     """The loss that a booster of so many classes minimises: for two, of a single margin."""
     return objective.loss if n_classes == 2 else objective.softmax_loss(n_classes)
+
+
+def warn_of_other_loss(name: str, found: Loss | None, expected: Loss) -> None:
+    """Warn where training continues a model of another loss, or one whose loss is not known."""
+    was = (found.gamma, found.alpha) if found else (0, None)
+    if was != (expected.gamma, expected.alpha):
+        warnings.warn(
+            f"{name}: expected a model of the same loss, {expected}, or else the posterior is "
+            "right only once the new trees outweigh the old, "
+            f"got one of {found or 'a loss that it does not tell'}",
+            stacklevel=4,
+        )
 
 
 def labels_and_weights(dataset: Any) -> tuple[Any, Any]:

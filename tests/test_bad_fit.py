@@ -106,6 +106,27 @@ CASES = {
     ),
     "num_class": (BOTH, ValueError, "num_class", "got 5", lambda lib: lib.fit(num_class=5)),
     "n_estimators": ([Xgb], ValueError, "n_estimators", "0", lambda lib: lib.fit(n_estimators=0)),
+    "n_estimators half": (
+        [Xgb],
+        TypeError,
+        "n_estimators",
+        "2.5",
+        lambda lib: lib.fit(n_estimators=2.5),
+    ),
+    "early stopping alone": (
+        [Xgb],
+        ValueError,
+        "early_stopping_rounds",
+        "got 3 and none",
+        lambda lib: lib.fit(early_stopping_rounds=3),
+    ),
+    "feature_weights twice": (
+        [Xgb],
+        ValueError,
+        "feature_weights",
+        "two",
+        lambda lib: lib.fit(feature_weights=[1, 1, 1], fit={"feature_weights": [1, 1, 1]}),
+    ),
     "rounds": ([Lgb], ValueError, "Number of boosting", "0", lambda lib: lib.fit(n_estimators=0)),
     "class_weight word": (
         BOTH,
@@ -127,6 +148,13 @@ CASES = {
         "class_weight",
         "-2.0",
         lambda lib: lib.fit(class_weight={0: 1, 1: -2}),
+    ),
+    "weights too large": (
+        BOTH,
+        ValueError,
+        "sample_weight times class_weight",
+        "1e+30",
+        lambda lib: lib.fit(class_weight={0: 1e15, 1: 1}, fit={"sample_weight": Y * 0 + 1e15}),
     ),
     # labels
     "one class": (BOTH, ValueError, "y", "one class, 'a'", lambda lib: lib.fit(y=["a"] * 60)),
@@ -190,8 +218,22 @@ CASES = {
         BOTH,
         ValueError,
         "eval_set",
-        "[0 1], got [2]",
+        "[0 1]: y contains previously unseen labels",
         lambda lib: lib.fit(fit={"eval_set": [(X, Y + 1)]}),
+    ),
+    "eval label None": (
+        BOTH,
+        ValueError,
+        "eval_set",
+        "[0 1]",
+        lambda lib: lib.fit(fit={"eval_set": [(X[:2], np.array([None, 1]))]}),
+    ),
+    "eval no rows": (
+        BOTH,
+        ValueError,
+        "eval_set",
+        "none",
+        lambda lib: lib.fit(fit={"eval_set": [(X[:0], Y[:0])]}),
     ),
     "eval no pairs": (
         BOTH,
@@ -263,6 +305,48 @@ CASES = {
         "'accuracy'",
         lambda lib: lib.fit(eval_metric="accuracy"),
     ),
+    "metric among others": (
+        [Lgb],
+        ValueError,
+        "metric",
+        "'accuracy'",
+        lambda lib: lib.fit(metric="auc,accuracy"),
+    ),
+    "metric of several classes": (
+        [Lgb],
+        ValueError,
+        "metric",
+        "'auc_mu'",
+        lambda lib: lib.fit(eval_metric="auc_mu"),
+    ),
+    "metric of one class": (
+        [Lgb],
+        ValueError,
+        "metric",
+        "3 classes, got 'auc'",
+        lambda lib: lib.fit(eval_metric="auc", y=Y3),
+    ),
+    "metric of queries": (
+        [Lgb],
+        ValueError,
+        "metric",
+        "'ndcg'",
+        lambda lib: lib.fit(eval_metric="ndcg"),
+    ),
+    "metrics of one name": (
+        [Xgb],
+        ValueError,
+        "eval_metric",
+        "['<lambda>', '<lambda>']",
+        lambda lib: lib.fit(eval_metric=[lambda y, p: 0.0, lambda y, p: 1.0]),
+    ),
+    "metric of one argument": (
+        [Lgb],
+        TypeError,
+        "eval_metric",
+        "of 1",
+        lambda lib: lib.fit(eval_metric=lambda y: 0.0),
+    ),
     "metric number": (
         BOTH,
         TypeError,
@@ -292,6 +376,13 @@ CASES = {
         "['a' 'b']",
         lambda lib: lib.fit(fit={lib.model: lib.fit(y=np.array(["a", "b"])[Y])}),
     ),
+    "booster of other labels": (
+        [Xgb],
+        ValueError,
+        "xgb_model",
+        "['a' 'b']",
+        lambda lib: lib.fit(fit={"xgb_model": booster(lib.fit(y=np.array(["a", "b"])[Y]))}),
+    ),
     "model of three classes": (
         BOTH,
         ValueError,
@@ -311,7 +402,7 @@ def booster(model):
 )
 def test_error_names_the_argument_and_the_value(name, library, monkeypatch):
     _, error, argument, value, call = CASES[name]
-    if "model" not in name and "predict" not in name:
+    if not {"model", "booster", "predict"} & set(name.split()):
         # Nothing is trained before the error.
         monkeypatch.setattr(xgb.Booster, "update", None)
         monkeypatch.setattr(lgb.Booster, "update", None)
@@ -333,6 +424,6 @@ def test_loading_a_model_of_another_kind(tmp_path):
     xgb.XGBClassifier(n_estimators=1).fit(X, Y).save_model(path)
     model = Xgb.fit()
     before = model.predict_proba(X)
-    with pytest.raises(ValueError, match=r"^fname: .*'focal_loss'.*got one with \['scikit_learn'"):
+    with pytest.raises(ValueError, match=r"^fname: .*'focal_loss'.*got one with \[\]"):
         model.load_model(path)
     assert (model.predict_proba(X) == before).all()

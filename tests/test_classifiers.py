@@ -5,6 +5,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,8 +107,7 @@ def as_matrix(probability):
 def test_parameters_are_the_librarys_and_ours(library):
     ours = set(library.classifier().get_params())
     theirs = set(library.parent().get_params())
-    assert ours - theirs - {"class_weight"} == {"focal_gamma", "focal_alpha", "hessian"}
-    assert theirs <= ours
+    assert ours == theirs | {"focal_gamma", "focal_alpha", "hessian", "class_weight"}
     fit, theirs = (
         inspect.signature(cls.fit).parameters for cls in (library.classifier, library.parent)
     )
@@ -141,7 +141,7 @@ def test_probabilities_are_posteriors_of_the_margins_that_train_gives(
     # Up to the rounding of the weights, which LightGBM keeps as float32.
     assert_allclose(library.margins(model, X), margin, rtol=1e-5)
     margin = library.margins(model, X)
-    assert_array_equal(model.decision_function(X), margin)
+    assert_array_equal(model.decision_function(X), model.loss_.posterior_margin(margin))
     posterior = as_matrix(model.loss_.posterior(margin))
     assert_array_equal(model.predict_proba(X), posterior)
     assert_array_equal(model.predict(X), posterior.argmax(axis=1))
@@ -320,7 +320,7 @@ def test_default_metric_is_the_log_loss_of_the_posterior(data, library, n_classe
     ((_, log),) = library.history(model).items()
     assert list(log) == [library.log_loss[n_classes]]
     assert_allclose(log[library.log_loss[n_classes]][-1], log_loss(y, model.predict_proba(X)))
-    with_callable = [lambda *_: 0.0] if library is XGB else [lambda *_: ("zero", 0.0, False)]
+    with_callable = [lambda y, p: 0.0] if library is XGB else [lambda y, p: ("zero", 0.0, False)]
     library.fit(model, X, y, eval_set=[(X, y)], metric=with_callable)
     ((_, log),) = library.history(model).items()
     assert len(log) == 2
@@ -335,7 +335,7 @@ def test_focal_metric_is_that_of_the_margins(data, library):
     metric = home.focal_metric(FocalObjective(2.0, "balanced"))
     model = library.fit(library(focal_alpha="balanced"), X, y, eval_set=[(X, y)], metric=metric)
     ((_, log),) = library.history(model).items()
-    loss = model.loss_.loss(y, model.decision_function(X).astype(float)).mean()
+    loss = model.loss_.loss(y, library.margins(model, X).astype(float)).mean()
     assert_allclose(log["focal_loss"][-1], loss, rtol=1e-5)
 
 
@@ -627,11 +627,245 @@ def test_nothing_of_the_callers_changes(data, library):
     assert str(after) == str(params)
 
 
+@pytest.mark.filterwarnings("ignore:the booster has no split")
 @both
 def test_data_without_a_feature_to_split_gives_the_base_rate(library):
     X, y = np.ones((40, 2)), np.arange(40) % 4 == 0
     model = library(focal_gamma=2.0).fit(X, y, **self_evaluation(library, X, y))
     assert_allclose(model.predict_proba(X)[:, 1], 0.25, rtol=1e-6)
+
+
+def test_stumps_are_not_silent(data):
+    X, labels, _ = data
+    with pytest.warns(UserWarning, match="no split: perhaps min_child_weight"):
+        XGB(focal_gamma=2.0, min_child_weight=1e6).fit(X, labels[2])
+
+
+@both
+@two_and_three
+def test_continuing_a_model_of_another_loss_is_warned_of(data, library, n_classes):
+    X, labels, _ = data
+    y = labels[n_classes]
+    first = library(focal_gamma=2.0).fit(X, y)
+    with pytest.warns(UserWarning, match=r"model: expected a model of the same loss, .*gamma=1.0"):
+        library(focal_gamma=1.0).fit(X, y, **{library.model: first})
+    parent = library.parent(**library.params).fit(X, y)
+    with pytest.warns(UserWarning, match="got one of a loss that it does not tell"):
+        library(focal_gamma=1.0).fit(X, y, **{library.model: parent})
+    library(focal_gamma=0.0).fit(X, y, **{library.model: parent})  # which is log loss
+
+
+@both
+@pytest.mark.parametrize("save", [True, False], ids=["path", "booster"])
+def test_continuing_a_saved_model(data, library, tmp_path, save):
+    X, labels, _ = data
+    first = library().fit(X, labels[2])
+    model = library.booster(first)
+    if save:
+        model.save_model(tmp_path / "first.json")
+        model = str(tmp_path / "first.json")
+    continued = library().fit(X, labels[2], **{library.model: model})
+    whole = library(n_estimators=40).fit(X, labels[2])
+    assert_allclose(continued.predict_proba(X), whole.predict_proba(X), rtol=1e-3)
+
+
+@both
+def test_evaluation_sets_keep_the_librarys_names_and_weights(data, library):
+    X, labels, weight = data
+    y = labels[2]
+    train, valid, other = (X[:2000], y[:2000]), (X[2000:2500], y[2000:2500]), (X[2500:], y[2500:])
+    weights = [weight[:2000], weight[2000:2500], None]
+    names = {"sample_weight_eval_set" if library is XGB else "eval_sample_weight": weights}
+    model = library.fit(
+        library(), *train, sample_weight=weight[:2000], eval_set=[train, valid, other], **names
+    )
+    expected = (
+        ["validation_0", "validation_1", "validation_2"]
+        if library is XGB
+        else ["training", "valid_1", "valid_2"]
+    )
+    history = library.history(model)
+    assert list(history) == expected
+    for name, (features, truth), w in zip(expected, (train, valid, other), weights, strict=True):
+        value = log_loss(truth, model.predict_proba(features), sample_weight=w)
+        assert_allclose(history[name][library.log_loss[2]][-1], value, rtol=1e-5)
+
+
+def test_lightgbm_weights_of_evaluation_sets(data):
+    X, labels, weight = data
+    y = np.array(["no", "yes"])[labels[2]]
+    margin = np.full(len(X), 0.5)
+    model = LGB().fit(
+        X,
+        y,
+        eval_set=[(X, y), (X[:500], y[:500])],
+        eval_names=["all", "some"],
+        eval_class_weight=[{"no": 1, "yes": 5}],
+        eval_sample_weight={1: weight[:500]},
+        eval_init_score=[margin],
+        feature_name=["a", "b", "c", "d"],
+        categorical_feature=[],
+    )
+    assert model.feature_name_ == ["a", "b", "c", "d"]
+    shifted = model.loss_.posterior(model.predict(X, raw_score=True) + margin)
+    value = log_loss(y, shifted, sample_weight=np.where(y == "yes", 5, 1))
+    assert_allclose(model.evals_result_["all"]["binary_logloss"][-1], value)
+    value = log_loss(y[:500], model.predict_proba(X[:500]), sample_weight=weight[:500])
+    assert_allclose(model.evals_result_["some"]["binary_logloss"][-1], value, rtol=1e-6)
+
+
+def test_xgboost_margins_and_weights_by_feature(data):
+    X, labels, _ = data
+    margin = np.full(len(X), 0.5, np.float32)
+    model = XGB.fit(
+        XGB(feature_weights=[1, 0, 0, 0], colsample_bynode=0.25, random_state=0),
+        X,
+        labels[2],
+        base_margin=margin,
+        eval_set=[(X, labels[2])],
+        base_margin_eval_set=[margin],
+    )
+    assert_array_equal(model.feature_importances_, [1, 0, 0, 0])
+    value = log_loss(labels[2], model.predict_proba(X, base_margin=margin))
+    assert_allclose(model.evals_result()["validation_0"]["logloss"][-1], value, rtol=1e-5)
+
+
+@both
+def test_missing_values_by_number_and_other_forms_of_evaluation_data(data, library):
+    X, labels, _ = data
+    with_nan = X.copy()
+    with_nan[::3, 1] = np.nan
+    expected = library().fit(with_nan, labels[2]).predict_proba(with_nan)
+    if library is XGB:
+        coded = np.nan_to_num(with_nan, nan=-999)
+        model = library(missing=-999).fit(coded, labels[2])
+        assert_array_equal(model.predict_proba(coded), expected)
+    model = library.fit(
+        library(), with_nan.tolist(), labels[2].tolist(), eval_set=[(with_nan, labels[2])]
+    )
+    assert_array_equal(model.predict_proba(with_nan), expected)
+
+
+@both
+@pytest.mark.parametrize("n_jobs", [None, -1, 0, 1, np.int64(1)])
+def test_numbers_of_jobs(data, library, n_jobs):
+    X, labels, _ = data
+    expected = library().fit(X, labels[2]).predict_proba(X)
+    model = library.fit(library(n_jobs=n_jobs), X, labels[2], eval_set=[(X, labels[2])])
+    assert_allclose(model.predict_proba(X), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["", [], (), None, ["auc", None]])
+def test_lightgbm_metrics_that_are_not_given(data, metric):
+    X, labels, _ = data
+    model = LGB(metric=metric).fit(X, labels[2], eval_set=[(X, labels[2])])
+    expected = ["auc"] if metric == ["auc", None] else ["binary_logloss"]
+    assert list(model.evals_result_["training"]) == expected
+
+
+@both
+def test_log_losses_by_another_name(data, library):
+    X, labels, _ = data
+    expected = library().fit(X, labels[3]).predict_proba(X)
+    name = "multi:softmax" if library is XGB else "softmax"
+    model = library(objective=name, num_class=3).fit(X, labels[3])
+    assert_array_equal(model.predict_proba(X), expected)
+    # The objective follows the labels, as in the libraries' own classifiers.
+    model = library(objective="binary:logistic" if library is XGB else "binary")
+    assert_array_equal(model.fit(X, labels[3]).predict_proba(X), expected)
+    assert library(num_class=1).fit(X, labels[2]).loss_ == BinaryFocalLoss()
+
+
+@pytest.mark.parametrize("save_best", [False, True])
+def test_xgboost_early_stopping_callback(data, tmp_path, save_best):
+    X, labels, _ = data
+    y = labels[2]
+    stop = xgb.callback.EarlyStopping(
+        rounds=5, metric_name="auc", data_name="validation_1", save_best=save_best
+    )
+    checkpoint = xgb.callback.TrainingCheckPoint(tmp_path, interval=1)
+    model = XGB(n_estimators=200, learning_rate=0.5, callbacks=[stop, checkpoint])
+    sets = [(X[:2000], y[:2000]), (X[2000:], y[2000:])]
+    XGB.fit(model, *sets[0], metric=["auc", "logloss"], eval_set=sets)
+    curve = model.evals_result()["validation_1"]["auc"]
+    auc = roc_auc_score(y[2000:], model.predict_proba(X[2000:])[:, 1])
+    assert_allclose(auc, max(curve), rtol=1e-6)
+    # Models saved on the way are whole.
+    saved = FocalXGBClassifier()
+    saved.load_model(sorted(tmp_path.iterdir())[0])
+    assert saved.loss_ == model.loss_
+    assert_array_equal(saved.classes_, [0, 1])
+
+
+@pytest.mark.filterwarnings("ignore:.*gblinear")
+@pytest.mark.parametrize(
+    ("library", "params"),
+    [
+        (XGB, {"booster": "gblinear", "max_depth": None}),
+        (XGB, {"multi_strategy": "multi_output_tree"}),
+        (XGB, {"num_parallel_tree": 3, "subsample": 0.5}),
+        (XGB, {"monotone_constraints": (1, 0, 0, 0)}),
+        (XGB, {"max_delta_step": 1.0, "base_score": 0.3}),
+        (LGB, {"linear_tree": True}),
+        (LGB, {"extra_trees": True}),
+        (LGB, {"subsample": 0.5, "subsample_freq": 1, "random_state": np.random.RandomState(0)}),
+        (LGB, {"num_iterations": 20, "max_delta_step": 1.0}),
+    ],
+    ids=str,
+)
+@two_and_three
+def test_parameters_of_the_libraries(data, library, params, n_classes):
+    X, labels, _ = data
+    if n_classes == 2 and "multi_strategy" in params:
+        return
+    if n_classes == 3 and "base_score" in params:
+        params = {"base_score": [0.1, 0.2, 0.3]}
+    model = library(focal_alpha="balanced", **params).fit(X, labels[n_classes])
+    probabilities = model.predict_proba(X)
+    assert log_loss(labels[n_classes], probabilities) < np.log(n_classes)
+    if library is XGB and "booster" in params:
+        return
+    assert abs(probabilities.mean(axis=0) - np.bincount(labels[n_classes]) / 3000).max() < 0.1
+
+
+@both
+def test_predictions_in_threads_and_by_part(data, library):
+    X, labels, _ = data
+    model = library().fit(X, labels[3])
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(model.predict_proba, [X] * 8))
+    for result in results:
+        assert_array_equal(result, results[0])
+    first = {"iteration_range": (0, 5)} if library is XGB else {"num_iteration": 5}
+    margin = library.margins(model, X, **first)
+    assert_array_equal(model.predict_proba(X, **first), model.loss_.posterior(margin))
+    if library is LGB:
+        assert model.predict(X, pred_leaf=True).shape == (3000, 60)
+        contributions = model.predict(X, pred_contrib=True).reshape(3000, 3, 5)
+        assert_allclose(contributions.sum(axis=2), library.margins(model, X))
+        assert_array_equal(
+            model.predict_proba(X, pred_contrib=True), model.predict(X, pred_contrib=True)
+        )
+
+
+def test_evaluation_does_not_silence_lightgbm(data, capfd):
+    X, labels, _ = data
+    LGB(verbosity=2, n_estimators=4).fit(X, labels[2], eval_set=[(X, labels[2])])
+    assert capfd.readouterr().out.count("Trained a tree") == 4
+    LGB(verbosity=-1, n_estimators=4).fit(X, labels[2], eval_set=[(X, labels[2])])
+    assert capfd.readouterr().out == ""
+
+
+def test_dates_as_labels(data, tmp_path):
+    X, labels, _ = data
+    y = np.array(["2020-01-31", "2020-02-29"], "M8[D]")[labels[2]]
+    for unit in ("M8[D]", "M8[ns]", "M8[s]"):
+        model = XGB().fit(X, y.astype(unit))
+        model.save_model(tmp_path / "model.json")
+        loaded = FocalXGBClassifier()
+        loaded.load_model(tmp_path / "model.json")
+        assert_array_equal(loaded.predict(X), model.predict(X))
+        assert loaded.classes_.dtype == unit
 
 
 @both

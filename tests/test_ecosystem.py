@@ -22,6 +22,7 @@ from sklearn.model_selection import (
     cross_val_predict,
     cross_validate,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -130,6 +131,21 @@ def test_calibration_and_threshold(model, data):
     assert tuned.predict(X).mean() > y.mean()
 
 
+@both
+@pytest.mark.parametrize("alpha", [None, 0.9, "balanced"])
+def test_one_against_the_rest(model, data, alpha):
+    """Which relies on the sign of the decision function, and on its scale."""
+    X, y = data
+    model.set_params(focal_alpha=alpha)
+    several = np.digitize(X[:, 0], [-0.5, 0.5])
+    rest = OneVsRestClassifier(model).fit(X, several)
+    assert_array_equal(rest.predict(X), rest.predict_proba(X).argmax(axis=1))
+    multilabel = np.column_stack([y, X[:, 1] > 1])
+    rest = OneVsRestClassifier(model).fit(X, multilabel)
+    expected = np.column_stack([inner.predict(X) for inner in rest.estimators_])
+    assert_array_equal(rest.predict(X), expected)
+
+
 def test_stacking(data):
     X, y = data
     stack = StackingClassifier(list(CLASSIFIERS.items()), LogisticRegression(), cv=3).fit(X, y)
@@ -157,13 +173,14 @@ def test_metadata_routing(model, data):
 
 @both
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_shap_values_add_up_to_the_margin(model, data, n_classes):
+def test_shap_values_add_up_to_the_margin(model, data, name, n_classes):
     X, y = data
     y = y if n_classes == 2 else np.digitize(X[:, 0], [-0.5, 0.5])
     model.set_params(focal_alpha="balanced").fit(X, y)
     explanation = shap.TreeExplainer(model)(X[:50])
     total = explanation.values.sum(axis=1) + explanation.base_values
-    assert_allclose(total, model.decision_function(X[:50]), atol=1e-4)
+    margin = {"xgboost": "output_margin", "lightgbm": "raw_score"}[name]
+    assert_allclose(total, model.predict(X[:50], **{margin: True}), atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import lightgbm as lgb
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import validate_data
 
@@ -21,11 +22,15 @@ from focal_gbm._estimator import (
     check_start,
     checked_weight,
     times_class_weight,
+    with_threads,
 )
 from focal_gbm.lightgbm._train import canonical, train
-from focal_gbm.objective import FocalMetric, labels_and_weights
+from focal_gbm.objective import FocalMetric, labels_and_weights, warn_of_other_loss
 
 Array = NDArray[Any]
+
+# Objectives that a classifier may name: those that the focal loss takes the place of.
+_LOG_LOSSES = (None, "binary", "multiclass", "softmax")
 
 
 class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
@@ -159,17 +164,19 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         # All is set on a copy, so that this classifier stays as it is if something fails.
         model = copy.copy(self)
         checked_X = model._checked_features(X)
-        training = self._training(X, y, sample_weight, self._process_n_jobs(self.n_jobs))
+        training = self._training(X, y, sample_weight)
         check_start("init_score", init_score, training.y, training.n_classes)
         if isinstance(init_model, FocalLGBMClassifier):
             training.check_same_classes("init_model", init_model.classes_)
         if isinstance(init_model, lgb.LGBMModel):
+            loss = init_model.loss_ if isinstance(init_model, FocalLGBMClassifier) else None
+            warn_of_other_loss("init_model", loss, training.loss)
             init_model = init_model.booster_
         model._set_training(training)
-        params = canonical(model._training_params(training.n_classes))
-        check_num_class(params, training.n_classes)
+        params = model._training_params(training.n_classes)
         metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
-        params["metric"] = _metric_names(metrics, params["metric"], training.n_classes)
+        params["metric"] = _metric_names(metrics, params.get("metric"), training.n_classes)
+        callables = [_posterior_metric(metric, training) for metric in metrics if callable(metric)]
         dataset_params = {k: v for k, v in params.items() if k not in ("objective", "metric")}
 
         def dataset(features: Any, labels: Array, **fields: Any) -> lgb.Dataset:
@@ -187,21 +194,22 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         fields = _eval_fields(
             training, pairs, eval_sample_weight, eval_class_weight, eval_init_score
         )
+        given = {"weight": training.sample_weight, "init_score": init_score}
         valid_sets = [
-            # The training data is not built twice, unless it has weights or margins of its own.
+            # LightGBM knows the training data by its identity.
             train_set
-            if labels is training.y and not any(given is not None for given in field.values())
+            if labels is training.y and _is_none_or_equal(field, given)
             else dataset(features, labels, **field)
             for (features, labels), field in zip(pairs, fields, strict=True)
         ]
         evals_result: dict[str, Any] = {}
         model._Booster = booster = train(
-            {**params, "objective": training.objective},
+            {**params, "objective": with_threads(training.objective, params["num_threads"])},
             train_set,
             self.n_estimators,
             valid_sets=valid_sets,
             valid_names=eval_names,
-            feval=[_posterior_metric(metric, training) for metric in metrics if callable(metric)],
+            feval=callables,
             init_model=init_model,
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
         )
@@ -217,16 +225,23 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
+        """Native parameters, once those that contradict the focal loss are refused."""
         self._n_classes = n_classes
-        self._objective = self.objective
-        params = self._process_params("fit")
-        if self._objective not in ("binary", "multiclass"):
+        self._objective = own = "binary" if n_classes == 2 else "multiclass"
+        params = canonical(self._process_params("fit"))
+        # LightGBM prefers an alias among the parameters.
+        given = self.objective if self._objective == own else self._objective
+        if given not in _LOG_LOSSES:
             raise ValueError(
-                "objective: expected none, because the focal loss is given by focal_gamma and "
-                f"focal_alpha, got {self._objective!r}"
+                f"objective: expected one of {_LOG_LOSSES}, because the focal loss is given by "
+                f"focal_gamma and focal_alpha, got {given!r}"
             )
-        self._objective = "binary" if n_classes == 2 else "multiclass"
-        return params
+        self._objective = own
+        if params.get("metric") in _LOG_LOSSES:  # what LightGBM fills in where none is given
+            params.pop("metric", None)
+        check_num_class(params, n_classes)
+        params.pop("num_class", None)
+        return params if n_classes == 2 else {**params, "num_class": n_classes}
 
     def _checked_features(self, X: Any) -> Any:
         """Arrays as scikit-learn checks them, data frames as they are."""
@@ -359,12 +374,19 @@ def _metric_names(metrics: Sequence[Any], default: Any, n_classes: int) -> list[
             raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
     kind = "binary" if n_classes == 2 else "multi"
     names = [
-        re.sub("^(binary_|multi_)?(?=(logloss|error)$)", f"{kind}_", metric)
+        re.sub("^(binary_|multi_)?(?=(logloss|error)$)", f"{kind}_", name)
         for metric in metrics
         if isinstance(metric, str)
+        for name in metric.split(",")
     ]
-    defaults: list[str] = [default] if isinstance(default, str) else list(default or [])
+    defaults = _names(default) or [f"{kind}_logloss"]
     return [name for name in names if name not in defaults] + defaults
+
+
+def _names(metric: Any) -> list[str]:
+    """Names of metrics, of which LightGBM takes several in one, separated by commas."""
+    names = [metric] if isinstance(metric, str) else [name for name in metric or [] if name]
+    return ",".join(names).split(",") if names else []
 
 
 def _posterior_metric(metric: Any, training: Training) -> Any:
@@ -372,6 +394,11 @@ def _posterior_metric(metric: Any, training: Training) -> Any:
     if isinstance(metric, FocalMetric):
         return metric
     n_arguments = len(inspect.signature(metric).parameters)
+    if n_arguments not in (2, 3, 4):
+        raise TypeError(
+            "eval_metric: expected callables of 2, 3 or 4 arguments, "
+            f"got {metric!r} of {n_arguments}"
+        )
 
     def of_margin(margin: Array, dataset: lgb.Dataset) -> Any:
         y, sample_weight = labels_and_weights(dataset)
@@ -414,6 +441,12 @@ def _eval_fields(
             "weight": times_class_weight(weight, _item(class_weights, i), original),
             "init_score": score,
         }
+
+
+def _is_none_or_equal(fields: dict[str, Any], given: dict[str, Any]) -> bool:
+    return all(
+        field is None or np.array_equal(field, given[name]) for name, field in fields.items()
+    )
 
 
 def _item(collection: Any, i: int) -> Any:

@@ -51,7 +51,10 @@ _IGNORED = {
 _NO_METRIC = {"", "none", "null", "custom", "na"}
 
 # Parameters that LightGBM's metrics read.
-_METRIC_PARAMETERS = ("auc_mu_weights", "multi_error_top_k", "num_threads")
+_METRIC_PARAMETERS = ("auc_mu_weights", "multi_error_top_k", "num_threads", "verbosity")
+
+# Parameters of data that has a row or two, and still a feature to split.
+_TWO_ROWS_SUFFICE = {"feature_pre_filter": False, "min_data_in_bin": 1}
 
 
 def train(
@@ -190,22 +193,26 @@ class _NamedMetrics:
             y, sample_weight = labels_and_weights(dataset)
             # A feature of two values, because LightGBM warns of data that it could not split.
             feature = np.arange(len(margin), dtype=np.float32)[:, None] % 2
-            params = {**self.params, "feature_pre_filter": False, "min_data_in_bin": 1}
+            params = {**_TWO_ROWS_SUFFICE, "verbosity": -1}
             posterior = lgb.Dataset(feature, label=y, weight=sample_weight, params=params)
             self._posteriors[dataset] = posterior.construct()
         posterior.set_init_score(self.loss.posterior_margin(margin).ravel(order="F"))
-        results = lgb.Booster(self.params, posterior).eval_train()
+        results = lgb.Booster({**self.params, "verbosity": -1}, posterior).eval_train()
+        self._restore_verbosity()
         return [(name, float(value), larger) for _, name, value, larger, *_ in results]
+
+    def _restore_verbosity(self) -> None:
+        """Let LightGBM talk again: the level is global, and any construction sets it."""
+        params = {**_TWO_ROWS_SUFFICE, "verbosity": self.params.get("verbosity", 1)}
+        lgb.Dataset(np.arange(2.0)[:, None], params=params).construct()
 
 
 def _named_metrics(params: dict[str, Any], loss: Loss, n_classes: int) -> list[_NamedMetrics]:
     """One metric for all that ``params`` name, if they name any, once each is known to be one."""
     names = params["metric"]
-    names = names.split(",") if isinstance(names, str) else list(names)
-    names = [name for name in names if str(name).strip().lower() not in _NO_METRIC]
+    names = ",".join([names] if isinstance(names, str) else map(str, names)).split(",")
+    names = [name.strip() for name in names if name.strip().lower() not in _NO_METRIC]
     given = {name: params[name] for name in _METRIC_PARAMETERS if name in params}
-    # The level is global: this one keeps LightGBM's warnings, and silences what it always tells.
-    given["verbosity"] = min(0, int(params.get("verbosity", 0)))
     given["objective"] = "binary" if n_classes == 2 else "multiclass"
     if n_classes > 2:
         given["num_class"] = n_classes
@@ -213,8 +220,13 @@ def _named_metrics(params: dict[str, Any], loss: Loss, n_classes: int) -> list[_
     classes = np.arange(n_classes)
     one_of_each = lgb.Dataset(classes[:, None], label=classes, params={"verbosity": -1}).construct()
     for name in names:
-        # LightGBM leaves out what it does not know.
-        if not _NamedMetrics({**given, "metric": name}, loss)(margin, one_of_each):
+        try:
+            values = _NamedMetrics({**given, "metric": name}, loss)(margin, one_of_each)
+        except lgb.basic.LightGBMError as error:
+            raise ValueError(
+                f"metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
+            ) from error
+        if not values:  # LightGBM leaves out what it does not know
             raise ValueError(f"metric: expected names of LightGBM's metrics, got {name!r}")
     return [_NamedMetrics({**given, "metric": names}, loss)] if names else []
 
@@ -263,7 +275,8 @@ def canonical(params: dict[str, Any]) -> dict[str, Any]:
     params = {name: value for name, value in params.items() if value is not None}
     for name, aliases in _ALIASES.items():
         values = [params.pop(alias) for alias in (name, *aliases) if alias in params]
-        if values and values[0] not in ("", []):
+        is_empty = isinstance(values[0], str | list | tuple) and not values[0] if values else True
+        if not is_empty:
             params[name] = values[0]
     return params
 
@@ -315,7 +328,7 @@ def _construct(
     params: dict[str, Any], train_set: lgb.Dataset, valid_sets: list[lgb.Dataset]
 ) -> None:
     """Construct the data sets as ``lightgbm.train`` would, to know their labels and lengths."""
-    params = {**params, "objective": "none"}
+    params = {**params, "objective": "none", "metric": "None"}
     for dataset in (train_set, *(ds for ds in valid_sets if ds is not train_set)):
         try:
             dataset._update_params(params)

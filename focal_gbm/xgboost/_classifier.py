@@ -1,5 +1,6 @@
 """Training on XGBoost's scikit-learn interface."""
 
+import copy
 import json
 import os
 from collections.abc import Sequence
@@ -20,9 +21,11 @@ from focal_gbm._estimator import (
     check_num_class,
     check_start,
     checked_weight,
+    with_threads,
 )
-from focal_gbm.objective import FocalMetric, FocalObjective, labels_and_weights, loss_for
-from focal_gbm.xgboost._train import library_objective, train
+from focal_gbm._validation import check_integer
+from focal_gbm.objective import FocalMetric, labels_and_weights
+from focal_gbm.xgboost._train import Attributes, library_objective, loss_of, train
 
 Array = NDArray[Any]
 
@@ -103,10 +106,26 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         self.hessian = hessian
         self.class_weight = class_weight
 
-    def _wrapper_params(self) -> set[str]:
-        names: set[str] = super()._wrapper_params()
-        # The objective depends on the classes: it is the booster's own, and set in ``fit`` only.
-        return names | FOCAL_PARAMETERS | {"objective"}
+    def get_xgb_params(self) -> dict[str, Any]:
+        """Parameters for the native interface.
+
+        Returns
+        -------
+        dict
+            Those of XGBoost, without those of the focal loss; once fitted, with the objective that
+            belongs to the number of classes.
+
+        Examples
+        --------
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> params = FocalXGBClassifier(focal_gamma=1.0, max_depth=3).get_xgb_params()
+        >>> params["max_depth"], "focal_gamma" in params
+        (3, False)
+        """
+        params = super().get_xgb_params()
+        if self.__sklearn_is_fitted__():
+            params["objective"] = library_objective(self.n_classes_)
+        return {name: value for name, value in params.items() if name not in FOCAL_PARAMETERS}
 
     def fit(
         self,
@@ -158,8 +177,7 @@ feature_weights
         >>> list(model.evals_result()["validation_0"])
         ['logloss']
         """
-        n_threads = self.n_jobs if self.n_jobs and self.n_jobs > 0 else None
-        training = self._training(X, y, sample_weight, n_threads)
+        training = self._training(X, y, sample_weight)
         params = self._training_params(training.n_classes)
         names, callables = _split_metrics(self.eval_metric)
         params["eval_metric"] = names or _LOG_LOSS[params["objective"]]
@@ -168,10 +186,21 @@ feature_weights
         if eval_set is not None:
             eval_set = training.encode(eval_set, X, y)
         _check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
-        if isinstance(xgb_model, FocalXGBClassifier):
-            training.check_same_classes("xgb_model", xgb_model.classes_)
-        if isinstance(xgb_model, xgb.XGBModel):
-            xgb_model = xgb_model.get_booster()
+        if self.early_stopping_rounds and not eval_set:
+            raise ValueError(
+                "early_stopping_rounds: expected an eval_set to stop by, "
+                f"got {self.early_stopping_rounds!r} and none"
+            )
+        if feature_weights is not None and self.feature_weights is not None:
+            raise ValueError(
+                "feature_weights: expected those of the constructor or of fit, got two"
+            )
+        if xgb_model is not None:
+            xgb_model = _booster(xgb_model)
+            classes = _classes_of(xgb_model)
+            if classes is not None:
+                training.check_same_classes("xgb_model", classes)
+        n_threads = params.get("nthread", params.get("n_jobs"))
         evals_result: dict[str, Any] = {}
         with xgb.config_context(verbosity=self.verbosity):
             xgb_model, feature_types = get_model_categories(X, xgb_model, self.feature_types)
@@ -200,31 +229,29 @@ feature_weights
                 dtrain,
                 self.get_num_boosting_rounds(),
                 evals=evals,
-                obj=training.objective,
+                obj=with_threads(training.objective, n_threads),
                 custom_metric=lambda margin, data: [metric(margin, data) for metric in metrics],
                 early_stopping_rounds=self.early_stopping_rounds,
                 evals_result=evals_result,
                 verbose_eval=verbose,
                 xgb_model=xgb_model,
-                callbacks=self.callbacks,
+                callbacks=[Attributes(classes=_as_text(training)), *(self.callbacks or [])],
             )
         self._set_training(training)
         self.n_classes_ = training.n_classes
         self.evals_result_ = evals_result or None  # type: ignore[assignment]
-        classes = {"object": self._classes.tolist(), "dtype": self._classes.dtype.str}
-        booster.set_attr(classes=json.dumps(classes))
         self._Booster = booster
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
         """Native parameters, once those that contradict the focal loss are refused."""
-        if self.objective not in (None, *_LOG_LOSS):
+        accepted = (None, *_LOG_LOSS, "multi:softmax")
+        if self.objective not in accepted:
             raise ValueError(
-                "objective: expected none, because the focal loss is given by focal_gamma and "
-                f"focal_alpha, got {self.objective!r}"
+                f"objective: expected one of {accepted}, because the focal loss is given by "
+                f"focal_gamma and focal_alpha, got {self.objective!r}"
             )
-        if self.get_num_boosting_rounds() < 1:
-            raise ValueError(f"n_estimators: expected 1 or more, got {self.n_estimators!r}")
+        check_integer("n_estimators", self.get_num_boosting_rounds(), 1, "an integer >= 1")
         params = self.get_xgb_params()
         check_num_class(params, n_classes)
         return {**params, "objective": library_objective(n_classes), "num_class": n_classes}
@@ -364,21 +391,43 @@ feature_weights
         >>> bool((loaded.predict(X) == model.predict(X)).all())
         True
         """
-        attributes: dict[str, Any] = xgb.Booster(model_file=fname).attributes()
-        if "focal_loss" not in attributes:
+        # Everything is loaded into a copy, so that this classifier stays as it is if it fails.
+        model = copy.copy(self)
+        model.__dict__.pop("_Booster", None)
+        super(FocalXGBClassifier, model).load_model(fname)
+        loss = loss_of(model._Booster, model.n_classes_)
+        if loss is None:
             raise ValueError(
                 "fname: expected a model with the attribute 'focal_loss', as focal_gbm saves it, "
-                f"got one with {sorted(attributes)}"
+                f"got one with {sorted(model._Booster.attributes())}"
             )
-        base_score = self.base_score
-        super().load_model(fname)
-        self.base_score = base_score  # or another fit would start where this model did
-        objective = FocalObjective(**json.loads(attributes["focal_loss"]))
-        self.focal_gamma, self.focal_alpha = objective.gamma, objective.alpha
-        self.hessian = objective.hessian
-        self.loss_ = loss_for(objective, self.n_classes_)
-        classes = json.loads(attributes.get("classes", "null"))
-        self._classes = np.arange(self.n_classes_) if classes is None else np.array(**classes)
+        model.base_score = self.base_score  # or another fit would start where this model did
+        model.focal_gamma, model.focal_alpha = loss.gamma, loss.alpha
+        model.hessian = loss.hessian
+        model.loss_ = loss
+        classes = _classes_of(model._Booster)
+        model._classes = np.arange(model.n_classes_) if classes is None else classes
+        self.__dict__.update(model.__dict__)
+
+
+def _as_text(training: Training) -> str:
+    """The labels of the classes, for an attribute of the booster."""
+    classes = training.encoder.classes_
+    # The dates among NumPy's labels are no JSON.
+    labels = {"object": classes.tolist(), "dtype": classes.dtype.str}
+    return json.dumps(labels, default=str)
+
+
+def _classes_of(booster: xgb.Booster) -> Array | None:
+    """The labels of a booster, None if it does not tell them."""
+    labels = booster.attr("classes")
+    return None if labels is None else np.array(**json.loads(labels))
+
+
+def _booster(model: Any) -> xgb.Booster:
+    if isinstance(model, xgb.XGBModel):
+        return model.get_booster()
+    return model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
 
 
 def _check_evaluation(
@@ -402,7 +451,11 @@ def _split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
         if not isinstance(metric, str) and not callable(metric):
             raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
     names = [metric for metric in metrics if isinstance(metric, str)]
-    return names, [metric for metric in metrics if not isinstance(metric, str)]
+    callables = [metric for metric in metrics if not isinstance(metric, str)]
+    their_names = [_name(metric) for metric in callables]
+    if len(set(their_names)) < len(their_names):
+        raise ValueError(f"eval_metric: expected callables of different names, got {their_names}")
+    return names, callables
 
 
 def _posterior_metric(metric: Any, training: Training) -> Any:
@@ -413,7 +466,10 @@ def _posterior_metric(metric: Any, training: Training) -> Any:
     def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
         y, sample_weight = labels_and_weights(dataset)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        name = getattr(metric, "__name__", repr(metric))
-        return name, float(metric(y, training.loss.posterior(margin), **weights))
+        return _name(metric), float(metric(y, training.loss.posterior(margin), **weights))
 
     return of_margin
+
+
+def _name(metric: Any) -> str:
+    return str(getattr(metric, "__name__", repr(metric)))

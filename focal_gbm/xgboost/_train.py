@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from focal_gbm.objective import (
     is_dataset,
     labels_and_weights,
     loss_for,
+    warn_of_other_loss,
 )
 
 Array = NDArray[Any]
@@ -99,17 +101,18 @@ xgb_model, callbacks
     if n_classes == 2:
         params.pop("num_class", None)
     params["objective"] = library_objective(n_classes)
-    if xgb_model is not None:
-        _check_model(xgb_model, params["objective"])
     y, sample_weight = labels_and_weights(dtrain)
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
+    if xgb_model is not None:
+        _check_model(xgb_model, loss, params["objective"])
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
         params["base_score"] = _base_score(loss, y, sample_weight)
     metrics: list[Any] = []
     if "eval_metric" in params:
-        metrics += _named_metrics(params.pop("eval_metric"), loss, n_classes)
+        n_threads = params.get("nthread", params.get("n_jobs"))
+        metrics += _named_metrics(params.pop("eval_metric"), loss, n_classes, n_threads)
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
     if custom_metric is not None:
@@ -128,11 +131,31 @@ xgb_model, callbacks
         evals_result=evals_result,
         verbose_eval=verbose_eval,
         xgb_model=xgb_model,
-        callbacks=[_Evaluation(evals or [], metrics), *(callbacks or [])],
+        callbacks=[
+            Attributes(focal_loss=json.dumps(_parameters(objective))),
+            _Evaluation(evals or [], metrics),
+            *(callbacks or []),
+        ],
     )
-    parameters = {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
-    booster.set_attr(focal_loss=json.dumps(parameters))
+    if num_boost_round > 0 and not booster.get_score():
+        warnings.warn(
+            "the booster has no split: perhaps min_child_weight, lambda or min_split_loss are too "
+            "large for the Hessian of the focal loss, which is smaller than that of log loss",
+            stacklevel=2,
+        )
     return booster
+
+
+def _parameters(objective: FocalObjective) -> dict[str, Any]:
+    return {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
+
+
+def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
+    """The loss of a booster that has been trained here, None if it does not tell."""
+    parameters = booster.attr("focal_loss")
+    if parameters is None:
+        return None
+    return loss_for(FocalObjective(**json.loads(parameters)), n_classes)
 
 
 def library_objective(n_classes: int) -> str:
@@ -144,6 +167,17 @@ def _base_score(loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None) -> fl
     """The starting margin as XGBoost wants it: a probability, or a list of margins."""
     margin: Any = loss.initial_margin(y, sample_weight)
     return 1 / (1 + math.exp(-margin)) if isinstance(margin, float) else margin.tolist()
+
+
+class Attributes(TrainingCallback):
+    """Gives the booster attributes before it is trained, so that checkpoints have them too."""
+
+    def __init__(self, **attributes: str) -> None:
+        self.attributes = attributes
+
+    def before_training(self, model: Any) -> Any:
+        model.set_attr(**self.attributes)
+        return model
 
 
 class _Evaluation(TrainingCallback):
@@ -171,11 +205,12 @@ class _Evaluation(TrainingCallback):
 class _NamedMetrics:
     """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
 
-    def __init__(self, names: list[str], loss: Loss, n_classes: int) -> None:
+    def __init__(self, names: list[str], loss: Loss, n_classes: int, n_threads: Any) -> None:
         self.loss = loss
         self.params: dict[str, Any] = {
             "objective": library_objective(n_classes),
             "eval_metric": names,
+            "nthread": n_threads,
         }
         if n_classes > 2:
             self.params["num_class"] = n_classes
@@ -187,7 +222,8 @@ class _NamedMetrics:
         if posterior is None:
             y, sample_weight = labels_and_weights(dataset)
             missing = np.full((len(margin), 1), np.nan, np.float32)
-            posterior = xgb.DMatrix(missing, label=y, weight=sample_weight)
+            n_threads = self.params["nthread"]
+            posterior = xgb.DMatrix(missing, label=y, weight=sample_weight, nthread=n_threads)
             self._posteriors[dataset] = posterior
         posterior.set_base_margin(self.loss.posterior_margin(margin))
         evaluated = xgb.Booster(self.params, cache=[posterior]).eval(posterior, "")
@@ -196,12 +232,12 @@ class _NamedMetrics:
         return [(name, float(value)) for name, value in values]
 
 
-def _named_metrics(metrics: Any, loss: Loss, n_classes: int) -> list[_NamedMetrics]:
+def _named_metrics(metrics: Any, loss: Loss, n_classes: int, n_threads: Any) -> list[_NamedMetrics]:
     """One metric for all that are named, once XGBoost has evaluated them on a row per class."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not all(isinstance(name, str) for name in names):
         raise TypeError(f"eval_metric: expected names of metrics, got {names!r}")
-    named = _NamedMetrics(names, loss, n_classes)
+    named = _NamedMetrics(names, loss, n_classes, n_threads)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
     try:
         named(margin, xgb.DMatrix(np.zeros((n_classes, 1)), label=np.arange(n_classes)))
@@ -266,8 +302,8 @@ def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
     return given
 
 
-def _check_model(model: Any, objective: str) -> None:
-    """Refuse a model whose margins XGBoost would shift under our objective."""
+def _check_model(model: Any, loss: Loss, objective: str) -> None:
+    """Refuse a model whose margins XGBoost would shift, warn of one of another loss."""
     booster = model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
     found = json.loads(booster.save_config())["learner"]["objective"]["name"]
     if found != objective:
@@ -275,6 +311,7 @@ def _check_model(model: Any, objective: str) -> None:
             f"xgb_model: expected a model of objective {objective!r}, because XGBoost would read "
             f"its base_score anew, got {found!r}"
         )
+    warn_of_other_loss("xgb_model", loss_of(booster, getattr(loss, "n_classes", 2)), loss)
 
 
 def _refuse(params: dict[str, Any], n_classes: int) -> None:
