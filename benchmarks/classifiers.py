@@ -2,15 +2,18 @@
 
     pip install --editable '.[bench]'
     python benchmarks/classifiers.py
+    python benchmarks/classifiers.py --evaluate
     python benchmarks/classifiers.py --probabilities
 
 The first fits a classifier and trains on the native interface side by side, from arrays to model,
-and the library's own classifier next to them. The second learns from data whose posterior is known,
+and the library's own classifier next to them. The second fits the two classifiers with a quarter
+of the rows as an evaluation set. The third learns from data whose posterior is known,
 and compares the log loss of the built-in loss, of the focal posterior and of the bare sigmoid or
 softmax.
 """
 
 import argparse
+from functools import partial
 
 import lightgbm as lgb
 import numpy as np
@@ -32,32 +35,41 @@ def xgboost_providers(X, y, rounds, threads):
         dtrain = xgb.QuantileDMatrix(X, y, nthread=threads)
         return focal_gbm.xgboost.train(native, dtrain, rounds, obj=FocalObjective(2.0))
 
-    return {
-        "focal_gbm.xgboost.train": train,
-        "FocalXGBClassifier.fit": lambda: focal_gbm.xgboost.FocalXGBClassifier(**params).fit(X, y),
-        "XGBClassifier.fit": lambda: xgb.XGBClassifier(**params).fit(X, y),
-    }
+    focal = focal_gbm.xgboost.FocalXGBClassifier(**params)
+    builtin = xgb.XGBClassifier(**params)
+    last = slice(3 * len(X) // 4, None)
+    return train, focal, builtin, {"eval_set": [(X[last], y[last])], "verbose": False}
 
 
 def lightgbm_providers(X, y, rounds, threads):
     common = {"num_leaves": 63, "verbosity": -1, "force_col_wise": True}
     params = {"n_estimators": rounds, "n_jobs": threads, **common}
     native = {"objective": FocalObjective(2.0), "num_threads": threads, **common}
-    return {
-        "focal_gbm.lightgbm.train": lambda: focal_gbm.lightgbm.train(
-            native, lgb.Dataset(X, y), rounds
-        ),
-        "FocalLGBMClassifier.fit": lambda: focal_gbm.lightgbm.FocalLGBMClassifier(**params).fit(
-            X, y
-        ),
-        "LGBMClassifier.fit": lambda: lgb.LGBMClassifier(**params).fit(X, y),
-    }
+
+    def train():
+        return focal_gbm.lightgbm.train(native, lgb.Dataset(X, y), rounds)
+
+    focal = focal_gbm.lightgbm.FocalLGBMClassifier(**params)
+    builtin = lgb.LGBMClassifier(**params)
+    last = slice(3 * len(X) // 4, None)
+    return train, focal, builtin, {"eval_X": X[last], "eval_y": y[last]}
 
 
 def time_fits(arguments):
     X, y = make_data(arguments.rows)
     for make in (xgboost_providers, lightgbm_providers):
-        providers = make(X, y, arguments.iterations, arguments.threads)
+        train, focal, builtin, evaluation = make(X, y, arguments.iterations, arguments.threads)
+        if arguments.evaluate:
+            providers = {
+                "built in": partial(builtin.fit, X, y, **evaluation),
+                "focal_gbm": partial(focal.fit, X, y, **evaluation),
+            }
+        else:
+            providers = {
+                "focal_gbm's train": train,
+                f"{type(focal).__name__}.fit": partial(focal.fit, X, y),
+                f"{type(builtin).__name__}.fit": partial(builtin.fit, X, y),
+            }
         reference = next(iter(providers))
         print(f"{arguments.rows} x {X.shape[1]}, {arguments.iterations} iterations")
         seconds = interleaved(providers, arguments.rounds, warmup=1)
@@ -95,7 +107,12 @@ def compare_probabilities(arguments):
     for n_classes in (2, 3):
         X, y, true = known_posterior(arguments.rows, n_classes)
         for library, (builtin, focal, params) in libraries.items():
-            params = {"n_estimators": 60, "learning_rate": 0.1, "n_jobs": 2, **params}
+            params = {
+                "n_estimators": arguments.iterations,
+                "learning_rate": 0.1,
+                "n_jobs": arguments.threads,
+                **params,
+            }
             model = builtin(**params).fit(X[train], y[train])
             reference = log_loss(y[test], model.predict_proba(X[test]))
             for gamma in (2.0, 5.0):
@@ -118,18 +135,21 @@ def compare_probabilities(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--probabilities", action="store_true")
     parser.add_argument("--rows", type=int)
-    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--iterations", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     print_machine()
     if arguments.probabilities:
         arguments.rows = arguments.rows or 100_000
+        arguments.iterations = arguments.iterations or 60
         compare_probabilities(arguments)
     else:
         arguments.rows = arguments.rows or 1_000_000
+        arguments.iterations = arguments.iterations or 100
         time_fits(arguments)
 
 

@@ -268,6 +268,15 @@ def warn_of_other_loss(name: str, found: Loss | None, expected: Loss) -> None:
         )
 
 
+def warn_of_no_split(parameters: str) -> None:
+    """Warn of a booster that predicts a constant."""
+    warnings.warn(
+        f"the booster has no split: perhaps {parameters} ask too much of the Hessian of the focal "
+        "loss, which is smaller than that of log loss",
+        stacklevel=3,
+    )
+
+
 def labels_and_weights(dataset: Any) -> tuple[Any, Any]:
     """Labels and weights of a ``DMatrix`` or ``Dataset``."""
     y = dataset.get_label()

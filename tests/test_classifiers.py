@@ -635,10 +635,21 @@ def test_data_without_a_feature_to_split_gives_the_base_rate(library):
     assert_allclose(model.predict_proba(X)[:, 1], 0.25, rtol=1e-6)
 
 
-def test_stumps_are_not_silent(data):
+@both
+def test_stumps_are_not_silent(data, library):
     X, labels, _ = data
-    with pytest.warns(UserWarning, match="no split: perhaps min_child_weight"):
-        XGB(focal_gamma=2.0, min_child_weight=1e6).fit(X, labels[2])
+    with pytest.warns(UserWarning, match="no split: perhaps min_"):
+        library(focal_gamma=2.0, min_child_weight=1e6).fit(X, labels[2])
+
+
+def test_lightgbm_categories_by_number(data):
+    X, _, _ = data
+    codes = np.column_stack([X[:, 0], np.arange(len(X)) % 7])
+    y = (codes[:, 1] % 3 == 0).astype(int)
+    model = LGB().fit(codes, y, categorical_feature=[1])
+    trees = model.booster_.trees_to_dataframe()
+    of_codes = trees[trees.split_feature == "Column_1"]
+    assert set(of_codes.decision_type) == {"=="}
 
 
 @both

@@ -149,6 +149,12 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             LightGBM ignores next to a callable objective, and for an ``init_model`` of other
             classes.
 
+        Warns
+        -----
+        UserWarning
+            For an ``init_model`` of another loss, as far as it is known, because the posterior is
+            then right only once the new trees outweigh the old, and where no tree has a split.
+
         Examples
         --------
         >>> import lightgbm as lgb, numpy as np

@@ -19,6 +19,7 @@ from focal_gbm.objective import (
     check_objective,
     labels_and_weights,
     loss_for,
+    warn_of_no_split,
 )
 
 Array = NDArray[Any]
@@ -113,7 +114,8 @@ def train(
     Warns
     -----
     UserWarning
-        For ``use_quantized_grad``: few bins suit the long-tailed focal Hessian badly.
+        For ``use_quantized_grad``, because few bins suit the long-tailed focal Hessian badly, and
+        where no tree has a split.
 
     Examples
     --------
@@ -172,6 +174,8 @@ def train(
             callbacks=[_without_reset, *(callbacks or [])],
         )
     _finish(booster, margin, keep_training_booster)
+    if not booster.feature_importance().any():
+        warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf or lambda_l2")
     return booster
 
 

@@ -166,6 +166,12 @@ feature_weights
             XGBoost ignores next to a custom objective (``scale_pos_weight``), and for an
             ``xgb_model`` of other classes or of another objective.
 
+        Warns
+        -----
+        UserWarning
+            For an ``xgb_model`` of another loss, as far as it is known, because the posterior is
+            then right only once the new trees outweigh the old, and where no tree has a split.
+
         Examples
         --------
         >>> import numpy as np

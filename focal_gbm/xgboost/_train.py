@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,6 +20,7 @@ from focal_gbm.objective import (
     is_dataset,
     labels_and_weights,
     loss_for,
+    warn_of_no_split,
     warn_of_other_loss,
 )
 
@@ -81,6 +81,12 @@ xgb_model, callbacks
         that contradicts the objective, for an ``xgb_model`` of another objective, for labels
         outside [0, 1], and, where a starting margin is chosen, for labels that lack a class.
 
+    Warns
+    -----
+    UserWarning
+        For an ``xgb_model`` of another loss, because the posterior is then right only once the new
+        trees outweigh the old, and where no tree has a split.
+
     Examples
     --------
     >>> import numpy as np, xgboost as xgb
@@ -138,11 +144,7 @@ xgb_model, callbacks
         ],
     )
     if num_boost_round > 0 and not booster.get_score():
-        warnings.warn(
-            "the booster has no split: perhaps min_child_weight, lambda or min_split_loss are too "
-            "large for the Hessian of the focal loss, which is smaller than that of log loss",
-            stacklevel=2,
-        )
+        warn_of_no_split("min_child_weight, lambda or min_split_loss")
     return booster
 
 
