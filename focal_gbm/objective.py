@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -257,24 +258,31 @@ def loss_for(objective: FocalObjective, n_classes: int) -> Loss:
 
 
 def warn_of_other_loss(name: str, found: Loss | None, expected: Loss) -> None:
-    """Warn where training continues a model of another loss, or one whose loss is not known."""
+    """Warn where training continues a model of another loss, or of one that is not known."""
+    # What is not known is most likely the library's own, which is log loss.
     was = (found.gamma, found.alpha) if found else (0, None)
     if was != (expected.gamma, expected.alpha):
-        warnings.warn(
+        warn(
             f"{name}: expected a model of the same loss, {expected}, or else the posterior is "
             "right only once the new trees outweigh the old, "
-            f"got one of {found or 'a loss that it does not tell'}",
-            stacklevel=4,
+            f"got one of {found or 'an unknown loss'}"
         )
 
 
 def warn_of_no_split(parameters: str) -> None:
     """Warn of a booster that predicts a constant."""
-    warnings.warn(
+    warn(
         f"the booster has no split: perhaps {parameters} ask too much of the Hessian of the focal "
-        "loss, which is smaller than that of log loss",
-        stacklevel=3,
+        "loss, which is smaller than that of log loss"
     )
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called the package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].startswith("focal_gbm."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
 
 
 def labels_and_weights(dataset: Any) -> tuple[Any, Any]:

@@ -371,7 +371,7 @@ CASES = {
     "xgboost metric": (
         ValueError,
         "eval_metric",
-        "['auc', 'accuracy']",
+        "'accuracy'",
         lambda: train_xgboost({"eval_metric": ["auc", "accuracy"]}),
     ),
     "xgboost metric, callable": (
@@ -380,7 +380,24 @@ CASES = {
         "len",
         lambda: train_xgboost({"eval_metric": [len]}),
     ),
+    "xgboost metric of several classes": (
+        ValueError,
+        "eval_metric",
+        "2 classes, got 'mlogloss'",
+        lambda: train_xgboost({"eval_metric": ["auc", "mlogloss"]}),
+    ),
     # LightGBM
+    "lightgbm file continued with balanced alpha": (
+        ValueError,
+        "train_set",
+        "none",
+        lambda: focal_gbm.lightgbm.train(
+            {"objective": FocalObjective(alpha="balanced")},
+            lgb.Dataset("train.tsv"),
+            1,
+            init_model=lgb.train({"verbose": -1}, lgb.Dataset(X, LABELS), 1),
+        ),
+    ),
     "lightgbm random forest, capitals": (
         ValueError,
         "boosting",

@@ -661,8 +661,9 @@ def test_continuing_a_model_of_another_loss_is_warned_of(data, library, n_classe
     with pytest.warns(UserWarning, match=r"model: expected a model of the same loss, .*gamma=1.0"):
         library(focal_gamma=1.0).fit(X, y, **{library.model: first})
     parent = library.parent(**library.params).fit(X, y)
-    with pytest.warns(UserWarning, match="got one of a loss that it does not tell"):
+    with pytest.warns(UserWarning, match="got one of an unknown loss") as warned:
         library(focal_gamma=1.0).fit(X, y, **{library.model: parent})
+    assert warned[0].filename == __file__
     library(focal_gamma=0.0).fit(X, y, **{library.model: parent})  # which is log loss
 
 
@@ -867,16 +868,16 @@ def test_evaluation_does_not_silence_lightgbm(data, capfd):
     assert capfd.readouterr().out == ""
 
 
-def test_dates_as_labels(data, tmp_path):
+@pytest.mark.parametrize("dtype", ["M8[D]", "M8[s]", "M8[ns]", "m8[h]"])
+def test_times_as_labels(data, tmp_path, dtype):
     X, labels, _ = data
-    y = np.array(["2020-01-31", "2020-02-29"], "M8[D]")[labels[2]]
-    for unit in ("M8[D]", "M8[ns]", "M8[s]"):
-        model = XGB().fit(X, y.astype(unit))
-        model.save_model(tmp_path / "model.json")
-        loaded = FocalXGBClassifier()
-        loaded.load_model(tmp_path / "model.json")
-        assert_array_equal(loaded.predict(X), model.predict(X))
-        assert loaded.classes_.dtype == unit
+    y = np.array([18_000, 18_001]).astype(dtype)[labels[2]]
+    model = XGB().fit(X, y)
+    model.save_model(tmp_path / "model.json")
+    loaded = FocalXGBClassifier()
+    loaded.load_model(tmp_path / "model.json")
+    assert_array_equal(loaded.predict(X), model.predict(X))
+    assert loaded.classes_.dtype == dtype
 
 
 @both

@@ -194,6 +194,16 @@ def test_continued_training_is_uninterrupted_training(data, tmp_path):
         assert_allclose(continued.predict(X), whole.predict(X), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Converting column-vector to 1d array")
+def test_labels_of_a_continued_training_may_be_a_column(data):
+    X, y, _ = data
+    params = with_objective(2.0, "balanced")
+    first = train(params, lgb.Dataset(X, y), 5)
+    whole = train(params, lgb.Dataset(X, y), 10)
+    continued = train(params, lgb.Dataset(X, y[:, None]), 5, init_model=first)
+    assert_allclose(continued.predict(X), whole.predict(X), rtol=1e-6)
+
+
 def test_training_booster_can_go_on(data):
     X, y, _ = data
     params = with_objective(2.0)

@@ -121,7 +121,7 @@ def test_evaluation_and_early_stopping(data):
         dtrain,
         100,
         obj=objective,
-        evals=[(dtrain, "train"), (dvalid, "valid")],
+        evals=iter([(dtrain, "train"), (dvalid, "valid")]),
         evals_result=history,
         early_stopping_rounds=5,
         verbose_eval=False,

@@ -152,8 +152,9 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         Warns
         -----
         UserWarning
-            For an ``init_model`` of another loss, as far as it is known, because the posterior is
-            then right only once the new trees outweigh the old, and where no tree has a split.
+            For a classifier as ``init_model`` that has another loss or does not tell it, because
+            the posterior is then right only once the new trees outweigh the old (a booster of
+            LightGBM never tells it), and where no tree has a split.
 
         Examples
         --------

@@ -1,7 +1,6 @@
 """Training on LightGBM's native interface."""
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from focal_gbm.objective import (
     check_objective,
     labels_and_weights,
     loss_for,
+    warn,
     warn_of_no_split,
 )
 
@@ -144,7 +144,7 @@ def train(
         _construct(params, train_set, valid_sets)
         y, sample_weight = labels_and_weights(train_set)
     else:  # A data set constructed by now could not take the model's margins any more.
-        y, sample_weight = train_set.label, train_set.weight
+        y, sample_weight = _labels_before_construction(train_set, objective), train_set.weight
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
     margin = np.zeros(n_classes if n_classes > 2 else 1)
@@ -313,10 +313,17 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
             "be folded into linear leaves only when the booster is reloaded, got True"
         )
     if _is_on(params.get("use_quantized_grad")):
-        warnings.warn(
-            "use_quantized_grad: few bins suit the long-tailed focal Hessian badly",
-            stacklevel=3,
+        warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
+
+
+def _labels_before_construction(train_set: lgb.Dataset, objective: FocalObjective) -> Any:
+    y: Any = train_set.label
+    if y is None and objective.alpha == "balanced":
+        raise ValueError(
+            "train_set: expected labels in an array next to init_model and alpha='balanced', got "
+            "none before it is constructed: give alpha a value instead"
         )
+    return np.ravel(y) if np.ndim(y) == 2 else y
 
 
 def _check_model(model: Any, n_classes: int) -> None:

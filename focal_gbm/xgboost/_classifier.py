@@ -25,7 +25,7 @@ from focal_gbm._estimator import (
 )
 from focal_gbm._validation import check_integer
 from focal_gbm.objective import FocalMetric, labels_and_weights
-from focal_gbm.xgboost._train import Attributes, library_objective, loss_of, train
+from focal_gbm.xgboost._train import SetAttributes, library_objective, loss_of, train
 
 Array = NDArray[Any]
 
@@ -169,8 +169,8 @@ feature_weights
         Warns
         -----
         UserWarning
-            For an ``xgb_model`` of another loss, as far as it is known, because the posterior is
-            then right only once the new trees outweigh the old, and where no tree has a split.
+            For an ``xgb_model`` that has another loss or does not tell it, because the posterior
+            is then right only once the new trees outweigh the old, and where no tree has a split.
 
         Examples
         --------
@@ -241,8 +241,9 @@ feature_weights
                 evals_result=evals_result,
                 verbose_eval=verbose,
                 xgb_model=xgb_model,
-                callbacks=[Attributes(classes=_as_text(training)), *(self.callbacks or [])],
+                callbacks=[SetAttributes(classes=_as_text(training)), *(self.callbacks or [])],
             )
+        # Nothing has been set before, so that this classifier stays as it is if something fails.
         self._set_training(training)
         self.n_classes_ = training.n_classes
         self.evals_result_ = evals_result or None  # type: ignore[assignment]
@@ -419,15 +420,20 @@ feature_weights
 def _as_text(training: Training) -> str:
     """The labels of the classes, for an attribute of the booster."""
     classes = training.encoder.classes_
-    # The dates among NumPy's labels are no JSON.
-    labels = {"object": classes.tolist(), "dtype": classes.dtype.str}
-    return json.dumps(labels, default=str)
+    is_time = classes.dtype.kind in "mM"  # which JSON does not know
+    labels = classes.view(np.int64) if is_time else classes
+    return json.dumps({"labels": labels.tolist(), "dtype": classes.dtype.str})
 
 
 def _classes_of(booster: xgb.Booster) -> Array | None:
     """The labels of a booster, None if it does not tell them."""
-    labels = booster.attr("classes")
-    return None if labels is None else np.array(**json.loads(labels))
+    text = booster.attr("classes")
+    if text is None:
+        return None
+    classes = json.loads(text)
+    dtype = np.dtype(classes["dtype"])
+    labels: Array = np.array(classes["labels"], np.int64 if dtype.kind in "mM" else dtype)
+    return labels.view(dtype)
 
 
 def _booster(model: Any) -> xgb.Booster:

@@ -107,18 +107,19 @@ xgb_model, callbacks
     if n_classes == 2:
         params.pop("num_class", None)
     params["objective"] = library_objective(n_classes)
+    evals = list(evals or [])
     y, sample_weight = labels_and_weights(dtrain)
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
     if xgb_model is not None:
-        _check_model(xgb_model, loss, params["objective"])
+        _check_model(xgb_model, loss, n_classes)
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
         params["base_score"] = _base_score(loss, y, sample_weight)
     metrics: list[Any] = []
     if "eval_metric" in params:
         n_threads = params.get("nthread", params.get("n_jobs"))
-        metrics += _named_metrics(params.pop("eval_metric"), loss, n_classes, n_threads)
+        metrics.append(_named_metrics(params.pop("eval_metric"), loss, n_classes, n_threads))
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
     if custom_metric is not None:
@@ -138,8 +139,8 @@ xgb_model, callbacks
         verbose_eval=verbose_eval,
         xgb_model=xgb_model,
         callbacks=[
-            Attributes(focal_loss=json.dumps(_parameters(objective))),
-            _Evaluation(evals or [], metrics),
+            SetAttributes(focal_loss=json.dumps(_parameters(objective))),
+            _Evaluation(evals, metrics),
             *(callbacks or []),
         ],
     )
@@ -171,7 +172,7 @@ def _base_score(loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None) -> fl
     return 1 / (1 + math.exp(-margin)) if isinstance(margin, float) else margin.tolist()
 
 
-class Attributes(TrainingCallback):
+class SetAttributes(TrainingCallback):
     """Gives the booster attributes before it is trained, so that checkpoints have them too."""
 
     def __init__(self, **attributes: str) -> None:
@@ -234,20 +235,21 @@ class _NamedMetrics:
         return [(name, float(value)) for name, value in values]
 
 
-def _named_metrics(metrics: Any, loss: Loss, n_classes: int, n_threads: Any) -> list[_NamedMetrics]:
-    """One metric for all that are named, once XGBoost has evaluated them on a row per class."""
+def _named_metrics(metrics: Any, loss: Loss, n_classes: int, n_threads: Any) -> _NamedMetrics:
+    """One metric for all that are named, each tried on a row of every class before."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f"eval_metric: expected names of metrics, got {names!r}")
-    named = _NamedMetrics(names, loss, n_classes, n_threads)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
-    try:
-        named(margin, xgb.DMatrix(np.zeros((n_classes, 1)), label=np.arange(n_classes)))
-    except xgb.core.XGBoostError as error:
-        raise ValueError(
-            f"eval_metric: expected names of XGBoost's metrics, got {names!r}"
-        ) from error
-    return [named]
+    one_of_each = xgb.DMatrix(np.zeros((n_classes, 1)), label=np.arange(n_classes))
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"eval_metric: expected names of metrics, got {name!r}")
+        try:
+            _NamedMetrics([name], loss, n_classes, n_threads)(margin, one_of_each)
+        except xgb.core.XGBoostError as error:
+            raise ValueError(
+                f"eval_metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
+            ) from error
+    return _NamedMetrics(names, loss, n_classes, n_threads)
 
 
 class _XGBoostMetric(FocalMetric):
@@ -299,21 +301,22 @@ def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
     metrics = [value for name, value in pairs if name == "eval_metric" and value is not None]
     if len(metrics) > 1:
         given["eval_metric"] = metrics
-    elif given.get("eval_metric") == []:
+    elif given.get("eval_metric") in ([], ()):
         del given["eval_metric"]
     return given
 
 
-def _check_model(model: Any, loss: Loss, objective: str) -> None:
+def _check_model(model: Any, loss: Loss, n_classes: int) -> None:
     """Refuse a model whose margins XGBoost would shift, warn of one of another loss."""
     booster = model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
+    objective = library_objective(n_classes)
     found = json.loads(booster.save_config())["learner"]["objective"]["name"]
     if found != objective:
         raise ValueError(
             f"xgb_model: expected a model of objective {objective!r}, because XGBoost would read "
             f"its base_score anew, got {found!r}"
         )
-    warn_of_other_loss("xgb_model", loss_of(booster, getattr(loss, "n_classes", 2)), loss)
+    warn_of_other_loss("xgb_model", loss_of(booster, n_classes), loss)
 
 
 def _refuse(params: dict[str, Any], n_classes: int) -> None:
