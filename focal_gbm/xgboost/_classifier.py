@@ -432,8 +432,9 @@ def _classes_of(booster: xgb.Booster) -> Array | None:
         return None
     classes = json.loads(text)
     dtype = np.dtype(classes["dtype"])
-    labels: Array = np.array(classes["labels"], np.int64 if dtype.kind in "mM" else dtype)
-    return labels.view(dtype)
+    stored = np.int64 if dtype.kind in "mM" else dtype
+    labels: Array = np.array(classes["labels"], stored).view(dtype)
+    return labels
 
 
 def _booster(model: Any) -> xgb.Booster:
