@@ -767,6 +767,20 @@ def test_numbers_of_jobs(data, library, n_jobs):
     assert_allclose(model.predict_proba(X), expected, rtol=1e-4)
 
 
+@both
+def test_the_objective_runs_on_the_boosters_threads(data, library, monkeypatch):
+    X, labels, _ = data
+    seen, call = set(), FocalObjective.__call__
+
+    def spy(self, *arguments):
+        seen.add(self.n_threads)
+        return call(self, *arguments)
+
+    monkeypatch.setattr(FocalObjective, "__call__", spy)
+    library(n_jobs=1).fit(X, labels[2])
+    assert seen == {1}
+
+
 @pytest.mark.parametrize("metric", ["", [], (), None, ["auc", None]])
 def test_lightgbm_metrics_that_are_not_given(data, metric):
     X, labels, _ = data
