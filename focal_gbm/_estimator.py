@@ -16,7 +16,6 @@ from focal_gbm._validation import (
     as_rows,
     check_alpha,
     check_gamma,
-    check_hessian,
     check_length,
     check_weights,
 )
@@ -131,9 +130,6 @@ class FocalClassifier:
 
     def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Training:
         """Labels, weights and objective, checked."""
-        check_gamma(self.focal_gamma, name="focal_gamma")
-        check_alpha(self.focal_alpha, name="focal_alpha")
-        check_hessian(self.hessian)
         y = column_or_1d(y, warn=True)
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)

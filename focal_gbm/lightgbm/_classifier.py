@@ -24,7 +24,7 @@ from focal_gbm._estimator import (
     times_class_weight,
     with_threads,
 )
-from focal_gbm.lightgbm._train import canonical, train
+from focal_gbm.lightgbm._train import canonical, metric_names, train
 from focal_gbm.objective import FocalMetric, labels_and_weights, warn_of_other_loss
 
 Array = NDArray[Any]
@@ -127,7 +127,7 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
         X : array-like of shape (n, n_features)
             Features, in any form that LightGBM takes.
         y : array-like of shape (n,)
-            Labels of any kind, of two or more classes.
+            Labels, such as numbers, text, booleans or dates, of two or more classes.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         init_score, eval_set, eval_names, eval_sample_weight, eval_class_weight, eval_init_score, \
@@ -384,16 +384,10 @@ def _metric_names(metrics: Sequence[Any], default: Any, n_classes: int) -> list[
         re.sub("^(binary_|multi_)?(?=(logloss|error)$)", f"{kind}_", name)
         for metric in metrics
         if isinstance(metric, str)
-        for name in metric.split(",")
+        for name in metric_names(metric)
     ]
-    defaults = _names(default) or [f"{kind}_logloss"]
+    defaults = metric_names(default) or [f"{kind}_logloss"]
     return [name for name in names if name not in defaults] + defaults
-
-
-def _names(metric: Any) -> list[str]:
-    """Names of metrics, of which LightGBM takes several in one, separated by commas."""
-    names = [metric] if isinstance(metric, str) else [name for name in metric or [] if name]
-    return ",".join(names).split(",") if names else []
 
 
 def _posterior_metric(metric: Any, training: Training) -> Any:
@@ -441,13 +435,13 @@ def _eval_fields(
     check_at_most("eval_init_score", scores, pairs)
     for i, (_, labels) in enumerate(pairs):
         weight = checked_weight("eval_sample_weight", _item(weights, i), labels)
-        original = training.encoder.inverse_transform(labels)
+        class_weight = _item(class_weights, i)
+        if class_weight is not None:
+            original = training.encoder.inverse_transform(labels)
+            weight = times_class_weight(weight, class_weight, original)
         score = _item(scores, i)
         check_start("eval_init_score", score, labels, training.n_classes)
-        yield {
-            "weight": times_class_weight(weight, _item(class_weights, i), original),
-            "init_score": score,
-        }
+        yield {"weight": weight, "init_score": score}
 
 
 def _is_none_or_equal(fields: dict[str, Any], given: dict[str, Any]) -> bool:

@@ -49,7 +49,7 @@ _IGNORED = {
 }
 
 # LightGBM's words for no metric.
-_NO_METRIC = {"", "none", "null", "custom", "na"}
+_NO_METRIC = {"none", "null", "custom", "na"}
 
 # Parameters that LightGBM's metrics read.
 _METRIC_PARAMETERS = ("auc_mu_weights", "multi_error_top_k", "num_threads", "verbosity")
@@ -213,9 +213,7 @@ class _NamedMetrics:
 
 def _named_metrics(params: dict[str, Any], loss: Loss, n_classes: int) -> list[_NamedMetrics]:
     """One metric for all that ``params`` name, if they name any, once each is known to be one."""
-    names = params["metric"]
-    names = ",".join([names] if isinstance(names, str) else map(str, names)).split(",")
-    names = [name.strip() for name in names if name.strip().lower() not in _NO_METRIC]
+    names = [name for name in metric_names(params["metric"]) if name.lower() not in _NO_METRIC]
     given = {name: params[name] for name in _METRIC_PARAMETERS if name in params}
     given["objective"] = "binary" if n_classes == 2 else "multiclass"
     given["force_col_wise"] = True  # spares a copy of the data by row, and a choice by timing
@@ -234,6 +232,12 @@ def _named_metrics(params: dict[str, Any], loss: Loss, n_classes: int) -> list[_
         if not values:  # LightGBM leaves out what it does not know
             raise ValueError(f"metric: expected names of LightGBM's metrics, got {name!r}")
     return [_NamedMetrics({**given, "metric": names}, loss)] if names else []
+
+
+def metric_names(metric: Any) -> list[str]:
+    """Names of metrics, of which LightGBM takes several in one, separated by commas."""
+    names = [metric] if isinstance(metric, str) else [str(name) for name in metric or [] if name]
+    return [name.strip() for name in ",".join(names).split(",") if name.strip()]
 
 
 class _LightGBMMetric(FocalMetric):
@@ -280,10 +284,13 @@ def canonical(params: dict[str, Any]) -> dict[str, Any]:
     params = {name: value for name, value in params.items() if value is not None}
     for name, aliases in _ALIASES.items():
         values = [params.pop(alias) for alias in (name, *aliases) if alias in params]
-        is_empty = isinstance(values[0], str | list | tuple) and not values[0] if values else True
-        if not is_empty:
+        if values and not _is_empty(values[0]):
             params[name] = values[0]
     return params
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, str | list | tuple) and not value
 
 
 def _is_on(value: Any) -> bool:
