@@ -25,7 +25,13 @@ from focal_gbm._estimator import (
 )
 from focal_gbm._validation import check_integer
 from focal_gbm.objective import FocalMetric, labels_and_weights
-from focal_gbm.xgboost._train import SetAttributes, library_objective, loss_of, train
+from focal_gbm.xgboost._train import (
+    SetAttributes,
+    as_booster,
+    library_objective,
+    loss_of,
+    train,
+)
 
 Array = NDArray[Any]
 
@@ -37,7 +43,8 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
     """``XGBClassifier`` with focal loss, for two or more classes.
 
     It takes every parameter of ``XGBClassifier``, predicts probabilities of the classes (the
-    posterior, in which the distortion by gamma and alpha is undone) and takes labels of any kind.
+    posterior, in which the distortion by gamma and alpha is undone) and takes labels that are
+    numbers, text, booleans or dates.
 
     Parameters
     ----------
@@ -148,7 +155,7 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         X : array-like of shape (n, n_features)
             Features, in any form that XGBoost takes.
         y : array-like of shape (n,)
-            Labels of any kind, of two or more classes.
+            Labels, such as numbers, text, booleans or dates, of two or more classes.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
@@ -202,7 +209,9 @@ feature_weights
                 "feature_weights: expected those of the constructor or of fit, got two"
             )
         if xgb_model is not None:
-            xgb_model = _booster(xgb_model)
+            if isinstance(xgb_model, xgb.XGBModel):
+                xgb_model = xgb_model.get_booster()
+            xgb_model = as_booster(xgb_model)
             classes = _classes_of(xgb_model)
             if classes is not None:
                 training.check_same_classes("xgb_model", classes)
@@ -435,12 +444,6 @@ def _classes_of(booster: xgb.Booster) -> Array | None:
     stored = np.int64 if dtype.kind in "mM" else dtype
     labels: Array = np.array(classes["labels"], stored).view(dtype)
     return labels
-
-
-def _booster(model: Any) -> xgb.Booster:
-    if isinstance(model, xgb.XGBModel):
-        return model.get_booster()
-    return model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
 
 
 def _check_evaluation(

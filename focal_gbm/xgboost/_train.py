@@ -112,6 +112,7 @@ xgb_model, callbacks
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
     if xgb_model is not None:
+        xgb_model = as_booster(xgb_model)
         _check_model(xgb_model, loss, n_classes)
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
@@ -306,9 +307,13 @@ def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
     return given
 
 
-def _check_model(model: Any, loss: Loss, n_classes: int) -> None:
+def as_booster(model: Any) -> xgb.Booster:
+    """A booster as it is, or from its file."""
+    return model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
+
+
+def _check_model(booster: xgb.Booster, loss: Loss, n_classes: int) -> None:
     """Refuse a model whose margins XGBoost would shift, warn of one of another loss."""
-    booster = model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
     objective = library_objective(n_classes)
     found = json.loads(booster.save_config())["learner"]["objective"]["name"]
     if found != objective:
