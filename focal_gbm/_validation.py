@@ -19,14 +19,14 @@ PerClass = tuple[float, ...]
 
 # gamma times a log-posterior, and gamma**2 times one, must not overflow float32: the kernels take
 # log-posteriors down to -800, and multiply by the second gamma only what the first has shrunk.
-_LARGEST_GAMMA = 1e30
+LARGEST_GAMMA = 1e30
 
 
 def check_gamma(gamma: Any, n_classes: int | None = None, name: str = "gamma") -> float | PerClass:
     """A float, or a tuple of one float per class."""
-    expected = f"a number in [0, {_LARGEST_GAMMA:g}] or one per class, in class order"
+    expected = f"a number in [0, {LARGEST_GAMMA:g}] or one per class, in class order"
     checked = _number_or_per_class(name, gamma, expected, n_classes)
-    if not all(0 <= value <= _LARGEST_GAMMA for value in np.atleast_1d(checked)):
+    if not all(0 <= value <= LARGEST_GAMMA for value in np.atleast_1d(checked)):
         raise ValueError(f"{name}: expected {expected}, got {gamma!r}")
     return checked
 

@@ -33,11 +33,13 @@ PACKAGE = Path(focal_gbm.__file__).parent
 # Modules in the order in which data runs: each may import only from those before it.
 ORDER = [
     "_kernels.formulas",
+    "_kernels.rows",
     "_kernels.elementary",
     "_kernels.cpu",
     "_kernels.launch",
     "_kernels.binary",
     "_kernels.softmax",
+    "_kernels.autodiff",
     "_validation",
     "losses",
     "display",
@@ -47,6 +49,9 @@ ORDER = [
     "xgboost._classifier",
     "lightgbm._train",
     "lightgbm._classifier",
+    "torch._autograd",
+    "torch._functional",
+    "torch._modules",
 ]
 
 
@@ -98,7 +103,12 @@ def test_imports_run_one_way():
 
 
 def test_libraries_are_imported_only_where_they_are_served():
-    homes = {"xgboost": {"xgboost"}, "lightgbm": {"lightgbm"}, "numba": {"_kernels"}}
+    homes = {
+        "xgboost": {"xgboost"},
+        "lightgbm": {"lightgbm"},
+        "torch": {"torch"},
+        "numba": {"_kernels"},
+    }
     for library, home in homes.items():
         for module in ORDER:
             source = (PACKAGE / (module.replace(".", "/") + ".py")).read_text()
@@ -130,12 +140,21 @@ def test_public_names():
     for library, classifier in (("xgboost", "XGBClassifier"), ("lightgbm", "LGBMClassifier")):
         module = importlib.import_module(f"focal_gbm.{library}")
         assert module.__all__ == [f"Focal{classifier}", "focal_metric", "train"]
+    assert importlib.import_module("focal_gbm.torch").__all__ == [
+        "SigmoidFocalLoss",
+        "SoftmaxFocalLoss",
+        "sigmoid_focal_loss",
+        "softmax_focal_loss",
+    ]
 
 
 def public_objects():
     for owner, names in (
         (focal_gbm, focal_gbm.__all__),
-        *((importlib.import_module(f"focal_gbm.{m}"), None) for m in ("xgboost", "lightgbm")),
+        *(
+            (importlib.import_module(f"focal_gbm.{m}"), None)
+            for m in ("xgboost", "lightgbm", "torch")
+        ),
     ):
         for name in names or owner.__all__:
             value = getattr(owner, name)
@@ -143,7 +162,8 @@ def public_objects():
             if inspect.isclass(value):
                 for member, method in inspect.getmembers(value, inspect.isroutine):
                     is_ours = (getattr(method, "__module__", "") or "").startswith("focal_gbm")
-                    if is_ours and not member.startswith("_"):
+                    is_torchs = member == "extra_repr"
+                    if is_ours and not member.startswith("_") and not is_torchs:
                         yield f"{name}.{member}", method
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focal_gbm._kernels import cpu
 from focal_gbm._kernels.cpu import (
     BAD_LABEL,
     BAD_MARGIN,
@@ -20,13 +19,12 @@ from focal_gbm._kernels.cpu import (
     SOFT_LABEL,
     calibration,
     curvature,
-    derivatives,
     inlined,
     inspect_weight,
-    posteriors,
     prefer_wide_vectors,
+    rows,
 )
-from focal_gbm._kernels.elementary import exp, log1p, log1p_wide
+from focal_gbm._kernels.elementary import log1p_wide
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch
 
@@ -34,23 +32,9 @@ Array = NDArray[Any]
 PerClass = Sequence[float]  # one number per class, in class order
 
 
-@inlined
-def _sigmoids(t: Number, one: Number) -> Any:
-    """Posterior, its complement and their logarithms, at a margin."""
-    magnitude = abs(t)
-    return posteriors(exp(-magnitude), -magnitude, t >= 0, one, log1p)
-
-
-@inlined
-def _class_loss(t: Number, gamma: Number, one: Number) -> Number:
-    _, _, log_p, log_q = _sigmoids(t, one)
-    return cpu.loss(log_p, exp(gamma * log_q))
-
-
-@inlined
-def _class_derivatives(t: Number, gamma: Number, one: Number) -> Any:
-    p, q, log_p, log_q = _sigmoids(t, one)
-    return derivatives(p, q, log_p, gamma, exp(gamma * log_q))
+_sigmoids = rows.sigmoids
+_class_loss = rows.class_loss
+_class_derivatives = rows.class_derivatives
 
 
 @inlined

@@ -1,5 +1,6 @@
 """The formulas compiled for the CPU, to be inlined into the kernels."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,9 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from focal_gbm._kernels import formulas
-from focal_gbm._kernels.elementary import JIT_OPTIONS
+from focal_gbm._kernels.elementary import JIT_OPTIONS, exp, log1p, log1p_wide
 from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.rows import Elementary, compile_rows
 
 Function = Callable[..., Any]
 
@@ -49,10 +51,12 @@ def prefer_wide_vectors(typing_context: Any) -> Any:
 
 
 inlined: Callable[[Function], Function] = njit(forceinline=True, **JIT_OPTIONS)
-posteriors = inlined(formulas.posteriors)
+rows = compile_rows(inlined, Elementary(exp, log1p, log1p_wide, math.expm1, math.log))
 loss = inlined(formulas.loss)
 derivatives = inlined(formulas.derivatives)
 others_derivatives = inlined(formulas.others_derivatives)
+others_product = inlined(formulas.others_product)
+share_derivatives = inlined(formulas.share_derivatives)
 calibration = inlined(formulas.calibration)
 
 

@@ -95,3 +95,104 @@ def others_derivatives(
     it, and ``dt/dz = -share``.
     """
     return -first * share, share * (second * share - first * rest)
+
+
+def others_product(
+    first: Number, second: Number, share: Number, slope: Number, component: Number, mean: Number
+) -> Number:
+    """Product of the softmax loss's Hessian and a vector, in a class that is not true.
+
+    ``component`` is the vector's in that class, ``mean`` its mean over the other classes by their
+    shares, and ``slope``, the vector's component in the true class less that mean, is ``t``'s
+    derivative along the vector. In the true class the product is ``second * slope``.
+    """
+    return -share * (second * slope + first * (component - mean))
+
+
+def share_derivatives(
+    p: Number, q: Number, log_p: Number, gamma: Number, power: Number, one: Number
+) -> tuple[Number, Number]:
+    """``L'(t) / q`` and its derivative in ``t``.
+
+    Where labels are shares of the classes, class ``k`` adds its share of ``L(t_k)``, with
+    ``dt_k / dz = (e_k - p) / q_k``. ``-p * log_p / q`` tends to one as ``q`` vanishes.
+    """
+    ratio = p * log_p / q if q > 0 else -one
+    scaled = power * gamma
+    return scaled * ratio - power, p * (
+        scaled * (log_p + one + one + ratio) - scaled * gamma * ratio
+    )
+
+
+def focus_of_mean(
+    y: Number, p: Number, q: Number, one: Number, log: Function
+) -> tuple[Number, Number, Number]:
+    """Logarithm of ``Q = y * q + (1 - y) * p``, its derivative in ``z``, and that one's.
+
+    One minus the label's mean posterior: the focus of a soft label in torchvision's loss.
+    """
+    focus = y * q + (one - y) * p
+    rate = (one - y - y) * p * q / focus
+    return log(focus), rate, rate * (q - p - rate)
+
+
+def focus_of_entropy(
+    y: Number,
+    p: Number,
+    q: Number,
+    log_p: Number,
+    log_q: Number,
+    one: Number,
+    exp: Function,
+    expm1: Function,
+    log: Function,
+) -> tuple[Number, Number, Number]:
+    """Logarithm of ``Q = 1 - exp(-B)`` with the cross entropy ``B``, and its two derivatives.
+
+    The focus of a soft label in losses that take the posterior from the cross entropy.
+    """
+    entropy = -(y * log_p + (one - y) * log_q)
+    first = (one - y) * p - y * q
+    focus = -expm1(-entropy)
+    odds = exp(-entropy) / focus
+    rate = odds * first
+    return log(focus), rate, odds * (p * q - first * first) - rate * rate
+
+
+def cross_entropy(
+    y: Number,
+    p: Number,
+    q: Number,
+    log_p: Number,
+    log_q: Number,
+    positive_weight: Number,
+    one: Number,
+) -> tuple[Number, Number, Number]:
+    """Cross entropy of a soft label and its first and second derivative in ``z``."""
+    positive = positive_weight * y
+    negative = one - y
+    value = -(positive * log_p + negative * log_q)
+    return value, negative * p - positive * q, (positive + negative) * p * q
+
+
+def modulated(
+    power: Number,
+    gamma: Number,
+    rate: Number,
+    rate_slope: Number,
+    value: Number,
+    first: Number,
+    second: Number,
+) -> tuple[Number, Number, Number]:
+    """``Q**gamma * B`` and its derivatives in ``z``, for a focus ``Q`` that is not ``B``'s own.
+
+    ``power`` is ``Q**gamma``, ``rate`` the derivative of ``log(Q)`` and ``rate_slope`` that one's;
+    ``value``, ``first`` and ``second`` are B's.
+    """
+    slope = power * gamma * rate
+    bend = power * gamma * rate_slope + slope * gamma * rate
+    return (
+        power * value,
+        power * first + slope * value,
+        power * second + slope * first + slope * first + bend * value,
+    )

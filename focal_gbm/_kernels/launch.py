@@ -29,30 +29,33 @@ def launch(
     parameters: Sequence[float],
     flags: Sequence[int],
     n_threads: int | None,
+    row_size: int = 1,
 ) -> int:
     """Run a kernel over all rows, in chunks on several threads, and join what it found.
 
-    Parameters are numbers in the precision of the inputs, flags are integers; a kernel takes the
-    inputs, the outputs, an array of the parameters, and the flags.
+    ``row_size`` is how many rows an element of the first dimension stands for. Parameters are
+    numbers in the precision of the first input, flags are integers; a kernel takes the inputs, the
+    outputs, an array of the parameters, and the flags.
     """
     arrays = (*inputs, *outputs)
     kinds: Any = tuple(None if array is None else (array.dtype, array.ndim) for array in arrays)
     kernel = compiled(function, kinds, len(outputs), len(flags))
-    typed = (np.asarray(parameters, kinds[0][0]), *flags)  # the labels' or margins' precision
+    typed = (np.asarray(parameters, kinds[0][0]), *flags)
 
     n_rows = len(outputs[0])
-    chunks = iter(range(0, n_rows, _CHUNK))
+    chunk = max(1, _CHUNK // row_size)
+    chunks = iter(range(0, n_rows, chunk))
 
     def work() -> int:
         found = 0
         for start in chunks:
-            rows = slice(start, start + _CHUNK)
+            rows = slice(start, start + chunk)
             found |= int(kernel(*(None if a is None else a[rows] for a in arrays), *typed))
         return found
 
     # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
     # after a booster's parallel loop, and leave a thread on their processor little time at first.
-    n_helpers = min(n_threads or available_threads(), -(-n_rows // _CHUNK)) - 1
+    n_helpers = min(n_threads or available_threads(), -(-n_rows // chunk)) - 1
     helpers = [_pool().submit(work) for _ in range(n_helpers)]
     found = work()
     for helper in helpers:

@@ -23,9 +23,8 @@ from focal_gbm._kernels.cpu import (
     inlined,
     inspect_weight,
     others_derivatives,
-    posteriors,
 )
-from focal_gbm._kernels.elementary import exp, log1p, log1p_wide
+from focal_gbm._kernels.elementary import exp, log1p_wide
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch
 
@@ -33,46 +32,28 @@ Array = NDArray[Any]
 PerClass = Sequence[float]  # one number per class, in class order
 
 # Rows of a block: with ten classes its buffers fit into the first-level cache.
-_BLOCK = 64
+BLOCK = 64
+
+
+_exp_of_difference = cpu.rows.exp_of_difference
+_true_posteriors = cpu.rows.true_posteriors
+_top_two = cpu.rows.top_two
+_class_posteriors = cpu.rows.class_posteriors
 
 
 @inlined
-def _exp_of_difference(a: Number, b: Number, one: Number) -> Number:
-    """exp(a - b) for a <= b, to full relative precision however large the difference.
-
-    The rounding error of the difference, by Knuth's two-sum, is the relative error of the result.
-    """
-    difference = a - b
-    subtracted = difference - a
-    error = (a - (difference - subtracted)) - (b + subtracted)
-    return exp(difference) * (one + error)
+def fill(margin: Array, shares: Array) -> None:
+    """Copy a block's margins into lines, one per class."""
+    for k in range(margin.shape[1]):
+        for i in range(margin.shape[0]):
+            shares[k, i] = margin[i, k]
 
 
 @inlined
-def _true_posteriors(true: Number, top: Number, rest: Number, one: Number, limit: Number) -> Any:
-    """Posteriors of the true class and their logarithms, as ``formulas.posteriors`` has them.
-
-    ``top`` is the largest of the other margins, and ``1 + rest`` the sum of exp(margin - top) over
-    them.
-    """
-    is_above = true >= top
-    total = one + rest
-    odds = _exp_of_difference(min(true, top), max(true, top), one)
-    odds = odds * total if is_above else odds / total
-    # The odds of a true class above each of the others may still be below one.
-    is_likely = is_above and odds <= one
-    odds = one / odds if is_above and odds > one else odds
-    log_odds = max(min(true - top, limit), -limit) - log1p_wide(rest)
-    log_odds = -abs(log_odds)
-    return posteriors(odds, log_odds, is_likely, one, log1p)
-
-
-@inlined
-def _load(
+def load(
     y: Array,
-    margin: Array,
-    largest: Number,
     shares: Array,
+    largest: Number,
     true: Array,
     top: Array,
     top_class: Array,
@@ -80,11 +61,11 @@ def _load(
 ) -> np.int32:
     """Fill the buffers of a block; returns the bits of what is wrong with a row.
 
-    ``shares`` gets exp(margin - top) of the classes that are not true and zero for the true one,
-    ``rest`` the sum of all of these but the top's own.
+    ``shares`` holds the margins, and gets exp(margin - top) of the classes that are not true and
+    zero for the true one, ``rest`` the sum of all of these but the top's own.
     """
-    real = margin.dtype.type
-    n_rows, n_classes = margin.shape
+    real = shares.dtype.type
+    n_rows, n_classes = y.size, shares.shape[0]
     zero = real(0)
     one = real(1)
     infinity = real(np.inf)
@@ -97,9 +78,6 @@ def _load(
         rest[i] = zero
         is_class = y[i] >= zero and y[i] < end and y[i] == np.floor(y[i])
         found = np.int32(found | (0 if is_class else BAD_LABEL))
-    for k in range(n_classes):
-        for i in range(n_rows):
-            shares[k, i] = margin[i, k]
     for k in range(n_classes):
         label = real(k)
         for i in range(n_rows):
@@ -139,18 +117,17 @@ def _gradient_hessian(
     n_classes = margin.shape[1]
     largest, limit, floor = parameters[0], parameters[1], parameters[2]
     gammas, alphas = parameters[3 : 3 + n_classes], parameters[3 + n_classes :]
-    shares = np.empty((n_classes, _BLOCK), margin.dtype)
-    curvatures = np.empty((n_classes, _BLOCK), margin.dtype)
-    true, top = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
-    top_class, rest = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
-    gamma, alpha = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
-    first, second = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
-    for start in range(0, y.size, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, y.size))
+    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    curvatures = np.empty((n_classes, BLOCK), margin.dtype)
+    true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    first, second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    for start in range(0, y.size, BLOCK):
+        rows = slice(start, min(start + BLOCK, y.size))
         labels = y[rows]
-        found = np.int32(
-            found | _load(labels, margin[rows], largest, shares, true, top, top_class, rest)
-        )
+        fill(margin[rows], shares)
+        found = np.int32(found | load(labels, shares, largest, true, top, top_class, rest))
         for k in range(n_classes):
             label, gamma_k, alpha_k = real(k), gammas[k], alphas[k]
             for i in range(labels.size):
@@ -193,13 +170,14 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
     limit = real(np.finfo(margin.dtype).max)
     largest = parameters[0]
     gammas, alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
-    shares = np.empty((n_classes, _BLOCK), margin.dtype)
-    true, top = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
-    top_class, rest = np.empty(_BLOCK, margin.dtype), np.empty(_BLOCK, margin.dtype)
-    for start in range(0, y.size, _BLOCK):
-        rows = slice(start, min(start + _BLOCK, y.size))
+    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    for start in range(0, y.size, BLOCK):
+        rows = slice(start, min(start + BLOCK, y.size))
         labels = y[rows]
-        bad = _load(labels, margin[rows], largest, shares, true, top, top_class, rest)
+        fill(margin[rows], shares)
+        bad = load(labels, shares, largest, true, top, top_class, rest)
         found = np.int32(found | bad)
         for i in range(labels.size):
             label = 0 if bad & BAD_LABEL else int(labels[i])
@@ -222,31 +200,14 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     gammas, alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
     log_odds = np.empty(n_classes, margin.dtype)
     for i in range(n_rows):
-        # The largest margin and the largest of the others: all classes but the top one compare
-        # with the first, the top one with the second.
-        top = second = real(-np.inf)
-        top_class = second_class = -1
         for k in range(n_classes):
-            z = margin[i, k]
-            found = np.int32(found | (0 if abs(z) <= largest else BAD_MARGIN))
-            if z > top:
-                top, top_class, second, second_class = z, k, top, top_class
-            elif z > second:
-                second, second_class = z, k
-        below_top = below_second = zero
-        for k in range(n_classes):
-            if k != top_class:
-                below_top += _exp_of_difference(min(margin[i, k], top), top, one)
-                if k != second_class:
-                    below_second += _exp_of_difference(min(margin[i, k], second), second, one)
+            found = np.int32(found | (0 if abs(margin[i, k]) <= largest else BAD_MARGIN))
+        ranked = _top_two(margin[i], one)
         highest = real(-np.inf)
         for k in range(n_classes):
-            z = margin[i, k]
-            if k == top_class:
-                p, q, log_p, log_q = _true_posteriors(z, second, below_second, one, largest)
-            else:
-                rest = max(below_top - _exp_of_difference(min(z, top), top, one), zero)
-                p, q, log_p, log_q = _true_posteriors(z, top, rest, one, largest)
+            p, q, log_p, log_q = _class_posteriors(
+                margin[i, k], k == ranked[1], ranked, one, largest
+            )
             log_odds[k] = (
                 log_p + calibration(p, q, log_p, log_q, gammas[k], one, log1p_wide) - alphas[k]
             )
@@ -263,7 +224,7 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
 
 def largest_margin(margin: Array) -> float:
     """Magnitude up to which differences of a row's margins, and sums of magnitudes, are finite."""
-    n_classes: int = margin.shape[1]
+    n_classes: int = margin.shape[-1]
     return float(np.finfo(margin.dtype).max) / 4 / n_classes
 
 

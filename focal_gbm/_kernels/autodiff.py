@@ -1,0 +1,474 @@
+"""Kernels for automatic differentiation: the loss or one of its derivatives, times a factor.
+
+Backward passes ask for one order of derivative at a time, and bring the gradient of what follows:
+a number for every row, and for the second order of softmax a vector. Unlike a booster's margins,
+a network's may be infinite, and NaN, which goes through to the result.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focal_gbm._kernels import cpu
+from focal_gbm._kernels.cpu import (
+    BAD_LABEL,
+    LIMIT,
+    SOFT_LABEL,
+    derivatives,
+    inlined,
+    others_product,
+    prefer_wide_vectors,
+    share_derivatives,
+)
+from focal_gbm._kernels.elementary import exp
+from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.launch import Function, launch
+from focal_gbm._kernels.softmax import BLOCK, fill, largest_margin, load
+
+Array = NDArray[Any]
+
+# What soft labels mean: a mixture of the two classes' losses, a mean posterior, or the posterior
+# that the label's cross entropy stands for. For hard labels all are the same.
+SOFT_TARGETS = ("mixture", "pt", "bce")
+
+_hard_order = cpu.rows.hard_order
+_soft_order = cpu.rows.soft_order
+_exp_of_difference = cpu.rows.exp_of_difference
+_true_posteriors = cpu.rows.true_posteriors
+_top_two = cpu.rows.top_two
+_class_posteriors = cpu.rows.class_posteriors
+
+
+@inlined
+def _inspect(label: Number, smoothed: Number, counts: bool, one: Number) -> int:
+    """What a label is, as bits. NaN fails every comparison."""
+    zero = one - one
+    is_hard = (smoothed == zero) | (smoothed == one)
+    is_label = (label >= zero) & (label <= one)
+    found = (0 if is_hard else SOFT_LABEL) | (0 if is_label else BAD_LABEL)
+    return found if counts else 0
+
+
+def _sigmoid(
+    margin: Array,
+    y: Array,
+    mask: Array | None,
+    gamma: Array | None,
+    positive: Array | None,
+    negative: Array | None,
+    positive_weight: Array | None,
+    factor: Array | None,
+    out: Array,
+    parameters: Array,
+    order: int,
+    soft: int,
+) -> np.int32:
+    """Hard labels, or the mixture of both losses that soft ones stand for."""
+    prefer_wide_vectors()
+    found = np.int32(0)
+    one = margin.dtype.type(1)
+    zero = one - one
+    limit = parameters[5]
+    for i in range(y.size):
+        gamma_i = parameters[0] if gamma is None else gamma[i]
+        positive_i = parameters[1] if positive is None else positive[i]
+        negative_i = parameters[2] if negative is None else negative[i]
+        weight_i = parameters[3] if positive_weight is None else positive_weight[i]
+        factor_i = parameters[4] if factor is None else factor[i]
+        counts = True if mask is None else mask[i]
+        label = y[i] * parameters[6] + parameters[7]
+        found = np.int32(found | _inspect(y[i], label, counts, one))
+        # A class that counts for nothing must not turn an infinite loss into NaN.
+        if soft:
+            alpha0 = negative_i * (one - label)
+            alpha1 = positive_i * weight_i * label
+            value0 = _hard_order(margin[i], False, gamma_i, alpha0, one, limit, order)
+            value1 = _hard_order(margin[i], True, gamma_i, alpha1, one, limit, order)
+            value = (value0 if alpha0 != zero else zero) + (value1 if alpha1 != zero else zero)
+        else:
+            is_positive = label == one
+            alpha = positive_i * weight_i if is_positive else negative_i
+            value = _hard_order(margin[i], is_positive, gamma_i, alpha, one, limit, order)
+            value = value if alpha != zero else zero
+        out[i] = factor_i * value if counts else zero
+    return found
+
+
+def _focused(
+    margin: Array,
+    y: Array,
+    mask: Array | None,
+    gamma: Array | None,
+    positive: Array | None,
+    negative: Array | None,
+    positive_weight: Array | None,
+    factor: Array | None,
+    out: Array,
+    parameters: Array,
+    order: int,
+    is_mean: int,
+) -> np.int32:
+    """Soft labels with a focus of their own."""
+    found = np.int32(0)
+    one = margin.dtype.type(1)
+    zero = one - one
+    limit = parameters[5]
+    for i in range(y.size):
+        gamma_i = parameters[0] if gamma is None else gamma[i]
+        positive_i = parameters[1] if positive is None else positive[i]
+        negative_i = parameters[2] if negative is None else negative[i]
+        weight_i = parameters[3] if positive_weight is None else positive_weight[i]
+        factor_i = parameters[4] if factor is None else factor[i]
+        counts = True if mask is None else mask[i]
+        label = y[i] * parameters[6] + parameters[7]
+        found = np.int32(found | _inspect(y[i], label, counts, one))
+        alpha = positive_i * label + negative_i * (one - label)
+        if label in (zero, one):
+            is_positive = label == one
+            weight_i = weight_i if is_positive else one
+            value = _hard_order(margin[i], is_positive, gamma_i, weight_i, one, limit, order)
+        else:
+            value = _soft_order(margin[i], label, gamma_i, weight_i, one, limit, order, is_mean)
+        value = alpha * value if alpha != zero else zero
+        out[i] = factor_i * value if counts else zero
+    return found
+
+
+@inlined
+def _load_block(
+    margin: Array,
+    y: Array,
+    ignore_index: int,
+    parameters: Array,
+    labels: Array,
+    gamma: Array,
+    alpha: Array,
+    poison: Array,
+    shares: Array,
+    true: Array,
+    top: Array,
+    top_class: Array,
+    rest: Array,
+) -> int:
+    """Fill the buffers of a block; ``poison`` gets NaN where a margin is NaN, and else zero."""
+    real = margin.dtype.type
+    zero = real(0)
+    n_rows, n_classes = margin.shape
+    largest = parameters[0]
+    fill(margin, shares)
+    for i in range(n_rows):
+        labels[i] = zero if y[i] == ignore_index else real(y[i])
+        poison[i] = zero
+    for k in range(n_classes):
+        label = real(k)
+        for i in range(n_rows):
+            z = shares[k, i]
+            poison[i] = poison[i] if z == z else z
+            shares[k, i] = max(min(z, largest), -largest) if z == z else zero
+            is_true = labels[i] == label
+            gamma[i] = parameters[2 + k] if is_true else gamma[i]
+            alpha[i] = parameters[2 + n_classes + k] if is_true else alpha[i]
+    for i in range(n_rows):
+        counts = y[i] != ignore_index
+        alpha[i] = alpha[i] if counts else zero
+        poison[i] = poison[i] if counts else zero
+    found: int = load(labels[:n_rows], shares, largest, true, top, top_class, rest)
+    return found
+
+
+def _softmax_loss(
+    margin: Array,
+    y: Array,
+    factor: Array | None,
+    out: Array,
+    parameters: Array,
+    ignore_index: int,
+) -> np.int32:
+    found = np.int32(0)
+    real = margin.dtype.type
+    zero, one, infinity = real(0), real(1), real(np.inf)
+    n_rows, row_size, n_classes = margin.shape
+    largest = parameters[0]
+    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    labels, poison = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    for j in range(row_size):
+        for start in range(0, n_rows, BLOCK):
+            rows = slice(start, min(start + BLOCK, n_rows))
+            bad = _load_block(
+                margin[rows, j], y[rows, j], ignore_index, parameters, labels, gamma, alpha,
+                poison, shares, true, top, top_class, rest,
+            )  # fmt: skip
+            found = np.int32(found | bad)
+            for i in range(rows.stop - start):
+                difference = true[i] - top[i]
+                _, _, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, largest)
+                log_p = -infinity if difference <= -largest else log_p
+                value = alpha[i] * cpu.loss(log_p, exp(gamma[i] * log_q))
+                value = (value if alpha[i] > zero else zero) + poison[i]
+                if factor is not None:
+                    value *= factor[start + i, j]
+                out[start + i, j] = value
+    return found
+
+
+def _softmax_derivative(
+    margin: Array,
+    y: Array,
+    factor: Array | None,
+    vector: Array | None,
+    out: Array,
+    parameters: Array,
+    ignore_index: int,
+) -> np.int32:
+    found = np.int32(0)
+    real = margin.dtype.type
+    zero, one = real(0), real(1)
+    n_rows, row_size, n_classes = margin.shape
+    limit = parameters[1]
+    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    labels, poison = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    first, second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    slope, mean = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    for j in range(row_size):
+        for start in range(0, n_rows, BLOCK):
+            rows = slice(start, min(start + BLOCK, n_rows))
+            size = rows.stop - start
+            bad = _load_block(
+                margin[rows, j], y[rows, j], ignore_index, parameters, labels, gamma, alpha,
+                poison, shares, true, top, top_class, rest,
+            )  # fmt: skip
+            found = np.int32(found | bad)
+            if factor is not None:
+                for i in range(size):
+                    product = alpha[i] * factor[start + i, j]
+                    alpha[i] = product if alpha[i] > zero else zero
+            for i in range(size):
+                p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
+                g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
+                first[i] = alpha[i] * g + poison[i]
+                second[i] = alpha[i] * h + poison[i]
+            for k in range(n_classes):
+                for i in range(size):
+                    shares[k, i] /= one + rest[i]
+            out_rows = out[rows, j]
+            if vector is None:
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        is_true = labels[i] == label
+                        out_rows[i, k] = first[i] if is_true else -first[i] * shares[k, i]
+            else:
+                vectors = vector[rows, j]
+                for i in range(size):
+                    slope[i] = mean[i] = zero
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        v = vectors[i, k]
+                        slope[i] = v if labels[i] == label else slope[i]
+                        mean[i] += shares[k, i] * v
+                for i in range(size):
+                    slope[i] -= mean[i]
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        product = others_product(
+                            first[i], second[i], shares[k, i], slope[i], vectors[i, k], mean[i]
+                        )
+                        is_true = labels[i] == label
+                        out_rows[i, k] = second[i] * slope[i] if is_true else product
+    return found
+
+
+@inlined
+def _load_row(margin: Array, largest: Number, z: Array) -> Number:
+    """Bound a row's margins; returns NaN if one is NaN, and else zero."""
+    real = margin.dtype.type
+    poison = real(0)
+    for k in range(z.size):
+        value = margin[k]
+        poison = poison if value == value else value
+        z[k] = max(min(value, largest), -largest) if value == value else real(0)
+    return poison
+
+
+@inlined
+def _inspect_share(share: Number, one: Number) -> int:
+    return 0 if share >= one - one and share <= one else BAD_LABEL
+
+
+def _shares_loss(
+    margin: Array, y: Array, factor: Array | None, out: Array, parameters: Array
+) -> np.int32:
+    """As ``_softmax_loss``, for labels that are shares of the classes."""
+    found = np.int32(0)
+    real = margin.dtype.type
+    zero, one, infinity = real(0), real(1), real(np.inf)
+    n_rows, row_size, n_classes = margin.shape
+    largest = parameters[0]
+    z = np.empty(n_classes, margin.dtype)
+    for i in range(n_rows):
+        for j in range(row_size):
+            total = _load_row(margin[i, j], largest, z)
+            ranked = _top_two(z, one)
+            for k in range(n_classes):
+                found = np.int32(found | _inspect_share(y[i, j, k], one))
+                share = parameters[2 + n_classes + k] * y[i, j, k]
+                is_top = k == ranked[1]
+                other = ranked[2] if is_top else ranked[0]
+                _, _, log_p, log_q = _class_posteriors(z[k], is_top, ranked, one, largest)
+                log_p = -infinity if z[k] - other <= -largest else log_p
+                value = share * cpu.loss(log_p, exp(parameters[2 + k] * log_q))
+                total += value if share != zero else zero
+            if factor is not None:
+                total *= factor[i, j]
+            out[i, j] = total
+    return found
+
+
+def _shares_derivative(
+    margin: Array,
+    y: Array,
+    factor: Array | None,
+    vector: Array | None,
+    out: Array,
+    parameters: Array,
+) -> np.int32:
+    """As ``_softmax_derivative``, for labels that are shares of the classes.
+
+    With ``a_k`` the share of class ``k`` times ``L'(t_k) / q_k``, the gradient is
+    ``a_j * q_j - p_j * sum(a_k for k != j)``. The sum leaves out the top class by never adding it:
+    subtracting it would cancel where all others vanish.
+    """
+    found = np.int32(0)
+    real = margin.dtype.type
+    zero, one = real(0), real(1)
+    n_rows, row_size, n_classes = margin.shape
+    largest, limit = parameters[0], parameters[1]
+    z, p, q = (
+        np.empty(n_classes, margin.dtype),
+        np.empty(n_classes, margin.dtype),
+        np.empty(n_classes, margin.dtype),
+    )
+    a, b, slope = (
+        np.empty(n_classes, margin.dtype),
+        np.empty(n_classes, margin.dtype),
+        np.empty(n_classes, margin.dtype),
+    )
+    for i in range(n_rows):
+        for j in range(row_size):
+            poison = _load_row(margin[i, j], largest, z)
+            ranked = _top_two(z, one)
+            top_class, second, below_second = ranked[1], ranked[2], ranked[4]
+            mean_of_others = zero
+            if vector is not None:
+                for k in range(n_classes):
+                    if k != top_class:
+                        share = _exp_of_difference(z[k], second, one) / (one + below_second)
+                        mean_of_others += share * vector[i, j, k]
+                slope[top_class] = vector[i, j, top_class] - mean_of_others
+            a_below = b_below = zero
+            for step in range(n_classes):
+                # The top class first, whose slope gives the mean that the others' need.
+                k = (top_class + step) % n_classes
+                found = np.int32(found | _inspect_share(y[i, j, k], one))
+                p[k], q[k], log_p, log_q = _class_posteriors(
+                    z[k], k == top_class, ranked, one, limit
+                )
+                gamma = parameters[2 + k]
+                power = exp(gamma * log_q)
+                by_t, by_tt = share_derivatives(p[k], q[k], log_p, gamma, power, one)
+                share = parameters[2 + n_classes + k] * y[i, j, k]
+                a[k] = share * by_t
+                if vector is not None:
+                    if k != top_class:
+                        top_vector = vector[i, j, top_class]
+                        mean = top_vector - q[top_class] * slope[top_class]
+                        slope[k] = (vector[i, j, k] - mean) / q[k]
+                    b[k] = share * by_tt * slope[k]
+                    b_below += zero if k == top_class else b[k]
+                a_below += zero if k == top_class else a[k]
+            scale = (one if factor is None else factor[i, j]) + poison
+            a_all = a[top_class] + a_below
+            for k in range(n_classes):
+                others = a_below if k == top_class else a[top_class] + (a_below - a[k])
+                if vector is None:
+                    value = a[k] * q[k] - p[k] * others
+                else:
+                    others = b_below if k == top_class else b[top_class] + (b_below - b[k])
+                    value = b[k] * q[k] - p[k] * (others + q[k] * slope[k] * a_all)
+                out[i, j, k] = scale * value
+    return found
+
+
+def sigmoid(
+    margin: Array,
+    y: Array,
+    mask: Array | None,
+    factor: Array | float,
+    parameters: Sequence[Array] | Sequence[float],
+    out: Array,
+    *,
+    label_smoothing: float,
+    soft_target: str,
+    order: int,
+    n_threads: int,
+) -> int:
+    """A derivative of the binary loss; returns the bits of what is wrong with a label.
+
+    All arrays are vectors of one length. ``parameters`` are gamma, the weights of the positive and
+    the negative class, and the positive class's weight within the cross entropy: one of each, or
+    one of each for every element.
+    """
+    arrays = [a if isinstance(a, np.ndarray) else None for a in (*parameters, factor)]
+    numbers = [0.0 if isinstance(a, np.ndarray) else a for a in (*parameters, factor)]
+    numbers += LIMIT, 1 - label_smoothing, label_smoothing / 2
+    inputs = (margin, y, mask, *arrays)
+    # Hard labels take half the work: assume them, and start again if that was wrong.
+    found = launch(_sigmoid, inputs, (out,), numbers, (order, False), n_threads)
+    if found & SOFT_LABEL and not found & BAD_LABEL:
+        is_mixture = soft_target == "mixture"
+        kernel = _sigmoid if is_mixture else _focused
+        flags = (order, is_mixture or soft_target == "pt")
+        found = launch(kernel, inputs, (out,), numbers, flags, n_threads)
+    return found & ~SOFT_LABEL
+
+
+def softmax(
+    margin: Array,
+    y: Array,
+    factor: Array | None,
+    vector: Array | None,
+    out: Array,
+    *,
+    gamma: Sequence[float],
+    alpha: Sequence[float],
+    ignore_index: int,
+    n_threads: int,
+) -> int:
+    """The loss, its gradient or the product of its Hessian and a vector.
+
+    Returns the bits of what is wrong with a label. Margins have the shape (n, m, n_classes);
+    labels, factors and the loss have (n, m), and gradients, vectors and labels that are shares of
+    the classes have the margins' shape.
+    """
+    parameters = (largest_margin(margin), LIMIT, *gamma, *alpha)
+    has_shares, is_loss = y.ndim == 3, out.ndim == 2
+    kernels: dict[tuple[bool, bool], Function] = {
+        (False, True): _softmax_loss,
+        (False, False): _softmax_derivative,
+        (True, True): _shares_loss,
+        (True, False): _shares_derivative,
+    }
+    kernel = kernels[has_shares, is_loss]
+    inputs = (margin, y, factor) if is_loss else (margin, y, factor, vector)
+    flags = () if has_shares else (ignore_index,)
+    return launch(kernel, inputs, (out,), parameters, flags, n_threads, row_size=margin.shape[1])

@@ -1,0 +1,190 @@
+"""What a kernel does with a row: the formulas put together, for whichever compiler is given.
+
+A binary row is a margin; a softmax row is an array of margins, one per class.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from focal_gbm._kernels import formulas
+from focal_gbm._kernels.formulas import Function, Number
+
+Compiled = Callable[..., Any]
+
+
+class Elementary(NamedTuple):
+    """Elementary functions of a backend; ``exp`` and ``log1p`` need no more than x <= 0, [0, 1]."""
+
+    exp: Function
+    log1p: Function
+    log1p_wide: Function
+    expm1: Function
+    log: Function
+
+
+class Rows(NamedTuple):
+    """Compiled functions of one row."""
+
+    sigmoids: Compiled
+    class_loss: Compiled
+    class_derivatives: Compiled
+    hard_order: Compiled
+    soft_order: Compiled
+    exp_of_difference: Compiled
+    true_posteriors: Compiled
+    top_two: Compiled
+    class_posteriors: Compiled
+
+
+def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementary) -> Rows:
+    """Compile the functions of a row, ``compiled`` being a decorator that inlines."""
+    exp, log1p, log1p_wide, expm1, log = elementary
+    posteriors = compiled(formulas.posteriors)
+    loss = compiled(formulas.loss)
+    derivatives = compiled(formulas.derivatives)
+    focus_of_mean = compiled(formulas.focus_of_mean)
+    focus_of_entropy = compiled(formulas.focus_of_entropy)
+    cross_entropy = compiled(formulas.cross_entropy)
+    modulated = compiled(formulas.modulated)
+
+    @compiled
+    def sigmoids(t: Number, one: Number) -> Any:
+        """Posterior, its complement and their logarithms, at a margin."""
+        magnitude = abs(t)
+        return posteriors(exp(-magnitude), -magnitude, t >= 0, one, log1p)
+
+    @compiled
+    def class_loss(t: Number, gamma: Number, one: Number) -> Number:
+        _, _, log_p, log_q = sigmoids(t, one)
+        return loss(log_p, exp(gamma * log_q))
+
+    @compiled
+    def class_derivatives(t: Number, gamma: Number, one: Number) -> Any:
+        p, q, log_p, log_q = sigmoids(t, one)
+        return derivatives(p, q, log_p, gamma, exp(gamma * log_q))
+
+    @compiled
+    def class_order(t: Number, gamma: Number, one: Number, limit: Number, order: int) -> Number:
+        """The derivative of this order in ``t``; NaN for NaN.
+
+        Far on the right side of the answer everything has vanished. Far on the wrong one the
+        derivatives have reached their limits, but the loss of an infinite margin is infinite.
+        """
+        bounded = min(t, limit)
+        if order == 0:
+            value = class_loss(bounded, gamma, one)
+        else:
+            first, second = class_derivatives(max(bounded, -limit), gamma, one)
+            value = first if order == 1 else second
+        return value if t == t else t
+
+    @compiled
+    def hard_order(
+        z: Number,
+        is_positive: bool,
+        gamma: Number,
+        alpha: Number,
+        one: Number,
+        limit: Number,
+        order: int,
+    ) -> Number:
+        """The loss's derivative of this order in the margin, for a label of one class."""
+        value = class_order(z if is_positive else -z, gamma, one, limit, order)
+        return (alpha if is_positive or order != 1 else -alpha) * value
+
+    @compiled
+    def soft_order(
+        z: Number,
+        y: Number,
+        gamma: Number,
+        positive_weight: Number,
+        one: Number,
+        limit: Number,
+        order: int,
+        is_mean: bool,
+    ) -> Number:
+        """The same for a soft label whose focus is its mean posterior, or else its entropy's."""
+        bounded = max(min(z, limit), -limit) if order > 0 else z
+        p, q, log_p, log_q = sigmoids(bounded, one)
+        if is_mean:
+            log_focus, rate, slope = focus_of_mean(y, p, q, one, log)
+        else:
+            log_focus, rate, slope = focus_of_entropy(y, p, q, log_p, log_q, one, exp, expm1, log)
+        value, first, second = cross_entropy(y, p, q, log_p, log_q, positive_weight, one)
+        orders = modulated(exp(gamma * log_focus), gamma, rate, slope, value, first, second)
+        derivative = orders[0] if order == 0 else orders[1] if order == 1 else orders[2]
+        return derivative if z == z else z
+
+    @compiled
+    def exp_of_difference(a: Number, b: Number, one: Number) -> Number:
+        """exp(a - b) for a <= b, to full relative precision however large the difference.
+
+        The rounding error of the difference, by Knuth's two-sum, is the relative error of the
+        result.
+        """
+        difference = a - b
+        subtracted = difference - a
+        error = (a - (difference - subtracted)) - (b + subtracted)
+        return exp(difference) * (one + error)
+
+    @compiled
+    def true_posteriors(true: Number, top: Number, rest: Number, one: Number, limit: Number) -> Any:
+        """Posteriors of the true class and their logarithms, as ``formulas.posteriors`` has them.
+
+        ``top`` is the largest of the other margins, and ``1 + rest`` the sum of exp(margin - top)
+        over them.
+        """
+        is_above = true >= top
+        total = one + rest
+        odds = exp_of_difference(min(true, top), max(true, top), one)
+        odds = odds * total if is_above else odds / total
+        # The odds of a true class above each of the others may still be below one.
+        is_likely = is_above and odds <= one
+        odds = one / odds if is_above and odds > one else odds
+        log_odds = max(min(true - top, limit), -limit) - log1p_wide(rest)
+        log_odds = -abs(log_odds)
+        return posteriors(odds, log_odds, is_likely, one, log1p)
+
+    @compiled
+    def top_two(margin: Any, one: Number) -> Any:
+        """The largest margin and the second, and what the classes below add to each.
+
+        Every class but the top one is compared with the top, the top one with the second. Given
+        as margin, class, second margin, sum of exp(margin - top) over all but the top, and of
+        exp(margin - second) over all but these two.
+        """
+        top_class = second_class = 0
+        for k in range(1, margin.size):
+            if margin[k] > margin[top_class]:
+                top_class, second_class = k, top_class
+            elif second_class == top_class or margin[k] > margin[second_class]:
+                second_class = k
+        top, second = margin[top_class], margin[second_class]
+        below_top = below_second = one - one
+        for k in range(margin.size):
+            if k != top_class:
+                below_top += exp_of_difference(margin[k], top, one)
+                if k != second_class:
+                    below_second += exp_of_difference(margin[k], second, one)
+        return top, top_class, second, below_top, below_second
+
+    @compiled
+    def class_posteriors(z: Number, is_top: bool, ranked: Any, one: Number, limit: Number) -> Any:
+        """Posteriors of a class and their logarithms, given what ``top_two`` found."""
+        top, _, second, below_top, below_second = ranked
+        if is_top:
+            return true_posteriors(z, second, below_second, one, limit)
+        rest = max(below_top - exp_of_difference(z, top, one), one - one)
+        return true_posteriors(z, top, rest, one, limit)
+
+    return Rows(
+        sigmoids=sigmoids,
+        class_loss=class_loss,
+        class_derivatives=class_derivatives,
+        hard_order=hard_order,
+        soft_order=soft_order,
+        exp_of_difference=exp_of_difference,
+        true_posteriors=true_posteriors,
+        top_two=top_two,
+        class_posteriors=class_posteriors,
+    )

@@ -1,0 +1,6 @@
+"""Focal loss for PyTorch: functions and modules on the formulas of the boosting objectives."""
+
+from focal_gbm.torch._functional import sigmoid_focal_loss, softmax_focal_loss
+from focal_gbm.torch._modules import SigmoidFocalLoss, SoftmaxFocalLoss
+
+__all__ = ["SigmoidFocalLoss", "SoftmaxFocalLoss", "sigmoid_focal_loss", "softmax_focal_loss"]

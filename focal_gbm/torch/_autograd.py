@@ -1,0 +1,429 @@
+"""Focal loss of tensors, differentiable twice in closed form.
+
+Two operators give a derivative of the loss times a factor: the loss itself at order 0, its gradient
+at order 1, at order 2 the second derivative or the Hessian's product with a vector. Each order's
+derivative is the next, so that a backward pass recomputes from input and target alone.
+
+An operator of ``torch.library`` is opaque to ``torch.compile`` but knows no forward mode and no
+``torch.func``; a ``torch.autograd.Function`` is the other way round. So both are given the same
+rules, and either is called where it serves. Where there is no kernel, the loss is made of plain
+operations of torch, which differentiates them itself.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from focal_gbm._kernels import autodiff, formulas
+from focal_gbm._kernels.cpu import BAD_LABEL, LIMIT
+
+_HIGHEST_ORDER = 2
+
+
+class Parameters(NamedTuple):
+    """Parameters of the sigmoid loss, which broadcast to the logits."""
+
+    gamma: Tensor
+    positive: Tensor  # weight of the positive class
+    negative: Tensor  # and of the negative one
+    positive_weight: Tensor  # of the positive class within the cross entropy
+
+
+def sigmoid_loss(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    parameters: Parameters,
+    label_smoothing: float,
+    soft_target: str,
+) -> Tensor:
+    """Loss of each element; zero where the mask is False."""
+    if _has_kernel(logits, target, *parameters):
+        return _sigmoid(logits, target, mask, None, *parameters, label_smoothing, soft_target, 0)
+    if mask is not None:
+        logits, target = torch.where(mask, logits, 0), torch.where(mask, target, 0)
+    if not all_visible((target >= 0) & (target <= 1)):
+        raise_for_targets(target, mask)
+    loss = _plain_sigmoid(logits, target, parameters, label_smoothing, soft_target)
+    return loss if mask is None else torch.where(mask, loss, 0)
+
+
+def softmax_loss(
+    logits: Tensor, target: Tensor, gamma: Tensor, alpha: Tensor, ignore_index: int
+) -> Tensor:
+    """Loss of each position; zero where the target is ``ignore_index``.
+
+    The classes are the logits's second dimension. The target is an index and lacks that dimension,
+    or has the logits's shape and is a share. ``gamma`` and ``alpha`` have one value per class.
+    """
+    if _has_kernel(logits, target, gamma, alpha):
+        return _softmax(logits, target, None, None, gamma, alpha, ignore_index, 0)
+    largest = 1 if target.ndim == logits.ndim else logits.shape[1] - 1
+    if not all_visible(((target >= 0) & (target <= largest)) | (target == ignore_index)):
+        raise_for_classes(target, logits.shape[1], ignore_index)
+    return _plain_softmax(logits, target, gamma, alpha, ignore_index)
+
+
+def _has_kernel(logits: Tensor, *others: Tensor) -> bool:
+    return logits.device.type == "cpu" and not any(tensor.requires_grad for tensor in others)
+
+
+@torch.library.custom_op("focal_gbm::sigmoid_focal_loss", mutates_args=())
+def _sigmoid_operator(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    factor: Tensor | None,
+    gamma: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    positive_weight: Tensor,
+    label_smoothing: float,
+    soft_target: str,
+    order: int,
+) -> Tensor:
+    out = torch.empty_like(logits)
+    # In the order in which they lie in memory, elements of dense tensors are vectors as they are.
+    dimensions = sorted(range(out.ndim), key=out.stride, reverse=True)
+
+    def vector(tensor: Tensor) -> Any:
+        flat = tensor.detach().expand_as(logits).permute(dimensions).reshape(-1)
+        return flat.contiguous().numpy()
+
+    parameters = (gamma, positive, negative, positive_weight)
+    is_uniform = all(parameter.ndim == 0 for parameter in parameters)
+    found = autodiff.sigmoid(
+        vector(logits),
+        vector(target),
+        None if mask is None else vector(mask),
+        1.0 if factor is None else _number(factor) if _is_uniform(factor) else vector(factor),
+        [p.item() if is_uniform else vector(p.to(logits.dtype)) for p in parameters],
+        vector(out),
+        label_smoothing=label_smoothing,
+        soft_target=soft_target,
+        order=order,
+        n_threads=torch.get_num_threads(),
+    )
+    if found & BAD_LABEL:
+        raise_for_targets(target, mask)
+    return out
+
+
+@torch.library.custom_op("focal_gbm::softmax_focal_loss", mutates_args=())
+def _softmax_operator(
+    logits: Tensor,
+    target: Tensor,
+    factor: Tensor | None,
+    vector: Tensor | None,
+    gamma: Tensor,
+    alpha: Tensor,
+    ignore_index: int,
+    order: int,
+) -> Tensor:
+    n_samples, n_classes, n_positions = *logits.shape[:2], math.prod(logits.shape[2:])
+    out = _empty_softmax(logits, order)
+    # Positions of one sample, or the samples, whichever are more, come first: kernels run along
+    # them. Nothing is copied unless the positions are no regular grid in memory.
+    by_class = (0, 2, 1) if n_samples >= n_positions else (2, 0, 1)
+    by_row = (0, 1) if n_samples >= n_positions else (1, 0)
+
+    def rows(tensor: Tensor) -> Tensor:
+        if tensor.ndim == logits.ndim:
+            return tensor.detach().reshape(n_samples, n_classes, n_positions).permute(by_class)
+        return tensor.detach().reshape(n_samples, n_positions).permute(by_row)
+
+    out_rows = rows(out)
+    found = autodiff.softmax(
+        rows(logits).numpy(),
+        rows(target).numpy(),
+        None if factor is None else rows(factor).numpy(),
+        None if vector is None else rows(vector).numpy(),
+        out_rows.numpy(),
+        gamma=gamma.tolist(),
+        alpha=alpha.tolist(),
+        ignore_index=ignore_index,
+        n_threads=torch.get_num_threads(),
+    )
+    if found & BAD_LABEL:
+        raise_for_classes(target, n_classes, ignore_index)
+    if out_rows.data_ptr() != out.data_ptr():
+        inverse = (0, 2, 1) if n_samples >= n_positions else (1, 2, 0)
+        out.copy_(out_rows.permute(inverse).reshape(out.shape))
+    return out
+
+
+def _is_uniform(tensor: Tensor) -> bool:
+    """Whether the tensor is one number, expanded; so the gradient of a mean or a sum comes."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return tensor.numel() > 0 and all(size == 1 or stride == 0 for size, stride in sizes)
+
+
+def _number(tensor: Tensor) -> float:
+    return float(tensor[(0,) * tensor.ndim])
+
+
+def all_visible(valid: Tensor) -> bool:
+    """Whether all are True, as far as can be seen without waiting for a device.
+
+    Neither a compiler nor vmap has values to look at.
+    """
+    if torch.compiler.is_compiling() or valid.device.type != "cpu":
+        return True
+    try:
+        return bool(valid.all())
+    except RuntimeError:
+        return True
+
+
+def raise_for_targets(target: Tensor, mask: Tensor | None) -> None:
+    bad = ~((target >= 0) & (target <= 1))
+    values = target[bad if mask is None else bad & mask]
+    raise ValueError(f"target: expected values in [0, 1], got {values[0].item():g}")
+
+
+def raise_for_classes(target: Tensor, n_classes: int, ignore_index: int) -> None:
+    if target.is_floating_point():
+        raise_for_targets(target, None)
+    bad = ((target < 0) | (target >= n_classes)) & (target != ignore_index)
+    raise IndexError(
+        f"target: expected classes from 0 to {n_classes - 1} or ignore_index={ignore_index}, "
+        f"got {target[bad][0].item()}, which is out of bounds"
+    )
+
+
+@_sigmoid_operator.register_fake
+def _(logits: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(logits)
+
+
+def _empty_softmax(logits: Tensor, order: int) -> Tensor:
+    return torch.empty_like(logits if order else logits.select(1, 0))
+
+
+@_softmax_operator.register_fake
+def _(logits: Tensor, *arguments: Any) -> Tensor:
+    return _empty_softmax(logits, order=arguments[-1])
+
+
+def _next(order: int) -> int:
+    if order == _HIGHEST_ORDER:
+        raise NotImplementedError("focal loss: third derivatives are not implemented")
+    return order + 1
+
+
+class _Sigmoid(torch.autograd.Function):
+    """Every order is linear in its factor; in the logits its derivative is the next order."""
+
+    forward = staticmethod(_sigmoid_operator)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        factor = ctx.saved_tensors[3]
+        by_input = by_factor = None
+        if ctx.needs_input_grad[0]:
+            by_input = _sigmoid_of(ctx, _product(grad, factor), _next(ctx.order))
+        if ctx.needs_input_grad[3]:
+            by_factor = _sigmoid_of(ctx, grad, ctx.order)
+        return by_input, None, None, by_factor, *[None] * 7
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        factor = ctx.saved_tensors[3]
+        terms = []
+        if tangents[0] is not None:
+            terms.append(_sigmoid_of(ctx, _product(tangents[0], factor), _next(ctx.order)))
+        if tangents[3] is not None:
+            terms.append(_sigmoid_of(ctx, tangents[3], ctx.order))
+        return _sum(terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+        batched = _batched(info, in_dims[:4], arguments[:4])
+        parameters = list(arguments[4:8])
+        for i, dimension in enumerate(in_dims[4:8]):
+            if dimension is not None:  # broadcasting aligns the dimensions after the mapped one
+                parameter = parameters[i].movedim(dimension, 0)
+                missing = [1] * (batched[0].ndim - parameter.ndim)
+                parameters[i] = parameter.reshape(-1, *missing, *parameter.shape[1:])
+        return _sigmoid(*batched, *parameters, *arguments[8:]), 0
+
+
+class _Softmax(torch.autograd.Function):
+    """The same for softmax, where the second order is the Hessian's product with a vector."""
+
+    forward = staticmethod(_softmax_operator)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *tensors, ctx.ignore_index, ctx.order = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        _, _, factor, vector, *_ = ctx.saved_tensors
+        by_input = by_factor = by_vector = None
+        if ctx.needs_input_grad[0]:
+            scale, along = (_product(grad, factor), None) if ctx.order == 0 else (factor, grad)
+            by_input = _softmax_of(ctx, scale, along, _next(ctx.order))
+        if ctx.needs_input_grad[2] and ctx.order == 0:
+            by_factor = _softmax_of(ctx, grad, None, 0)
+        elif ctx.needs_input_grad[2]:
+            by_factor = (grad * _softmax_of(ctx, None, vector, ctx.order)).sum(1)
+        if ctx.needs_input_grad[3]:
+            by_vector = _softmax_of(ctx, factor, grad, ctx.order)
+        return by_input, None, by_factor, by_vector, *[None] * 4
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        factor, vector = ctx.saved_tensors[2:4]
+        terms = []
+        if tangents[0] is not None and ctx.order == 0:
+            terms.append((_softmax_of(ctx, factor, None, 1) * tangents[0]).sum(1))
+        elif tangents[0] is not None:
+            terms.append(_softmax_of(ctx, factor, tangents[0], _next(ctx.order)))
+        if tangents[2] is not None:
+            terms.append(_softmax_of(ctx, tangents[2], vector, ctx.order))
+        if tangents[3] is not None:
+            terms.append(_softmax_of(ctx, factor, tangents[3], ctx.order))
+        return _sum(terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
+        if any(dimension is not None for dimension in in_dims[4:6]):
+            raise NotImplementedError("vmap over gamma, alpha or weight of softmax focal loss")
+        batched = _batched(info, in_dims[:4], arguments[:4])
+        merged = [None if tensor is None else tensor.flatten(0, 1) for tensor in batched]
+        out = _softmax(*merged, *arguments[4:])
+        return out.reshape(*batched[0].shape[:2], *out.shape[1:]), 0
+
+
+def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
+    """Tensors with the mapped dimension first, also those that are not mapped over."""
+    return [
+        tensor
+        if tensor is None
+        else tensor.expand(info.batch_size, *tensor.shape)
+        if dimension is None
+        else tensor.movedim(dimension, 0)
+        for tensor, dimension in zip(tensors, in_dims, strict=True)
+    ]
+
+
+def _sigmoid(*arguments: Any) -> Tensor:
+    call: Any = _sigmoid_operator if torch.compiler.is_compiling() else _Sigmoid.apply
+    loss: Tensor = call(*arguments)
+    return loss
+
+
+def _softmax(*arguments: Any) -> Tensor:
+    call: Any = _softmax_operator if torch.compiler.is_compiling() else _Softmax.apply
+    loss: Tensor = call(*arguments)
+    return loss
+
+
+def _sigmoid_of(ctx: Any, factor: Tensor | None, order: int) -> Tensor:
+    """The operator on a context's tensors with another factor and order."""
+    logits, target, mask, _, *parameters = ctx.saved_tensors
+    return _sigmoid(
+        logits, target, mask, factor, *parameters, ctx.label_smoothing, ctx.soft_target, order
+    )
+
+
+def _softmax_of(ctx: Any, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
+    logits, target, _, _, gamma, alpha = ctx.saved_tensors
+    return _softmax(logits, target, factor, vector, gamma, alpha, ctx.ignore_index, order)
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Product of two factors, None being one."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second
+
+
+_sigmoid_operator.register_autograd(_Sigmoid.backward, setup_context=_Sigmoid.setup_context)
+_sigmoid_operator.register_vmap(_Sigmoid.vmap)
+_softmax_operator.register_autograd(_Softmax.backward, setup_context=_Softmax.setup_context)
+_softmax_operator.register_vmap(_Softmax.vmap)
+
+
+def _plain_sigmoid(
+    logits: Tensor,
+    target: Tensor,
+    parameters: Parameters,
+    label_smoothing: float,
+    soft_target: str,
+) -> Tensor:
+    gamma, positive, negative, positive_weight = parameters
+    target = target * (1 - label_smoothing) + label_smoothing / 2
+    if soft_target == "mixture":
+        return _mixture(logits, target, parameters)
+    is_hard = (target == 0) | (target == 1)
+    soft = torch.where(is_hard, 0.5, target)
+    p, q = logits.sigmoid(), (-logits).sigmoid()
+    log_p, log_q = logsigmoid(logits), logsigmoid(-logits)
+    if soft_target == "pt":
+        log_focus, _, _ = formulas.focus_of_mean(soft, p, q, 1.0, torch.log)
+    else:
+        log_focus, _, _ = formulas.focus_of_entropy(
+            soft, p, q, log_p, log_q, 1.0, torch.exp, torch.expm1, torch.log
+        )
+    entropy, _, _ = formulas.cross_entropy(soft, p, q, log_p, log_q, positive_weight, 1.0)
+    focused = (positive * target + negative * (1 - target)) * (gamma * log_focus).exp() * entropy
+    return torch.where(is_hard, _mixture(logits, target, parameters), focused)
+
+
+def _mixture(logits: Tensor, target: Tensor, parameters: Parameters) -> Tensor:
+    gamma, positive, negative, positive_weight = parameters
+    share0, share1 = negative * (1 - target), positive * positive_weight * target
+    loss0, loss1 = _class_loss(-logits, gamma), _class_loss(logits, gamma)
+    return torch.where(share0 == 0, 0, share0 * loss0) + torch.where(share1 == 0, 0, share1 * loss1)
+
+
+def _class_loss(log_odds: Tensor, gamma: Tensor) -> Tensor:
+    log_odds = log_odds.clamp(max=LIMIT)
+    power = (gamma * logsigmoid(-log_odds)).exp()
+    loss: Tensor = formulas.loss(logsigmoid(log_odds), power)
+    return loss
+
+
+def _plain_softmax(
+    logits: Tensor, target: Tensor, gamma: Tensor, alpha: Tensor, ignore_index: int
+) -> Tensor:
+    log_odds = _log_odds(logits)
+    if target.ndim == logits.ndim:
+        by_class = (-1, *[1] * (logits.ndim - 2))
+        gamma, alpha = gamma.reshape(by_class), alpha.reshape(by_class)
+        return (alpha * target * _class_loss(log_odds, gamma)).sum(1)
+    counts = target != ignore_index
+    target = torch.where(counts, target, 0)
+    true = log_odds.gather(1, target.unsqueeze(1)).squeeze(1)
+    return torch.where(counts, alpha[target] * _class_loss(true, gamma[target]), 0)
+
+
+def _log_odds(logits: Tensor) -> Tensor:
+    """Margin of each class less the logsumexp of the others.
+
+    Taking the class out of the sum of all would cancel for the largest one, which is left out of a
+    sum of its own.
+    """
+    total = logits.logsumexp(1, keepdim=True)
+    top = logits.argmax(1, keepdim=True)
+    is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, True)
+    without_top = logits.masked_fill(is_top, -math.inf).logsumexp(1, keepdim=True)
+    share = (logits - total).masked_fill(is_top, -1).exp()
+    return logits - torch.where(is_top, without_top, total + torch.log1p(-share))

@@ -1,0 +1,471 @@
+"""Focal loss as functions of tensors, with torch's own conventions."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focal_gbm._kernels.autodiff import SOFT_TARGETS
+from focal_gbm._kernels.cpu import LARGEST_WEIGHT
+from focal_gbm._validation import LARGEST_GAMMA
+from focal_gbm.torch._autograd import Parameters, all_visible, sigmoid_loss, softmax_loss
+
+REDUCTIONS = ("none", "mean", "sum")
+GAMMA = (0.0, LARGEST_GAMMA)  # least and largest value
+WEIGHT = (0.0, LARGEST_WEIGHT)
+
+# F.binary_cross_entropy bounds logarithms of probabilities by -100, which are the logits that a
+# probability of zero or one then stands for.
+_LARGEST_LOGIT = 100
+
+
+def sigmoid_focal_loss(
+    input: Tensor,
+    target: Tensor,
+    alpha: float | Sequence[float] | Tensor | None = 0.25,
+    gamma: float | Sequence[float] | Tensor = 2.0,
+    reduction: str = "none",
+    *,
+    weight: float | Tensor | None = None,
+    pos_weight: float | Sequence[float] | Tensor | None = None,
+    ignore_index: float | None = None,
+    mask: Tensor | None = None,
+    normalizer: float | str | Tensor | None = None,
+    label_smoothing: float = 0.0,
+    soft_target: str = "mixture",
+    from_logits: bool = True,
+) -> Tensor:
+    r"""Focal loss of independent binary labels: one class, or several that may hold together.
+
+    With the logit :math:`z`, :math:`p = \sigma(z)` and a label :math:`y \in [0, 1]`,
+
+    .. math::
+
+        L(y, z) = -\alpha\, y\, (1 - p)^\gamma \log p - (1 - \alpha) (1 - y)\, p^\gamma \log(1 - p)
+
+    The arguments up to ``reduction`` are those of torchvision's function of this name, with the
+    same meaning and the same defaults.
+
+    Parameters
+    ----------
+    input : Tensor of any shape
+        Logits; probabilities with ``from_logits=False``. float16 and bfloat16 are computed in
+        float32, and float64 in float64.
+    target : Tensor of the input's shape
+        Labels in [0, 1], of any real dtype.
+    alpha : float, sequence of floats, Tensor or None, default=0.25
+        Weight in [0, 1] of the positive class; the negative has ``1 - alpha``. None, or a negative
+        number, weights neither. A Tensor or sequence broadcasts to the input: with a last dimension
+        of labels it has one value per label.
+    gamma : float, sequence of floats or Tensor, default=2.0
+        Focusing parameter >= 0; 0 is the cross entropy. May be one per label, like alpha.
+    reduction : {"none", "mean", "sum"}, default="none"
+        "mean" divides the sum by the number of elements that count: those that neither ``mask`` nor
+        ``ignore_index`` leaves out. As in torch's losses it is NaN where nothing counts, and
+        weights do not change the denominator.
+    weight : float or Tensor, optional
+        Factor of each element; broadcasts to the input.
+    pos_weight : float, sequence of floats or Tensor, optional
+        Factor >= 0 of the positive class's term, as in ``F.binary_cross_entropy_with_logits``;
+        broadcasts to the input. It does not enter the focusing factor.
+    ignore_index : float, optional
+        Elements with this target are left out.
+    mask : bool Tensor, optional
+        Elements where it is False are left out, whatever they hold; broadcasts to the input.
+    normalizer : float, "positives" or Tensor, optional
+        Divides the loss in place of the number of elements: each element for ``reduction="none"``,
+        else their sum. "positives" is the sum of the targets that count, or 1 if that is less.
+    label_smoothing : float, default=0.0
+        Moves labels by this share towards 1/2.
+    soft_target : {"mixture", "pt", "bce"}, default="mixture"
+        What labels strictly between 0 and 1 stand for; hard ones are the same under all three.
+        "mixture" is the loss above, the mean over the classes that a label mixes. "pt", as in
+        torchvision, and "bce", as in segmentation libraries, multiply the cross entropy by a
+        focusing factor of its own, ``(1 - p_t)**gamma`` with the mean posterior
+        ``p_t = y p + (1 - y) (1 - p)`` or with ``p_t = exp(-cross entropy)``.
+    from_logits : bool, default=True
+        Whether the input is logits or probabilities. Probabilities of 0 and 1 count as logits of
+        -100 and 100, as ``F.binary_cross_entropy`` has it, and have a gradient of zero. Prefer
+        logits: a float32 probability cannot tell how close to one it is.
+
+    Returns
+    -------
+    Tensor
+        Of the input's shape for ``reduction="none"``, else a scalar; of the input's dtype, or
+        float32 for float16 and bfloat16 under autocast.
+
+    Raises
+    ------
+    TypeError, ValueError, RuntimeError, NotImplementedError
+        For arguments of the wrong kind, shape, value, device or dtype, of the type that torch's own
+        losses raise. Labels and Tensor parameters are checked where that costs no synchronisation,
+        on the CPU; elsewhere a wrong value gives a wrong or NaN loss.
+
+    Notes
+    -----
+    Gradient and second derivative are computed in closed form from input and target, which is all
+    that is saved for the backward pass; both are finite for infinite logits and for gamma below 1.
+    Where target, alpha, gamma or pos_weight requires a gradient, torch differentiates the loss
+    itself.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", 2017,
+    https://arxiv.org/abs/1708.02002
+
+    Examples
+    --------
+    >>> import torch
+    >>> from focal_gbm.torch import sigmoid_focal_loss
+    >>> logits = torch.tensor([2.0, -1.0, 3.0, -2.0])
+    >>> target = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    >>> print(f"{sigmoid_focal_loss(logits, target, reduction='mean').item():.6f}")
+    0.004706
+    """
+    _check(input, target, reduction, label_smoothing)
+    if soft_target not in SOFT_TARGETS:
+        raise ValueError(f"soft_target: expected one of {SOFT_TARGETS}, got {soft_target!r}")
+    if target.shape != input.shape:
+        raise ValueError(
+            f"target: expected the shape of input, {tuple(input.shape)}, got {tuple(target.shape)}"
+        )
+    if target.requires_grad and soft_target != "mixture":
+        raise NotImplementedError(
+            f'target: gradients need soft_target="mixture", got soft_target={soft_target!r}'
+        )
+    logits = input.to(_precision(input))
+    labels = target.to(logits.dtype)
+    mask = _counting(target, mask, ignore_index)
+    loss = sigmoid_loss(
+        logits if from_logits else _logit(logits),
+        labels,
+        mask,
+        Parameters(
+            _elementwise("gamma", gamma, logits, *GAMMA),
+            *_class_weights(alpha, logits),
+            _elementwise("pos_weight", 1.0 if pos_weight is None else pos_weight, logits, *WEIGHT),
+        ),
+        label_smoothing,
+        soft_target,
+    )
+    if weight is not None:
+        loss = loss * _elementwise("weight", weight, logits, -math.inf, math.inf)
+    if isinstance(normalizer, str) and normalizer == "positives":
+        positives = labels if mask is None else torch.where(mask, labels, 0)
+        normalizer = positives.sum().clamp(min=1)
+    count = input.numel() if mask is None else mask.sum()
+    return _reduced(loss, reduction, count, normalizer).to(_result_type(input))
+
+
+def softmax_focal_loss(
+    input: Tensor,
+    target: Tensor,
+    *,
+    alpha: float | Sequence[float] | Tensor | None = None,
+    gamma: float | Sequence[float] | Tensor = 2.0,
+    weight: Sequence[float] | Tensor | None = None,
+    ignore_index: int = -100,
+    normalizer: float | Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+    from_logits: bool = True,
+) -> Tensor:
+    r"""Focal loss of one of several classes: ``F.cross_entropy`` with a focusing factor.
+
+    With logits :math:`z`, :math:`p = \mathrm{softmax}(z)` and the true class :math:`t`,
+
+    .. math::
+
+        L(t, z) = -\alpha_t (1 - p_t)^{\gamma_t} \log p_t
+
+    and for labels that are shares of the classes the mean of it by these shares.
+
+    Parameters
+    ----------
+    input : Tensor of shape (C,), (N, C) or (N, C, d1, ...)
+        Logits of C >= 2 classes; probabilities with ``from_logits=False``. float16 and bfloat16 are
+        computed in float32, and float64 in float64.
+    target : Tensor of shape (), (N,) or (N, d1, ...), or of the input's shape
+        Classes from 0 to C - 1, of an integer dtype; or, in the input's shape, shares of the
+        classes in [0, 1], such as probabilities or one-hot labels, of any real dtype.
+    alpha : float, sequence of C floats, Tensor of shape (C,) or None, default=None
+        Weight >= 0 of each class; a single number weights all alike. None, or a negative number,
+        weights none. Never enters a denominator.
+    gamma : float, sequence of C floats or Tensor of shape (C,), default=2.0
+        Focusing parameter >= 0 of each class; 0 is the cross entropy.
+    weight : sequence of C floats or Tensor of shape (C,), optional
+        Weight >= 0 of each class as in ``F.cross_entropy``: multiplies the loss, and for class
+        targets also counts in the denominator of "mean".
+    ignore_index : int, default=-100
+        Positions with this class as target are left out.
+    normalizer : float or Tensor, optional
+        Divides the loss in place of the denominator of "mean": each position for
+        ``reduction="none"``, else their sum.
+    label_smoothing : float, default=0.0
+        Share of every label that is spread evenly over all classes.
+    reduction : {"none", "mean", "sum"}, default="mean"
+        "mean" divides the sum as ``F.cross_entropy`` does: for class targets by the sum of the
+        weights of the targets that count, which is their number where there is no ``weight``; for
+        shares by the number of positions. It is NaN where nothing counts.
+    from_logits : bool, default=True
+        Whether the input is logits or probabilities, which are normalised to sum to one over the
+        classes.
+
+    Returns
+    -------
+    Tensor
+        Of the target's shape, without the classes, for ``reduction="none"``, else a scalar; of the
+        input's dtype, or float32 for float16 and bfloat16 under autocast.
+
+    Raises
+    ------
+    IndexError
+        For a target outside the classes.
+    TypeError, ValueError, RuntimeError, NotImplementedError
+        For arguments of the wrong kind, shape, value, device or dtype, of the type that torch's own
+        losses raise.
+
+    Notes
+    -----
+    Gradient and Hessian-vector product are computed in closed form from input and target, which is
+    all that is saved for the backward pass. A logit of minus infinity rules a class out, and
+    derivatives are finite for infinite logits.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He, Dollár, "Focal Loss for Dense Object Detection", 2017,
+    https://arxiv.org/abs/1708.02002
+
+    Examples
+    --------
+    >>> import torch
+    >>> from focal_gbm.torch import softmax_focal_loss
+    >>> logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    >>> loss = softmax_focal_loss(logits, torch.tensor([0, 2]), gamma=2.0, reduction="none")
+    >>> print([round(value, 4) for value in loss.tolist()])
+    [0.0041, 0.4883]
+    """
+    _check(input, target, reduction, label_smoothing)
+    if input.ndim == 0 or input.shape[0 if input.ndim == 1 else 1] < 2:
+        raise ValueError(
+            "input: expected the shape (C,), (N, C) or (N, C, d1, ...) with C >= 2 classes, "
+            f"got {tuple(input.shape)}"
+        )
+    logits = input.to(_precision(input))
+    logits = logits if from_logits else _log_probability(logits)
+    if input.ndim == 1:
+        logits, target = logits.unsqueeze(0), target.unsqueeze(0)
+    target = _classes_or_shares(target, logits, ignore_index)
+    is_index = target.ndim < logits.ndim
+    counts = target != ignore_index if is_index else None
+    gamma, alpha = _per_class("gamma", gamma, logits, *GAMMA), _weight_per_class(alpha, logits)
+    if weight is not None:
+        weight = _per_class("weight", weight, logits, *WEIGHT)
+        alpha = alpha * weight
+    loss = softmax_loss(logits, target, gamma, alpha, ignore_index)
+    if label_smoothing:
+        # Linear in the labels, which become a mixture with equal shares of all classes.
+        shares = logits.new_full((), 1 / logits.shape[1]).expand(logits.shape)
+        even = softmax_loss(logits, shares, gamma, alpha, ignore_index)
+        even = even if counts is None else torch.where(counts, even, 0)
+        loss = (1 - label_smoothing) * loss + label_smoothing * even
+    count: int | Tensor
+    if counts is None:
+        count = loss.numel()
+    elif weight is None:
+        count = counts.sum()
+    else:
+        count = torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
+    loss = loss.squeeze(0) if input.ndim == 1 else loss
+    return _reduced(loss, reduction, count, normalizer).to(_result_type(input))
+
+
+def _check(input: Any, target: Any, reduction: Any, label_smoothing: Any) -> None:
+    """What both functions check, raising what torch's own losses raise."""
+    for name, tensor in (("input", input), ("target", target)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
+    if not input.is_floating_point():
+        raise NotImplementedError(f"input: expected a floating point dtype, got {input.dtype}")
+    if target.is_complex():
+        raise NotImplementedError(f"target: expected a real dtype, got {target.dtype}")
+    _check_device("target", target, input)
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction: expected one of {REDUCTIONS}, got {reduction!r}")
+    _check_number("label_smoothing", label_smoothing)
+    if not 0 <= label_smoothing <= 1:
+        raise RuntimeError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
+
+
+def _check_device(name: str, tensor: Tensor, input: Tensor) -> None:
+    if tensor.device != input.device:
+        raise RuntimeError(
+            f"{name}: expected the device of input, {input.device}, got {tensor.device}"
+        )
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+
+
+def _precision(input: Tensor) -> torch.dtype:
+    return torch.float64 if input.dtype == torch.float64 else torch.float32
+
+
+def _result_type(input: Tensor) -> torch.dtype:
+    is_autocast = torch.is_autocast_enabled(input.device.type)
+    return _precision(input) if is_autocast else input.dtype
+
+
+def _parameter(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
+    """A parameter in a range, as a Tensor: a number in float64, others in the input's dtype."""
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        for element in value:
+            _check_number(name, element)
+        value = torch.tensor(value, device=input.device)
+    if not isinstance(value, Tensor):
+        _check_number(name, value)
+        if not least <= value <= largest:
+            raise ValueError(f"{name}: expected values in [{least:g}, {largest:g}], got {value}")
+        return torch.full((), value, dtype=torch.float64)
+    if value.is_complex() or value.dtype == torch.bool:
+        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
+    if value.ndim > 0 or value.device.type != "cpu":
+        _check_device(name, value, input)
+    if not all_visible((value >= least) & (value <= largest)):
+        raise ValueError(f"{name}: expected values in [{least:g}, {largest:g}], got {value}")
+    return value.to(input.dtype)
+
+
+def _elementwise(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
+    """A parameter that broadcasts to the input."""
+    parameter = _parameter(name, value, input, least, largest)
+    _check_broadcast(name, parameter, input)
+    return parameter
+
+
+def _check_broadcast(name: str, tensor: Tensor, input: Tensor) -> None:
+    sizes = zip(reversed(tensor.shape), reversed(input.shape), strict=False)
+    if tensor.ndim > input.ndim or any(size not in (1, given) for size, given in sizes):
+        raise RuntimeError(
+            f"{name}: expected a shape that broadcasts to that of input, {tuple(input.shape)}, "
+            f"got {tuple(tensor.shape)}"
+        )
+
+
+def _per_class(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
+    """A parameter with one value per class of the input."""
+    parameter = _parameter(name, value, input, least, largest).to(input.dtype)
+    n_classes = input.shape[1]
+    if parameter.ndim > 1 or (parameter.ndim == 1 and parameter.shape[0] != n_classes):
+        raise RuntimeError(
+            f"{name}: expected one value for each of {n_classes} classes, "
+            f"got shape {tuple(parameter.shape)}"
+        )
+    return parameter.to(input.device).expand(n_classes)
+
+
+def _class_weights(alpha: Any, input: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights of the positive and of the negative class."""
+    if alpha is None:
+        alpha = -1.0
+    positive = _elementwise("alpha", alpha, input, -math.inf, 1.0)
+    is_off = positive < 0
+    return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
+
+
+def _weight_per_class(alpha: Any, input: Tensor) -> Tensor:
+    if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
+        alpha = 1.0
+    return _per_class("alpha", alpha, input, *WEIGHT)
+
+
+def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
+    """Where elements count, or None if all do."""
+    if mask is not None:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+            raise TypeError(f"mask: expected a Tensor of bool, got {kind}")
+        _check_device("mask", mask, target)
+        _check_broadcast("mask", mask, target)
+        mask = mask.expand_as(target)
+    if ignore_index is not None:
+        _check_number("ignore_index", ignore_index)
+        counts = target != ignore_index
+        mask = counts if mask is None else mask & counts
+    return mask
+
+
+def _classes_or_shares(target: Tensor, logits: Tensor, ignore_index: Any) -> Tensor:
+    """Targets as the classes' indices, or as shares in the logits' shape and dtype."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
+    if target.shape == logits.shape:
+        if ignore_index != -100:
+            raise RuntimeError(
+                f"ignore_index: expected none for targets that are shares, got {ignore_index}"
+            )
+        return target.to(logits.dtype)
+    expected = logits.shape[:1] + logits.shape[2:]
+    if target.shape != expected:
+        raise ValueError(
+            f"target: expected the shape {tuple(expected)} for classes or {tuple(logits.shape)} "
+            f"for shares, got {tuple(target.shape)}"
+        )
+    if target.is_floating_point() or target.dtype == torch.bool:
+        raise RuntimeError(f"target: expected an integer dtype for classes, got {target.dtype}")
+    return target.long()
+
+
+def _logit(probability: Tensor) -> Tensor:
+    _check_probability(probability)
+    tiny = torch.finfo(probability.dtype).tiny
+    is_inner = (probability > tiny) & (probability < 1)
+    inner = torch.where(is_inner, probability, 0.5)
+    logit = torch.log(inner) - torch.log1p(-inner)
+    outer = torch.where(probability >= 1, _LARGEST_LOGIT, -_LARGEST_LOGIT)
+    outer = torch.where((probability >= 0) & (probability <= 1), outer, math.nan)
+    return torch.where(is_inner, logit, outer).clamp(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+
+
+def _log_probability(probability: Tensor) -> Tensor:
+    _check_probability(probability)
+    tiny = torch.finfo(probability.dtype).tiny
+    is_inner = (probability > tiny) & (probability <= 1)
+    outer = torch.where((probability >= 0) & (probability <= 1), math.log(tiny), math.nan)
+    return torch.where(is_inner, torch.where(is_inner, probability, 1).log(), outer)
+
+
+def _check_probability(input: Tensor) -> None:
+    if not all_visible((input >= 0) & (input <= 1)):
+        raise RuntimeError("input: expected probabilities in [0, 1] with from_logits=False")
+
+
+def _reduced(loss: Tensor, reduction: str, count: float | Tensor, normalizer: Any) -> Tensor:
+    if normalizer is not None:
+        count = _check_normalizer(normalizer)
+    if reduction == "none":
+        return loss if normalizer is None else loss / count
+    if reduction == "sum" and normalizer is None:
+        return loss.sum()
+    return loss.sum() / count
+
+
+def _check_normalizer(normalizer: Any) -> Any:
+    if not isinstance(normalizer, Tensor):
+        _check_number("normalizer", normalizer)
+        is_valid = normalizer > 0
+    elif normalizer.numel() == 1:
+        normalizer = normalizer.reshape(())
+        is_valid = all_visible(normalizer > 0)
+    else:
+        raise RuntimeError(
+            f"normalizer: expected a single number, got shape {tuple(normalizer.shape)}"
+        )
+    if not is_valid:
+        raise ValueError(f"normalizer: expected a number > 0, got {normalizer}")
+    return normalizer

@@ -1,0 +1,198 @@
+"""Focal loss as modules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from focal_gbm.torch._functional import sigmoid_focal_loss, softmax_focal_loss
+
+
+class _FocalLoss(nn.Module):
+    """Keeps the arguments of a loss: what has one value per label or class as a buffer."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self._names = tuple(arguments)
+        for name, value in arguments.items():
+            if isinstance(value, Sequence) and not isinstance(value, str):
+                value = torch.tensor(value, dtype=torch.get_default_dtype())
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def _arguments(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def extra_repr(self) -> str:
+        return ", ".join(
+            f"{name}={value.tolist() if isinstance(value, Tensor) else repr(value)}"
+            for name, value in self._arguments().items()
+        )
+
+
+class SigmoidFocalLoss(_FocalLoss):
+    """``sigmoid_focal_loss`` as a module.
+
+    Parameters
+    ----------
+    alpha, gamma, weight, pos_weight, ignore_index, label_smoothing, soft_target, from_logits
+        As for ``sigmoid_focal_loss``. Tensors and sequences become buffers.
+    reduction : {"none", "mean", "sum"}, default="mean"
+        As for ``sigmoid_focal_loss``, but with the default of torch's other loss modules.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a parameter of the wrong kind or value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from focal_gbm.torch import SigmoidFocalLoss
+    >>> criterion = SigmoidFocalLoss(alpha=None, gamma=2.0)
+    >>> logits = torch.zeros(4, requires_grad=True)
+    >>> criterion(logits, torch.tensor([1.0, 0.0, 0.0, 0.0])).backward()
+    >>> [round(value, 4) for value in logits.grad.tolist()]
+    [-0.0746, 0.0746, 0.0746, 0.0746]
+    """
+
+    def __init__(
+        self,
+        alpha: float | Sequence[float] | Tensor | None = 0.25,
+        gamma: float | Sequence[float] | Tensor = 2.0,
+        reduction: str = "mean",
+        *,
+        weight: float | Tensor | None = None,
+        pos_weight: float | Sequence[float] | Tensor | None = None,
+        ignore_index: float | None = None,
+        label_smoothing: float = 0.0,
+        soft_target: str = "mixture",
+        from_logits: bool = True,
+    ) -> None:
+        super().__init__(
+            alpha=alpha,
+            gamma=gamma,
+            reduction=reduction,
+            weight=weight,
+            pos_weight=pos_weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            soft_target=soft_target,
+            from_logits=from_logits,
+        )
+
+    def forward(
+        self,
+        input: Tensor,
+        target: Tensor,
+        *,
+        mask: Tensor | None = None,
+        normalizer: float | str | Tensor | None = None,
+    ) -> Tensor:
+        """Loss of a batch.
+
+        Parameters
+        ----------
+        input, target, mask, normalizer
+            As for ``sigmoid_focal_loss``.
+
+        Returns
+        -------
+        Tensor
+            As from ``sigmoid_focal_loss``.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError, NotImplementedError
+            As ``sigmoid_focal_loss`` does.
+
+        Examples
+        --------
+        >>> import torch
+        >>> mask = torch.tensor([True, False])
+        >>> loss = SigmoidFocalLoss(alpha=None)(torch.zeros(2), torch.ones(2), mask=mask)
+        >>> print(f"{loss.item():.4f}")
+        0.1733
+        """
+        return sigmoid_focal_loss(
+            input, target, mask=mask, normalizer=normalizer, **self._arguments()
+        )
+
+
+class SoftmaxFocalLoss(_FocalLoss):
+    """``softmax_focal_loss`` as a module.
+
+    Parameters
+    ----------
+    alpha, gamma, weight, ignore_index, label_smoothing, reduction, from_logits
+        As for ``softmax_focal_loss``. Tensors and sequences become buffers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a parameter of the wrong kind or value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from focal_gbm.torch import SoftmaxFocalLoss
+    >>> criterion = SoftmaxFocalLoss(alpha=[0.5, 1.0, 2.0], gamma=2.0)
+    >>> criterion
+    SoftmaxFocalLoss(alpha=[0.5, 1.0, 2.0], gamma=2.0, reduction='mean')
+    >>> loss = criterion(torch.zeros(5, 3, 8, 8), torch.zeros(5, 8, 8, dtype=torch.long))
+    >>> print(f"{loss.item():.4f}")
+    0.2441
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float | Sequence[float] | Tensor | None = None,
+        gamma: float | Sequence[float] | Tensor = 2.0,
+        weight: Sequence[float] | Tensor | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+        from_logits: bool = True,
+    ) -> None:
+        super().__init__(
+            alpha=alpha,
+            gamma=gamma,
+            weight=weight,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            reduction=reduction,
+            from_logits=from_logits,
+        )
+
+    def forward(
+        self, input: Tensor, target: Tensor, *, normalizer: float | Tensor | None = None
+    ) -> Tensor:
+        """Loss of a batch.
+
+        Parameters
+        ----------
+        input, target, normalizer
+            As for ``softmax_focal_loss``.
+
+        Returns
+        -------
+        Tensor
+            As from ``softmax_focal_loss``.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError, RuntimeError, NotImplementedError
+            As ``softmax_focal_loss`` does.
+
+        Examples
+        --------
+        >>> import torch
+        >>> loss = SoftmaxFocalLoss(gamma=0.0)(torch.zeros(2, 4), torch.tensor([0, 3]))
+        >>> print(f"{loss.item():.4f}")
+        1.3863
+        """
+        return softmax_focal_loss(input, target, normalizer=normalizer, **self._arguments())
