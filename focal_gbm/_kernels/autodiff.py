@@ -37,7 +37,6 @@ _hard_order = cpu.rows.hard_order
 _soft_order = cpu.rows.soft_order
 _exp_of_difference = cpu.rows.exp_of_difference
 _true_posteriors = cpu.rows.true_posteriors
-_top_two = cpu.rows.top_two
 _class_posteriors = cpu.rows.class_posteriors
 
 
@@ -289,20 +288,56 @@ def _softmax_derivative(
 
 
 @inlined
-def _load_row(margin: Array, largest: Number, z: Array) -> Number:
-    """Bound a row's margins; returns NaN if one is NaN, and else zero."""
+def _rank_block(
+    margin: Array,
+    largest: Number,
+    poison: Array,
+    z: Array,
+    top: Array,
+    top_class: Array,
+    below_top: Array,
+    second: Array,
+    second_class: Array,
+    below_second: Array,
+) -> None:
+    """Fill the buffers of a block with what every class is compared with.
+
+    The classes but the top one are compared with the top, the top one with the second. ``below``
+    sums exp(margin - top) over all but the top, and exp(margin - second) over all but these two.
+    """
     real = margin.dtype.type
-    poison = real(0)
-    for k in range(z.size):
-        value = margin[k]
-        poison = poison if value == value else value
-        z[k] = max(min(value, largest), -largest) if value == value else real(0)
-    return poison
+    zero, one = real(0), real(1)
+    n_rows, n_classes = margin.shape
+    fill(margin, z)
+    for i in range(n_rows):
+        poison[i] = below_top[i] = below_second[i] = zero
+        top[i] = second[i] = real(-np.inf)
+        top_class[i] = second_class[i] = -one
+    for k in range(n_classes):
+        label = real(k)
+        for i in range(n_rows):
+            value = z[k, i]
+            poison[i] = poison[i] if value == value else value
+            value = max(min(value, largest), -largest) if value == value else zero
+            z[k, i] = value
+            is_top, is_second = value > top[i], value > second[i]
+            second[i] = top[i] if is_top else value if is_second else second[i]
+            second_class[i] = top_class[i] if is_top else label if is_second else second_class[i]
+            top[i] = value if is_top else top[i]
+            top_class[i] = label if is_top else top_class[i]
+    for k in range(n_classes):
+        label = real(k)
+        for i in range(n_rows):
+            is_top, is_second = top_class[i] == label, second_class[i] == label
+            to_top = _exp_of_difference(z[k, i], top[i], one)
+            to_second = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
+            below_top[i] += zero if is_top else to_top
+            below_second[i] += zero if is_top or is_second else to_second
 
 
 @inlined
 def _inspect_share(share: Number, one: Number) -> int:
-    return 0 if share >= one - one and share <= one else BAD_LABEL
+    return 0 if (share >= one - one) & (share <= one) else BAD_LABEL
 
 
 def _shares_loss(
@@ -314,23 +349,40 @@ def _shares_loss(
     zero, one, infinity = real(0), real(1), real(np.inf)
     n_rows, row_size, n_classes = margin.shape
     largest = parameters[0]
-    z = np.empty(n_classes, margin.dtype)
-    for i in range(n_rows):
-        for j in range(row_size):
-            total = _load_row(margin[i, j], largest, z)
-            ranked = _top_two(z, one)
+    z = np.empty((n_classes, BLOCK), margin.dtype)
+    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    poison, total = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    top, top_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    second, second_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    below_top, below_second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    for j in range(row_size):
+        for start in range(0, n_rows, BLOCK):
+            rows = slice(start, min(start + BLOCK, n_rows))
+            size = rows.stop - start
+            fill(y[rows, j], shares)
+            _rank_block(
+                margin[rows, j], largest, poison, z,
+                top, top_class, below_top, second, second_class, below_second,
+            )  # fmt: skip
+            for i in range(size):
+                total[i] = poison[i]
             for k in range(n_classes):
-                found = np.int32(found | _inspect_share(y[i, j, k], one))
-                share = parameters[2 + n_classes + k] * y[i, j, k]
-                is_top = k == ranked[1]
-                other = ranked[2] if is_top else ranked[0]
-                _, _, log_p, log_q = _class_posteriors(z[k], is_top, ranked, one, largest)
-                log_p = -infinity if z[k] - other <= -largest else log_p
-                value = share * cpu.loss(log_p, exp(parameters[2 + k] * log_q))
-                total += value if share != zero else zero
-            if factor is not None:
-                total *= factor[i, j]
-            out[i, j] = total
+                label, gamma = real(k), parameters[2 + k]
+                alpha = parameters[2 + n_classes + k]
+                for i in range(size):
+                    found = np.int32(found | _inspect_share(shares[k, i], one))
+                    _, _, log_p, log_q = _class_posteriors(
+                        z[k, i], top_class[i] == label, top[i], below_top[i],
+                        second[i], below_second[i], one, largest,
+                    )  # fmt: skip
+                    other = second[i] if top_class[i] == label else top[i]
+                    log_p = -infinity if z[k, i] - other <= -largest else log_p
+                    share = alpha * shares[k, i]
+                    value = share * cpu.loss(log_p, exp(gamma * log_q))
+                    total[i] += value if share != zero else zero
+            for i in range(size):
+                scale = one if factor is None else factor[start + i, j]
+                out[start + i, j] = scale * total[i]
     return found
 
 
@@ -346,66 +398,97 @@ def _shares_derivative(
 
     With ``a_k`` the share of class ``k`` times ``L'(t_k) / q_k``, the gradient is
     ``a_j * q_j - p_j * sum(a_k for k != j)``. The sum leaves out the top class by never adding it:
-    subtracting it would cancel where all others vanish.
+    subtracting it would cancel where all others vanish. ``slope`` is ``t_k``'s along the vector.
     """
     found = np.int32(0)
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape
     largest, limit = parameters[0], parameters[1]
-    z, p, q = (
-        np.empty(n_classes, margin.dtype),
-        np.empty(n_classes, margin.dtype),
-        np.empty(n_classes, margin.dtype),
+    z, slope = (
+        np.empty((n_classes, BLOCK), margin.dtype),
+        np.empty((n_classes, BLOCK), margin.dtype),
     )
-    a, b, slope = (
-        np.empty(n_classes, margin.dtype),
-        np.empty(n_classes, margin.dtype),
-        np.empty(n_classes, margin.dtype),
-    )
-    for i in range(n_rows):
-        for j in range(row_size):
-            poison = _load_row(margin[i, j], largest, z)
-            ranked = _top_two(z, one)
-            top_class, second, below_second = ranked[1], ranked[2], ranked[4]
-            mean_of_others = zero
-            if vector is not None:
-                for k in range(n_classes):
-                    if k != top_class:
-                        share = _exp_of_difference(z[k], second, one) / (one + below_second)
-                        mean_of_others += share * vector[i, j, k]
-                slope[top_class] = vector[i, j, top_class] - mean_of_others
-            a_below = b_below = zero
-            for step in range(n_classes):
-                # The top class first, whose slope gives the mean that the others' need.
-                k = (top_class + step) % n_classes
-                found = np.int32(found | _inspect_share(y[i, j, k], one))
-                p[k], q[k], log_p, log_q = _class_posteriors(
-                    z[k], k == top_class, ranked, one, limit
-                )
-                gamma = parameters[2 + k]
-                power = exp(gamma * log_q)
-                by_t, by_tt = share_derivatives(p[k], q[k], log_p, gamma, power, one)
-                share = parameters[2 + n_classes + k] * y[i, j, k]
-                a[k] = share * by_t
-                if vector is not None:
-                    if k != top_class:
-                        top_vector = vector[i, j, top_class]
-                        mean = top_vector - q[top_class] * slope[top_class]
-                        slope[k] = (vector[i, j, k] - mean) / q[k]
-                    b[k] = share * by_tt * slope[k]
-                    b_below += zero if k == top_class else b[k]
-                a_below += zero if k == top_class else a[k]
-            scale = (one if factor is None else factor[i, j]) + poison
-            a_all = a[top_class] + a_below
+    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    p, q = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
+    a, b = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
+    a_top, a_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    b_top, b_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    mean, top_slope = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    poison, scale = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    top, top_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    second, second_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    below_top, below_second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    for j in range(row_size):
+        for start in range(0, n_rows, BLOCK):
+            rows = slice(start, min(start + BLOCK, n_rows))
+            size = rows.stop - start
+            fill(y[rows, j], shares)
+            out_rows = out[rows, j]
+            _rank_block(
+                margin[rows, j], largest, poison, z,
+                top, top_class, below_top, second, second_class, below_second,
+            )  # fmt: skip
+            for i in range(size):
+                scale[i] = poison[i] + (one if factor is None else factor[start + i, j])
+                a_top[i] = a_below[i] = b_top[i] = b_below[i] = zero
+                mean[i] = top_slope[i] = zero
             for k in range(n_classes):
-                others = a_below if k == top_class else a[top_class] + (a_below - a[k])
-                if vector is None:
-                    value = a[k] * q[k] - p[k] * others
-                else:
-                    others = b_below if k == top_class else b[top_class] + (b_below - b[k])
-                    value = b[k] * q[k] - p[k] * (others + q[k] * slope[k] * a_all)
-                out[i, j, k] = scale * value
+                label, gamma = real(k), parameters[2 + k]
+                alpha = parameters[2 + n_classes + k]
+                for i in range(size):
+                    found = np.int32(found | _inspect_share(shares[k, i], one))
+                    is_top = top_class[i] == label
+                    p_k, q_k, log_p, log_q = _class_posteriors(
+                        z[k, i], is_top, top[i], below_top[i],
+                        second[i], below_second[i], one, limit,
+                    )  # fmt: skip
+                    power = exp(gamma * log_q)
+                    by_t, by_tt = share_derivatives(p_k, q_k, log_p, gamma, power, one)
+                    p[k, i], q[k, i] = p_k, q_k
+                    a_k = alpha * shares[k, i] * by_t
+                    a[k, i], b[k, i] = a_k, alpha * shares[k, i] * by_tt
+                    a_top[i] = a_k if is_top else a_top[i]
+                    a_below[i] += zero if is_top else a_k
+            if vector is None:
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        others = a_top[i] + (a_below[i] - a[k, i])
+                        others = a_below[i] if top_class[i] == label else others
+                        out_rows[i, k] = scale[i] * (a[k, i] * q[k, i] - p[k, i] * others)
+            else:
+                vectors = vector[rows, j]
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        is_top, v = top_class[i] == label, vectors[i, k]
+                        weight = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
+                        weight /= one + below_second[i]
+                        top_slope[i] += v if is_top else -weight * v
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        is_top, v = top_class[i] == label, vectors[i, k]
+                        mean[i] = v - q[k, i] * top_slope[i] if is_top else mean[i]
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        is_top = top_class[i] == label
+                        along = (vectors[i, k] - mean[i]) / (one if is_top else q[k, i])
+                        along = top_slope[i] if is_top else along
+                        slope[k, i] = along
+                        b_k = b[k, i] * along
+                        b[k, i] = b_k
+                        b_top[i] = b_k if is_top else b_top[i]
+                        b_below[i] += zero if is_top else b_k
+                for k in range(n_classes):
+                    label = real(k)
+                    for i in range(size):
+                        others = b_top[i] + (b_below[i] - b[k, i])
+                        others = b_below[i] if top_class[i] == label else others
+                        others += q[k, i] * slope[k, i] * (a_top[i] + a_below[i])
+                        out_rows[i, k] = scale[i] * (b[k, i] * q[k, i] - p[k, i] * others)
     return found
 
 

@@ -43,7 +43,7 @@ def launch(
     typed = (np.asarray(parameters, kinds[0][0]), *flags)
 
     n_rows = len(outputs[0])
-    chunk = max(1, _CHUNK // row_size)
+    chunk = max(1, _CHUNK // max(1, row_size))
     chunks = iter(range(0, n_rows, chunk))
 
     def work() -> int:

@@ -147,11 +147,10 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def top_two(margin: Any, one: Number) -> Any:
-        """The largest margin and the second, and what the classes below add to each.
+        """What every class is compared with: the top one with the second, the others with the top.
 
-        Every class but the top one is compared with the top, the top one with the second. Given
-        as margin, class, second margin, sum of exp(margin - top) over all but the top, and of
-        exp(margin - second) over all but these two.
+        The class of the largest margin, this margin and the sum of exp(margin - top) over all but
+        the top, the second largest and the sum of exp(margin - second) over all but these two.
         """
         top_class = second_class = 0
         for k in range(1, margin.size):
@@ -166,16 +165,23 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
                 below_top += exp_of_difference(margin[k], top, one)
                 if k != second_class:
                     below_second += exp_of_difference(margin[k], second, one)
-        return top, top_class, second, below_top, below_second
+        return top_class, top, below_top, second, below_second
 
     @compiled
-    def class_posteriors(z: Number, is_top: bool, ranked: Any, one: Number, limit: Number) -> Any:
-        """Posteriors of a class and their logarithms, given what ``top_two`` found."""
-        top, _, second, below_top, below_second = ranked
-        if is_top:
-            return true_posteriors(z, second, below_second, one, limit)
+    def class_posteriors(
+        z: Number,
+        is_top: bool,
+        top: Number,
+        below_top: Number,
+        second: Number,
+        below_second: Number,
+        one: Number,
+        limit: Number,
+    ) -> Any:
+        """Posteriors of any class and their logarithms, given what ``top_two`` found."""
         rest = max(below_top - exp_of_difference(z, top, one), one - one)
-        return true_posteriors(z, top, rest, one, limit)
+        rest = below_second if is_top else rest
+        return true_posteriors(z, second if is_top else top, rest, one, limit)
 
     return Rows(
         sigmoids=sigmoids,

@@ -202,11 +202,11 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     for i in range(n_rows):
         for k in range(n_classes):
             found = np.int32(found | (0 if abs(margin[i, k]) <= largest else BAD_MARGIN))
-        ranked = _top_two(margin[i], one)
+        top_class, top, below_top, second, below_second = _top_two(margin[i], one)
         highest = real(-np.inf)
         for k in range(n_classes):
             p, q, log_p, log_q = _class_posteriors(
-                margin[i, k], k == ranked[1], ranked, one, largest
+                margin[i, k], k == top_class, top, below_top, second, below_second, one, largest
             )
             log_odds[k] = (
                 log_p + calibration(p, q, log_p, log_q, gammas[k], one, log1p_wide) - alphas[k]

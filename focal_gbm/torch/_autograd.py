@@ -124,24 +124,27 @@ def _softmax_operator(
     order: int,
 ) -> Tensor:
     n_samples, n_classes, n_positions = *logits.shape[:2], math.prod(logits.shape[2:])
+    # Kernels run along the first dimension, so the samples or their positions, whichever are more,
+    # come first. Nothing is copied unless the positions are no regular grid in memory.
+    samples_first = n_samples >= n_positions
+
+    def flat(tensor: Tensor) -> Tensor:
+        classes = [n_classes] if tensor.ndim == logits.ndim else []
+        return tensor.detach().reshape(n_samples, *classes, n_positions)
+
+    def rows(flattened: Tensor) -> Any:
+        if flattened.ndim == 2:
+            return (flattened if samples_first else flattened.T).numpy()
+        return flattened.permute((0, 2, 1) if samples_first else (2, 0, 1)).numpy()
+
     out = _empty_softmax(logits, order)
-    # Positions of one sample, or the samples, whichever are more, come first: kernels run along
-    # them. Nothing is copied unless the positions are no regular grid in memory.
-    by_class = (0, 2, 1) if n_samples >= n_positions else (2, 0, 1)
-    by_row = (0, 1) if n_samples >= n_positions else (1, 0)
-
-    def rows(tensor: Tensor) -> Tensor:
-        if tensor.ndim == logits.ndim:
-            return tensor.detach().reshape(n_samples, n_classes, n_positions).permute(by_class)
-        return tensor.detach().reshape(n_samples, n_positions).permute(by_row)
-
-    out_rows = rows(out)
+    flat_out = flat(out)
     found = autodiff.softmax(
-        rows(logits).numpy(),
-        rows(target).numpy(),
-        None if factor is None else rows(factor).numpy(),
-        None if vector is None else rows(vector).numpy(),
-        out_rows.numpy(),
+        rows(flat(logits)),
+        rows(flat(target)),
+        None if factor is None else rows(flat(factor)),
+        None if vector is None else rows(flat(vector)),
+        rows(flat_out),
         gamma=gamma.tolist(),
         alpha=alpha.tolist(),
         ignore_index=ignore_index,
@@ -149,9 +152,8 @@ def _softmax_operator(
     )
     if found & BAD_LABEL:
         raise_for_classes(target, n_classes, ignore_index)
-    if out_rows.data_ptr() != out.data_ptr():
-        inverse = (0, 2, 1) if n_samples >= n_positions else (1, 2, 0)
-        out.copy_(out_rows.permute(inverse).reshape(out.shape))
+    if flat_out.data_ptr() != out.data_ptr():
+        out.copy_(flat_out.reshape(out.shape))
     return out
 
 
@@ -224,9 +226,12 @@ class _Sigmoid(torch.autograd.Function):
         *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 11
         factor = ctx.saved_tensors[3]
         by_input = by_factor = None
         if ctx.needs_input_grad[0]:
@@ -237,6 +242,7 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        _check_tangents(tangents[1], *tangents[4:8])
         factor = ctx.saved_tensors[3]
         terms = []
         if tangents[0] is not None:
@@ -267,9 +273,12 @@ class _Softmax(torch.autograd.Function):
         *tensors, ctx.ignore_index, ctx.order = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
+        ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 8
         _, _, factor, vector, *_ = ctx.saved_tensors
         by_input = by_factor = by_vector = None
         if ctx.needs_input_grad[0]:
@@ -285,6 +294,7 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        _check_tangents(tangents[1], *tangents[4:6])
         factor, vector = ctx.saved_tensors[2:4]
         terms = []
         if tangents[0] is not None and ctx.order == 0:
@@ -342,6 +352,14 @@ def _sigmoid_of(ctx: Any, factor: Tensor | None, order: int) -> Tensor:
 def _softmax_of(ctx: Any, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
     logits, target, _, _, gamma, alpha = ctx.saved_tensors
     return _softmax(logits, target, factor, vector, gamma, alpha, ctx.ignore_index, order)
+
+
+def _check_tangents(*tangents: Tensor | None) -> None:
+    if any(tangent is not None for tangent in tangents):
+        raise NotImplementedError(
+            "focal loss: forward mode is implemented in the input only; differentiate target and "
+            "parameters in reverse mode"
+        )
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

@@ -30,6 +30,7 @@ class _FocalLoss(nn.Module):
         return ", ".join(
             f"{name}={value.tolist() if isinstance(value, Tensor) else repr(value)}"
             for name, value in self._arguments().items()
+            if value is not None
         )
 
 
@@ -45,8 +46,8 @@ class SigmoidFocalLoss(_FocalLoss):
 
     Raises
     ------
-    TypeError, ValueError
-        For a parameter of the wrong kind or value.
+    TypeError, ValueError, RuntimeError
+        When called, as ``sigmoid_focal_loss`` does.
 
     Examples
     --------
@@ -132,16 +133,14 @@ class SoftmaxFocalLoss(_FocalLoss):
 
     Raises
     ------
-    TypeError, ValueError
-        For a parameter of the wrong kind or value.
+    TypeError, ValueError, RuntimeError
+        When called, as ``softmax_focal_loss`` does.
 
     Examples
     --------
     >>> import torch
     >>> from focal_gbm.torch import SoftmaxFocalLoss
     >>> criterion = SoftmaxFocalLoss(alpha=[0.5, 1.0, 2.0], gamma=2.0)
-    >>> criterion
-    SoftmaxFocalLoss(alpha=[0.5, 1.0, 2.0], gamma=2.0, reduction='mean')
     >>> loss = criterion(torch.zeros(5, 3, 8, 8), torch.zeros(5, 8, 8, dtype=torch.long))
     >>> print(f"{loss.item():.4f}")
     0.2441
