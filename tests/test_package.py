@@ -198,7 +198,10 @@ def uncached(monkeypatch):
 
 
 @pytest.mark.usefixtures("uncached")
-@pytest.mark.parametrize(("kernels", "columns", "flags"), [(binary, 1, 2), (softmax, 2, 1)])
+@pytest.mark.parametrize(
+    ("kernels", "columns", "flags"),
+    [(binary, 1, (False,) * 3), (binary, 1, (False, False, True)), (softmax, 2, (False,))],
+)
 def test_kernels_are_vectorised(kernels, columns, flags):
     """A loop that LLVM leaves scalar costs ten times as much."""
     vector, margin = (np.dtype(np.float32), 1), (np.dtype(np.float32), columns)

@@ -18,14 +18,15 @@ from focal_gbm._kernels.cpu import (
     SOFT_LABEL,
     derivatives,
     inlined,
+    is_square,
     others_product,
     prefer_wide_vectors,
     share_derivatives,
 )
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.launch import Function, launch
-from focal_gbm._kernels.softmax import BLOCK, fill, largest_margin, load
+from focal_gbm._kernels.launch import Function, launch_or_total
+from focal_gbm._kernels.softmax import BLOCK, drain, fill, largest_margin, load
 
 Array = NDArray[Any]
 
@@ -63,8 +64,8 @@ def _sigmoid(
     parameters: Array,
     order: int,
     soft: int,
+    square: int | None,
 ) -> np.int32:
-    """Hard labels, or the mixture of both losses that soft ones stand for."""
     prefer_wide_vectors()
     found = np.int32(0)
     one = margin.dtype.type(1)
@@ -83,13 +84,19 @@ def _sigmoid(
         if soft:
             alpha0 = negative_i * (one - label)
             alpha1 = positive_i * weight_i * label
-            value0 = _hard_order(margin[i], False, gamma_i, alpha0, one, limit, order)
-            value1 = _hard_order(margin[i], True, gamma_i, alpha1, one, limit, order)
+            value0 = _hard_order(
+                margin[i], False, gamma_i, alpha0, one, limit, order, square is not None
+            )
+            value1 = _hard_order(
+                margin[i], True, gamma_i, alpha1, one, limit, order, square is not None
+            )
             value = (value0 if alpha0 != zero else zero) + (value1 if alpha1 != zero else zero)
         else:
             is_positive = label == one
             alpha = positive_i * weight_i if is_positive else negative_i
-            value = _hard_order(margin[i], is_positive, gamma_i, alpha, one, limit, order)
+            value = _hard_order(
+                margin[i], is_positive, gamma_i, alpha, one, limit, order, square is not None
+            )
             value = value if alpha != zero else zero
         out[i] = factor_i * value if counts else zero
     return found
@@ -127,7 +134,7 @@ def _focused(
         if label in (zero, one):
             is_positive = label == one
             weight_i = weight_i if is_positive else one
-            value = _hard_order(margin[i], is_positive, gamma_i, weight_i, one, limit, order)
+            value = _hard_order(margin[i], is_positive, gamma_i, weight_i, one, limit, order, False)
         else:
             value = _soft_order(margin[i], label, gamma_i, weight_i, one, limit, order, is_mean)
         value = alpha * value if alpha != zero else zero
@@ -161,17 +168,16 @@ def _load_block(
         labels[i] = zero if y[i] == ignore_index else real(y[i])
         poison[i] = zero
     for k in range(n_classes):
-        label = real(k)
         for i in range(n_rows):
             z = shares[k, i]
             poison[i] = poison[i] if z == z else z
             shares[k, i] = max(min(z, largest), -largest) if z == z else zero
-            is_true = labels[i] == label
-            gamma[i] = parameters[2 + k] if is_true else gamma[i]
-            alpha[i] = parameters[2 + n_classes + k] if is_true else alpha[i]
     for i in range(n_rows):
+        label = int(labels[i])
+        label = label if label >= 0 and label < n_classes else 0
+        gamma[i] = parameters[2 + label]
         counts = y[i] != ignore_index
-        alpha[i] = alpha[i] if counts else zero
+        alpha[i] = parameters[2 + n_classes + label] if counts else zero
         poison[i] = poison[i] if counts else zero
     found: int = load(labels[:n_rows], shares, largest, true, top, top_class, rest)
     return found
@@ -208,10 +214,10 @@ def _softmax_loss(
                 _, _, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, largest)
                 log_p = -infinity if difference <= -largest else log_p
                 value = alpha[i] * cpu.loss(log_p, exp(gamma[i] * log_q))
-                value = (value if alpha[i] > zero else zero) + poison[i]
-                if factor is not None:
-                    value *= factor[start + i, j]
-                out[start + i, j] = value
+                true[i] = (value if alpha[i] > zero else zero) + poison[i]
+            for i in range(rows.stop - start):
+                scale = one if factor is None else factor[start + i, j]
+                out[start + i, j] = scale * true[i]
     return found
 
 
@@ -230,6 +236,7 @@ def _softmax_derivative(
     n_rows, row_size, n_classes = margin.shape
     limit = parameters[1]
     shares = np.empty((n_classes, BLOCK), margin.dtype)
+    vectors = np.empty((0 if vector is None else n_classes, BLOCK), margin.dtype)
     labels, poison = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -245,33 +252,33 @@ def _softmax_derivative(
                 poison, shares, true, top, top_class, rest,
             )  # fmt: skip
             found = np.int32(found | bad)
-            if factor is not None:
-                for i in range(size):
-                    product = alpha[i] * factor[start + i, j]
-                    alpha[i] = product if alpha[i] > zero else zero
+            for i in range(size):
+                scale = one if factor is None else factor[start + i, j]
+                alpha[i] = (alpha[i] * scale if alpha[i] > zero else zero) + poison[i]
             for i in range(size):
                 p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
                 g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
-                first[i] = alpha[i] * g + poison[i]
-                second[i] = alpha[i] * h + poison[i]
+                first[i] = alpha[i] * g
+                second[i] = alpha[i] * h
+            for i in range(size):
+                rest[i] = one / (one + rest[i])
             for k in range(n_classes):
                 for i in range(size):
-                    shares[k, i] /= one + rest[i]
-            out_rows = out[rows, j]
+                    shares[k, i] *= rest[i]
             if vector is None:
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
                         is_true = labels[i] == label
-                        out_rows[i, k] = first[i] if is_true else -first[i] * shares[k, i]
+                        shares[k, i] = first[i] if is_true else -first[i] * shares[k, i]
             else:
-                vectors = vector[rows, j]
+                fill(vector[rows, j], vectors)
                 for i in range(size):
                     slope[i] = mean[i] = zero
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
-                        v = vectors[i, k]
+                        v = vectors[k, i]
                         slope[i] = v if labels[i] == label else slope[i]
                         mean[i] += shares[k, i] * v
                 for i in range(size):
@@ -280,10 +287,11 @@ def _softmax_derivative(
                     label = real(k)
                     for i in range(size):
                         product = others_product(
-                            first[i], second[i], shares[k, i], slope[i], vectors[i, k], mean[i]
+                            first[i], second[i], shares[k, i], slope[i], vectors[k, i], mean[i]
                         )
                         is_true = labels[i] == label
-                        out_rows[i, k] = second[i] * slope[i] if is_true else product
+                        shares[k, i] = second[i] * slope[i] if is_true else product
+            drain(shares, out[rows, j])
     return found
 
 
@@ -410,6 +418,7 @@ def _shares_derivative(
         np.empty((n_classes, BLOCK), margin.dtype),
     )
     shares = np.empty((n_classes, BLOCK), margin.dtype)
+    vectors = np.empty((0 if vector is None else n_classes, BLOCK), margin.dtype)
     p, q = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
     a, b = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
     a_top, a_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -424,7 +433,6 @@ def _shares_derivative(
             rows = slice(start, min(start + BLOCK, n_rows))
             size = rows.stop - start
             fill(y[rows, j], shares)
-            out_rows = out[rows, j]
             _rank_block(
                 margin[rows, j], largest, poison, z,
                 top, top_class, below_top, second, second_class, below_second,
@@ -456,26 +464,26 @@ def _shares_derivative(
                     for i in range(size):
                         others = a_top[i] + (a_below[i] - a[k, i])
                         others = a_below[i] if top_class[i] == label else others
-                        out_rows[i, k] = scale[i] * (a[k, i] * q[k, i] - p[k, i] * others)
+                        shares[k, i] = scale[i] * (a[k, i] * q[k, i] - p[k, i] * others)
             else:
-                vectors = vector[rows, j]
+                fill(vector[rows, j], vectors)
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
-                        is_top, v = top_class[i] == label, vectors[i, k]
+                        is_top, v = top_class[i] == label, vectors[k, i]
                         weight = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
                         weight /= one + below_second[i]
                         top_slope[i] += v if is_top else -weight * v
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
-                        is_top, v = top_class[i] == label, vectors[i, k]
+                        is_top, v = top_class[i] == label, vectors[k, i]
                         mean[i] = v - q[k, i] * top_slope[i] if is_top else mean[i]
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
                         is_top = top_class[i] == label
-                        along = (vectors[i, k] - mean[i]) / (one if is_top else q[k, i])
+                        along = (vectors[k, i] - mean[i]) / (one if is_top else q[k, i])
                         along = top_slope[i] if is_top else along
                         slope[k, i] = along
                         b_k = b[k, i] * along
@@ -488,7 +496,8 @@ def _shares_derivative(
                         others = b_top[i] + (b_below[i] - b[k, i])
                         others = b_below[i] if top_class[i] == label else others
                         others += q[k, i] * slope[k, i] * (a_top[i] + a_below[i])
-                        out_rows[i, k] = scale[i] * (b[k, i] * q[k, i] - p[k, i] * others)
+                        shares[k, i] = scale[i] * (b[k, i] * q[k, i] - p[k, i] * others)
+            drain(shares, out[rows, j])
     return found
 
 
@@ -498,31 +507,36 @@ def sigmoid(
     mask: Array | None,
     factor: Array | float,
     parameters: Sequence[Array] | Sequence[float],
-    out: Array,
+    out: Array | None,
     *,
     label_smoothing: float,
     soft_target: str,
     order: int,
     n_threads: int,
-) -> int:
-    """A derivative of the binary loss; returns the bits of what is wrong with a label.
+) -> tuple[int, float]:
+    """A derivative of the binary loss, or its sum if there is no output to write it to.
 
-    All arrays are vectors of one length. ``parameters`` are gamma, the weights of the positive and
-    the negative class, and the positive class's weight within the cross entropy: one of each, or
-    one of each for every element.
+    Returns the bits of what is wrong with a label, and the sum. All arrays are vectors of one
+    length. ``parameters`` are gamma, the weights of the positive and the negative class, and the
+    positive class's weight within the cross entropy: one of each, or one of each for every element.
     """
     arrays = [a if isinstance(a, np.ndarray) else None for a in (*parameters, factor)]
     numbers = [0.0 if isinstance(a, np.ndarray) else a for a in (*parameters, factor)]
     numbers += LIMIT, 1 - label_smoothing, label_smoothing / 2
     inputs = (margin, y, mask, *arrays)
+
+    def run(kernel: Function, *flags: int | None) -> tuple[int, float]:
+        return launch_or_total(kernel, inputs, out, margin.shape, numbers, flags, n_threads)
+
+    square = is_square(parameters[0])
     # Hard labels take half the work: assume them, and start again if that was wrong.
-    found = launch(_sigmoid, inputs, (out,), numbers, (order, False), n_threads)
+    found, total = run(_sigmoid, order, False, square)
     if found & SOFT_LABEL and not found & BAD_LABEL:
-        is_mixture = soft_target == "mixture"
-        kernel = _sigmoid if is_mixture else _focused
-        flags = (order, is_mixture or soft_target == "pt")
-        found = launch(kernel, inputs, (out,), numbers, flags, n_threads)
-    return found & ~SOFT_LABEL
+        if soft_target == "mixture":
+            found, total = run(_sigmoid, order, True, square)
+        else:
+            found, total = run(_focused, order, soft_target == "pt")
+    return found & ~SOFT_LABEL, total
 
 
 def softmax(
@@ -530,28 +544,34 @@ def softmax(
     y: Array,
     factor: Array | None,
     vector: Array | None,
-    out: Array,
+    out: Array | None,
     *,
     gamma: Sequence[float],
     alpha: Sequence[float],
     ignore_index: int,
     n_threads: int,
-) -> int:
+) -> tuple[int, float]:
     """The loss, its gradient or the product of its Hessian and a vector.
 
-    Returns the bits of what is wrong with a label. Margins have the shape (n, m, n_classes);
-    labels, factors and the loss have (n, m), and gradients, vectors and labels that are shares of
-    the classes have the margins' shape.
+    Returns the bits of what is wrong with a label, and the loss's sum if there is no output to
+    write the loss to. Margins have the shape (n, m, n_classes); labels, factors and the loss have
+    (n, m), and gradients, vectors and labels that are shares of classes have the margins' shape.
     """
     parameters = (largest_margin(margin), LIMIT, *gamma, *alpha)
-    has_shares, is_loss = y.ndim == 3, out.ndim == 2
+    has_shares, is_loss = y.ndim == 3, out is None or out.ndim == 2
     kernels: dict[tuple[bool, bool], Function] = {
         (False, True): _softmax_loss,
         (False, False): _softmax_derivative,
         (True, True): _shares_loss,
         (True, False): _shares_derivative,
     }
-    kernel = kernels[has_shares, is_loss]
-    inputs = (margin, y, factor) if is_loss else (margin, y, factor, vector)
-    flags = () if has_shares else (ignore_index,)
-    return launch(kernel, inputs, (out,), parameters, flags, n_threads, row_size=margin.shape[1])
+    return launch_or_total(
+        kernels[has_shares, is_loss],
+        (margin, y, factor) if is_loss else (margin, y, factor, vector),
+        out,
+        margin.shape[:2],
+        parameters,
+        () if has_shares else (ignore_index,),
+        n_threads,
+        row_size=margin.shape[1],
+    )

@@ -21,6 +21,7 @@ from focal_gbm._kernels.cpu import (
     curvature,
     inlined,
     inspect_weight,
+    is_square,
     prefer_wide_vectors,
     rows,
 )
@@ -57,6 +58,7 @@ def _gradient_hessian(
     parameters: Array,
     mode: int,
     soft: int,
+    square: int | None,
 ) -> np.int32:
     prefer_wide_vectors()
     found = np.int32(0)
@@ -70,14 +72,16 @@ def _gradient_hessian(
             alpha0_i = alpha0 * (one - y[i])
             alpha1_i = alpha1 * y[i]
             alpha = alpha0_i + alpha1_i
-            g0, h0 = _class_derivatives(-z, gamma0, one)
-            g1, h1 = _class_derivatives(z, gamma1, one)
+            g0, h0 = _class_derivatives(-z, gamma0, one, square is not None)
+            g1, h1 = _class_derivatives(z, gamma1, one, square is not None)
             g = alpha1_i * g1 - alpha0_i * g0
             h = alpha1_i * h1 + alpha0_i * h0
         else:
             positive = y[i] == one
             alpha = alpha1 if positive else alpha0
-            g, h = _class_derivatives(z if positive else -z, gamma1 if positive else gamma0, one)
+            g, h = _class_derivatives(
+                z if positive else -z, gamma1 if positive else gamma0, one, square is not None
+            )
             g *= alpha if positive else -alpha
             h *= alpha
         h = curvature(g, h, alpha * floor, mode)
@@ -104,8 +108,8 @@ def _focal_loss(
         z = margin[i]
         # Only the far side of the right answer is cut off: the loss of an infinitely wrong margin
         # is infinite. A class the label gives no share must not turn that into 0 * inf.
-        loss0 = _class_loss(min(-z, limit), gamma0, one)
-        loss1 = _class_loss(min(z, limit), gamma1, one)
+        loss0 = _class_loss(min(-z, limit), gamma0, one, False)
+        loss1 = _class_loss(min(z, limit), gamma1, one, False)
         share0 = alpha0 * (one - y[i])
         share1 = alpha1 * y[i]
         value = (share0 * loss0 if share0 > zero else zero) + (
@@ -161,7 +165,7 @@ def gradient_hessian(
             (y, margin, weight),
             (grad, hess),
             parameters,
-            (mode, soft),
+            (mode, soft, is_square(*gamma)),
             n_threads,
         )
         if not found & SOFT_LABEL:

@@ -60,6 +60,14 @@ share_derivatives = inlined(formulas.share_derivatives)
 calibration = inlined(formulas.calibration)
 
 
+def is_square(*gamma: Any) -> int | None:
+    """Flag of the kernels compiled for a gamma of 2, the usual one, which needs no exponential.
+
+    None, which is a type of its own, where that is not so.
+    """
+    return 1 if all(isinstance(g, float) and g == 2 for g in gamma) else None
+
+
 @inlined
 def curvature(g: Number, h: Number, floor: Number, mode: int) -> Number:
     if mode == _CLIP:

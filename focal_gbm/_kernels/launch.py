@@ -2,11 +2,12 @@
 
 import functools
 import hashlib
+import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit, types
@@ -17,6 +18,7 @@ from focal_gbm._kernels.elementary import JIT_OPTIONS
 
 Array = NDArray[Any]
 Function = Callable[..., Any]
+Result = TypeVar("Result")
 
 # Rows that a thread takes at a time: long enough (about 50 us) that handing them out costs nothing.
 _CHUNK = 2**15
@@ -27,41 +29,106 @@ def launch(
     inputs: Sequence[Array | None],
     outputs: Sequence[Array],
     parameters: Sequence[float],
-    flags: Sequence[int],
+    flags: Sequence[int | None],
     n_threads: int | None,
     row_size: int = 1,
 ) -> int:
     """Run a kernel over all rows, in chunks on several threads, and join what it found.
 
     ``row_size`` is how many rows an element of the first dimension stands for. Parameters are
-    numbers in the precision of the first input, flags are integers; a kernel takes the inputs, the
-    outputs, an array of the parameters, and the flags.
+    numbers in the precision of the first input, flags are integers or None; a kernel takes the
+    inputs, the outputs, an array of the parameters, and the flags.
     """
     arrays = (*inputs, *outputs)
+    kernel = _kernel(function, arrays, len(outputs), parameters, flags)
+
+    def work(rows: slice) -> int:
+        return kernel(None if array is None else array[rows] for array in arrays)
+
+    found = _in_chunks(lambda _: work, len(outputs[0]), row_size, n_threads)
+    return functools.reduce(operator.or_, found, 0)
+
+
+def launch_or_total(
+    function: Function,
+    inputs: Sequence[Array | None],
+    out: Array | None,
+    shape: tuple[int, ...],
+    parameters: Sequence[float],
+    flags: Sequence[int | None],
+    n_threads: int | None,
+    row_size: int = 1,
+) -> tuple[int, float]:
+    """The same for one output, or its sum if that is None: then no output is kept in memory.
+
+    The sum is the same for any number of threads: chunks are added in their order.
+    """
+    if out is not None:
+        return launch(function, inputs, [out], parameters, flags, n_threads, row_size), 0.0
+    margin: Any = inputs[0]
+    n_rows, *inner = shape
+    arrays = (*inputs, np.empty((0, *inner), margin.dtype))
+    kernel = _kernel(function, arrays, 1, parameters, flags)
+
+    def worker(chunk: int) -> Callable[[slice], tuple[int, float]]:
+        scratch = np.empty((min(chunk, n_rows), *inner), margin.dtype)
+
+        def work(rows: slice) -> tuple[int, float]:
+            part = scratch[: n_rows - rows.start]
+            found = kernel([*(None if array is None else array[rows] for array in inputs), part])
+            return found, _sum(part.ravel())
+
+        return work
+
+    results = _in_chunks(worker, n_rows, row_size, n_threads)
+    found = functools.reduce(operator.or_, (found for found, _ in results), 0)
+    return found, sum(total for _, total in results)
+
+
+def _kernel(
+    function: Function,
+    arrays: Sequence[Array | None],
+    n_outputs: int,
+    parameters: Sequence[float],
+    flags: Sequence[int | None],
+) -> Callable[[Iterable[Array | None]], int]:
+    """The kernel compiled for arrays like these, as a function of the arrays alone."""
     kinds: Any = tuple(None if array is None else (array.dtype, array.ndim) for array in arrays)
-    kernel = compiled(function, kinds, len(outputs), len(flags))
-    typed = (np.asarray(parameters, kinds[0][0]), *flags)
+    missing = tuple(flag is None for flag in flags)
+    kernel = compiled(function, kinds, n_outputs, missing)
+    typed = np.asarray(parameters, kinds[0][0])
+    return lambda parts: int(kernel(*parts, typed, *flags))
 
-    n_rows = len(outputs[0])
+
+def _in_chunks(
+    worker: Callable[[int], Callable[[slice], Result]],
+    n_rows: int,
+    row_size: int,
+    n_threads: int | None,
+) -> list[Result]:
+    """Results of the chunks in their order, computed on several threads.
+
+    Each thread makes a worker of its own for chunks of a size.
+    """
     chunk = max(1, _CHUNK // max(1, row_size))
-    chunks = iter(range(0, n_rows, chunk))
+    chunks = [slice(start, start + chunk) for start in range(0, n_rows, chunk)]
+    results: list[Any] = [None] * len(chunks)
+    remaining = iter(enumerate(chunks))
 
-    def work() -> int:
-        found = 0
-        for start in chunks:
-            rows = slice(start, start + chunk)
-            found |= int(kernel(*(None if a is None else a[rows] for a in arrays), *typed))
-        return found
+    def run() -> None:
+        work = worker(chunk)
+        for i, rows in remaining:
+            results[i] = work(rows)
 
     # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
     # after a booster's parallel loop, and leave a thread on their processor little time at first.
-    n_helpers = min(n_threads or available_threads(), -(-n_rows // chunk)) - 1
-    helpers = [_pool().submit(work) for _ in range(n_helpers)]
-    found = work()
+    n_helpers = min(n_threads or available_threads(), len(chunks)) - 1
+    helpers = [_pool().submit(run) for _ in range(n_helpers)]
+    run()
     for helper in helpers:
         if not helper.cancel():
-            found |= helper.result()
-    return found
+            helper.result()
+    return results
 
 
 @functools.cache
@@ -69,9 +136,11 @@ def compiled(
     function: Function,
     kinds: Sequence[tuple[np.dtype[Any], int] | None],
     n_outputs: int,
-    n_flags: int,
+    missing_flags: tuple[bool, ...],
 ) -> Function:
     """Compile a kernel for arrays of these types and dimensions, or load it from Numba's cache.
+
+    A flag that is None is known when the kernel is compiled, as an array that is None.
 
     Inputs are declared read-only, which admits writable arrays too: left to itself Numba would
     compile once for each. Matrices may have any strides, vectors are contiguous.
@@ -86,7 +155,8 @@ def compiled(
         for position, kind in enumerate(kinds)
     ]
     parameters = types.Array(arrays[0].dtype, 1, "C", readonly=True)
-    signature = types.int32(*arrays, parameters, *[types.int64] * n_flags)
+    flags = [types.none if is_missing else types.int64 for is_missing in missing_flags]
+    signature = types.int32(*arrays, parameters, *flags)
     options = {"nogil": True, **JIT_OPTIONS}
     function.__qualname__ = f"{function.__name__}_{_sources_digest()}"
     try:
@@ -94,6 +164,26 @@ def compiled(
     except RuntimeError:  # Numba found no folder it may write its cache to
         kernel = njit(signature, **options)(function)
     return kernel
+
+
+def _sum(values: Array) -> float:
+    """Sum in double precision, without holding the lock that Python's threads share."""
+    total: float = _compiled_sum(values.dtype)(values)
+    return total
+
+
+@functools.cache
+def _compiled_sum(dtype: np.dtype[Any]) -> Function:
+    def add(values: Array) -> float:
+        total = 0.0
+        for i in range(values.size):
+            total += values[i]
+        return total
+
+    signature = types.float64(types.Array(from_dtype(dtype), 1, "C"))
+    # Reassociation lets LLVM add several numbers at a time.
+    compiled_sum: Function = njit(signature, nogil=True, fastmath={"reassoc"})(add)
+    return compiled_sum
 
 
 @functools.cache

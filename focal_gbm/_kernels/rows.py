@@ -54,17 +54,19 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return posteriors(exp(-magnitude), -magnitude, t >= 0, one, log1p)
 
     @compiled
-    def class_loss(t: Number, gamma: Number, one: Number) -> Number:
-        _, _, log_p, log_q = sigmoids(t, one)
-        return loss(log_p, exp(gamma * log_q))
+    def class_loss(t: Number, gamma: Number, one: Number, is_square: bool) -> Number:
+        _, q, log_p, log_q = sigmoids(t, one)
+        return loss(log_p, q * q if is_square else exp(gamma * log_q))
 
     @compiled
-    def class_derivatives(t: Number, gamma: Number, one: Number) -> Any:
+    def class_derivatives(t: Number, gamma: Number, one: Number, is_square: bool) -> Any:
         p, q, log_p, log_q = sigmoids(t, one)
-        return derivatives(p, q, log_p, gamma, exp(gamma * log_q))
+        return derivatives(p, q, log_p, gamma, q * q if is_square else exp(gamma * log_q))
 
     @compiled
-    def class_order(t: Number, gamma: Number, one: Number, limit: Number, order: int) -> Number:
+    def class_order(
+        t: Number, gamma: Number, one: Number, limit: Number, order: int, is_square: bool
+    ) -> Number:
         """The derivative of this order in ``t``; NaN for NaN.
 
         Far on the right side of the answer everything has vanished. Far on the wrong one the
@@ -72,9 +74,9 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         """
         bounded = min(t, limit)
         if order == 0:
-            value = class_loss(bounded, gamma, one)
+            value = class_loss(bounded, gamma, one, is_square)
         else:
-            first, second = class_derivatives(max(bounded, -limit), gamma, one)
+            first, second = class_derivatives(max(bounded, -limit), gamma, one, is_square)
             value = first if order == 1 else second
         return value if t == t else t
 
@@ -87,9 +89,10 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         one: Number,
         limit: Number,
         order: int,
+        is_square: bool,
     ) -> Number:
         """The loss's derivative of this order in the margin, for a label of one class."""
-        value = class_order(z if is_positive else -z, gamma, one, limit, order)
+        value = class_order(z if is_positive else -z, gamma, one, limit, order, is_square)
         return (alpha if is_positive or order != 1 else -alpha) * value
 
     @compiled

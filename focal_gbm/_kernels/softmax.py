@@ -32,7 +32,7 @@ Array = NDArray[Any]
 PerClass = Sequence[float]  # one number per class, in class order
 
 # Rows of a block: with ten classes its buffers fit into the first-level cache.
-BLOCK = 64
+BLOCK = 128
 
 
 _exp_of_difference = cpu.rows.exp_of_difference
@@ -47,6 +47,14 @@ def fill(margin: Array, shares: Array) -> None:
     for k in range(margin.shape[1]):
         for i in range(margin.shape[0]):
             shares[k, i] = margin[i, k]
+
+
+@inlined
+def drain(lines: Array, out: Array) -> None:
+    """Copy lines out. Arithmetic in loops that write out of order would not be vectorised."""
+    for k in range(out.shape[1]):
+        for i in range(out.shape[0]):
+            out[i, k] = lines[k, i]
 
 
 @inlined
@@ -154,11 +162,8 @@ def _gradient_hessian(
                 h = second[i] if labels[i] == label else h
                 shares[k, i] = g
                 curvatures[k, i] = curvature(g, h, alpha[i] * floor, mode)
-        grad_rows, hess_rows = grad[rows], hess[rows]
-        for k in range(n_classes):
-            for i in range(labels.size):
-                grad_rows[i, k] = shares[k, i]
-                hess_rows[i, k] = curvatures[k, i]
+        drain(shares, grad[rows])
+        drain(curvatures, hess[rows])
     return found
 
 

@@ -39,32 +39,41 @@ def sigmoid_loss(
     parameters: Parameters,
     label_smoothing: float,
     soft_target: str,
+    is_total: bool,
 ) -> Tensor:
-    """Loss of each element; zero where the mask is False."""
+    """Loss of each element, zero where the mask is False, or their sum."""
     if _has_kernel(logits, target, *parameters):
-        return _sigmoid(logits, target, mask, None, *parameters, label_smoothing, soft_target, 0)
+        settings = (label_smoothing, soft_target, 0, is_total)
+        return _sigmoid(logits, target, mask, None, *parameters, *settings)
     if mask is not None:
         logits, target = torch.where(mask, logits, 0), torch.where(mask, target, 0)
     if not all_visible((target >= 0) & (target <= 1)):
         raise_for_targets(target, mask)
     loss = _plain_sigmoid(logits, target, parameters, label_smoothing, soft_target)
-    return loss if mask is None else torch.where(mask, loss, 0)
+    loss = loss if mask is None else torch.where(mask, loss, 0)
+    return loss.sum() if is_total else loss
 
 
 def softmax_loss(
-    logits: Tensor, target: Tensor, gamma: Tensor, alpha: Tensor, ignore_index: int
+    logits: Tensor,
+    target: Tensor,
+    gamma: Tensor,
+    alpha: Tensor,
+    ignore_index: int,
+    is_total: bool,
 ) -> Tensor:
-    """Loss of each position; zero where the target is ``ignore_index``.
+    """Loss of each position, zero where the target is ``ignore_index``, or their sum.
 
     The classes are the logits's second dimension. The target is an index and lacks that dimension,
     or has the logits's shape and is a share. ``gamma`` and ``alpha`` have one value per class.
     """
     if _has_kernel(logits, target, gamma, alpha):
-        return _softmax(logits, target, None, None, gamma, alpha, ignore_index, 0)
+        return _softmax(logits, target, None, None, gamma, alpha, ignore_index, 0, is_total)
     largest = 1 if target.ndim == logits.ndim else logits.shape[1] - 1
     if not all_visible(((target >= 0) & (target <= largest)) | (target == ignore_index)):
         raise_for_classes(target, logits.shape[1], ignore_index)
-    return _plain_softmax(logits, target, gamma, alpha, ignore_index)
+    loss = _plain_softmax(logits, target, gamma, alpha, ignore_index)
+    return loss.sum() if is_total else loss
 
 
 def _has_kernel(logits: Tensor, *others: Tensor) -> bool:
@@ -84,8 +93,9 @@ def _sigmoid_operator(
     label_smoothing: float,
     soft_target: str,
     order: int,
+    is_total: bool,
 ) -> Tensor:
-    out = torch.empty_like(logits)
+    out = torch.empty_like(logits, device="meta" if is_total else None)
     # In the order in which they lie in memory, elements of dense tensors are vectors as they are.
     dimensions = sorted(range(out.ndim), key=out.stride, reverse=True)
 
@@ -95,13 +105,13 @@ def _sigmoid_operator(
 
     parameters = (gamma, positive, negative, positive_weight)
     is_uniform = all(parameter.ndim == 0 for parameter in parameters)
-    found = autodiff.sigmoid(
+    found, total = autodiff.sigmoid(
         vector(logits),
         vector(target),
         None if mask is None else vector(mask),
         1.0 if factor is None else _number(factor) if _is_uniform(factor) else vector(factor),
         [p.item() if is_uniform else vector(p.to(logits.dtype)) for p in parameters],
-        vector(out),
+        None if is_total else vector(out),
         label_smoothing=label_smoothing,
         soft_target=soft_target,
         order=order,
@@ -109,7 +119,7 @@ def _sigmoid_operator(
     )
     if found & BAD_LABEL:
         raise_for_targets(target, mask)
-    return out
+    return logits.new_tensor(total) if is_total else out
 
 
 @torch.library.custom_op("focal_gbm::softmax_focal_loss", mutates_args=())
@@ -122,6 +132,7 @@ def _softmax_operator(
     alpha: Tensor,
     ignore_index: int,
     order: int,
+    is_total: bool,
 ) -> Tensor:
     n_samples, n_classes, n_positions = *logits.shape[:2], math.prod(logits.shape[2:])
     # Kernels run along the first dimension, so the samples or their positions, whichever are more,
@@ -137,14 +148,14 @@ def _softmax_operator(
             return (flattened if samples_first else flattened.T).numpy()
         return flattened.permute((0, 2, 1) if samples_first else (2, 0, 1)).numpy()
 
-    out = _empty_softmax(logits, order)
-    flat_out = flat(out)
-    found = autodiff.softmax(
+    out = None if is_total else _empty_softmax(logits, order)
+    flat_out = None if out is None else flat(out)
+    found, total = autodiff.softmax(
         rows(flat(logits)),
         rows(flat(target)),
         None if factor is None else rows(flat(factor)),
         None if vector is None else rows(flat(vector)),
-        rows(flat_out),
+        None if flat_out is None else rows(flat_out),
         gamma=gamma.tolist(),
         alpha=alpha.tolist(),
         ignore_index=ignore_index,
@@ -152,6 +163,8 @@ def _softmax_operator(
     )
     if found & BAD_LABEL:
         raise_for_classes(target, n_classes, ignore_index)
+    if out is None or flat_out is None:
+        return logits.new_tensor(total)
     if flat_out.data_ptr() != out.data_ptr():
         out.copy_(flat_out.reshape(out.shape))
     return out
@@ -197,8 +210,8 @@ def raise_for_classes(target: Tensor, n_classes: int, ignore_index: int) -> None
 
 
 @_sigmoid_operator.register_fake
-def _(logits: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(logits)
+def _(logits: Tensor, *arguments: Any) -> Tensor:
+    return logits.new_empty(()) if arguments[-1] else torch.empty_like(logits)
 
 
 def _empty_softmax(logits: Tensor, order: int) -> Tensor:
@@ -207,7 +220,8 @@ def _empty_softmax(logits: Tensor, order: int) -> Tensor:
 
 @_softmax_operator.register_fake
 def _(logits: Tensor, *arguments: Any) -> Tensor:
-    return _empty_softmax(logits, order=arguments[-1])
+    order, is_total = arguments[-2:]
+    return logits.new_empty(()) if is_total else _empty_softmax(logits, order)
 
 
 def _next(order: int) -> int:
@@ -219,11 +233,14 @@ def _next(order: int) -> int:
 class _Sigmoid(torch.autograd.Function):
     """Every order is linear in its factor; in the logits its derivative is the next order."""
 
-    forward = staticmethod(_sigmoid_operator)
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        loss: Tensor = _sigmoid_operator(*arguments)
+        return loss
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order = inputs
+        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order, ctx.is_total = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
@@ -231,14 +248,15 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 11
-        factor = ctx.saved_tensors[3]
+            return (None,) * 12
+        logits, factor = ctx.saved_tensors[0], ctx.saved_tensors[3]
+        grad = grad.expand_as(logits) if ctx.is_total else grad
         by_input = by_factor = None
         if ctx.needs_input_grad[0]:
             by_input = _sigmoid_of(ctx, _product(grad, factor), _next(ctx.order))
         if ctx.needs_input_grad[3]:
             by_factor = _sigmoid_of(ctx, grad, ctx.order)
-        return by_input, None, None, by_factor, *[None] * 7
+        return by_input, None, None, by_factor, *[None] * 8
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -249,7 +267,7 @@ class _Sigmoid(torch.autograd.Function):
             terms.append(_sigmoid_of(ctx, _product(tangents[0], factor), _next(ctx.order)))
         if tangents[3] is not None:
             terms.append(_sigmoid_of(ctx, tangents[3], ctx.order))
-        return _sum(terms)
+        return _sum(terms, ctx.is_total)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
@@ -260,17 +278,21 @@ class _Sigmoid(torch.autograd.Function):
                 parameter = parameters[i].movedim(dimension, 0)
                 missing = [1] * (batched[0].ndim - parameter.ndim)
                 parameters[i] = parameter.reshape(-1, *missing, *parameter.shape[1:])
-        return _sigmoid(*batched, *parameters, *arguments[8:]), 0
+        out = _sigmoid(*batched, *parameters, *arguments[8:-1], False)
+        return out.flatten(1).sum(1) if arguments[-1] else out, 0
 
 
 class _Softmax(torch.autograd.Function):
     """The same for softmax, where the second order is the Hessian's product with a vector."""
 
-    forward = staticmethod(_softmax_operator)
+    @staticmethod
+    def forward(*arguments: Any) -> Tensor:
+        loss: Tensor = _softmax_operator(*arguments)
+        return loss
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.ignore_index, ctx.order = inputs
+        *tensors, ctx.ignore_index, ctx.order, ctx.is_total = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
@@ -278,8 +300,9 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 8
-        _, _, factor, vector, *_ = ctx.saved_tensors
+            return (None,) * 9
+        logits, _, factor, vector, *_ = ctx.saved_tensors
+        grad = grad.expand_as(logits.select(1, 0)) if ctx.is_total else grad
         by_input = by_factor = by_vector = None
         if ctx.needs_input_grad[0]:
             scale, along = (_product(grad, factor), None) if ctx.order == 0 else (factor, grad)
@@ -290,7 +313,7 @@ class _Softmax(torch.autograd.Function):
             by_factor = (grad * _softmax_of(ctx, None, vector, ctx.order)).sum(1)
         if ctx.needs_input_grad[3]:
             by_vector = _softmax_of(ctx, factor, grad, ctx.order)
-        return by_input, None, by_factor, by_vector, *[None] * 4
+        return by_input, None, by_factor, by_vector, *[None] * 5
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -305,7 +328,7 @@ class _Softmax(torch.autograd.Function):
             terms.append(_softmax_of(ctx, tangents[2], vector, ctx.order))
         if tangents[3] is not None:
             terms.append(_softmax_of(ctx, factor, tangents[3], ctx.order))
-        return _sum(terms)
+        return _sum(terms, ctx.is_total)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
@@ -313,8 +336,9 @@ class _Softmax(torch.autograd.Function):
             raise NotImplementedError("vmap over gamma, alpha or weight of softmax focal loss")
         batched = _batched(info, in_dims[:4], arguments[:4])
         merged = [None if tensor is None else tensor.flatten(0, 1) for tensor in batched]
-        out = _softmax(*merged, *arguments[4:])
-        return out.reshape(*batched[0].shape[:2], *out.shape[1:]), 0
+        out = _softmax(*merged, *arguments[4:-1], False)
+        out = out.reshape(*batched[0].shape[:2], *out.shape[1:])
+        return out.flatten(1).sum(1) if arguments[-1] else out, 0
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
@@ -345,13 +369,21 @@ def _sigmoid_of(ctx: Any, factor: Tensor | None, order: int) -> Tensor:
     """The operator on a context's tensors with another factor and order."""
     logits, target, mask, _, *parameters = ctx.saved_tensors
     return _sigmoid(
-        logits, target, mask, factor, *parameters, ctx.label_smoothing, ctx.soft_target, order
+        logits,
+        target,
+        mask,
+        factor,
+        *parameters,
+        ctx.label_smoothing,
+        ctx.soft_target,
+        order,
+        False,
     )
 
 
 def _softmax_of(ctx: Any, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
     logits, target, _, _, gamma, alpha = ctx.saved_tensors
-    return _softmax(logits, target, factor, vector, gamma, alpha, ctx.ignore_index, order)
+    return _softmax(logits, target, factor, vector, gamma, alpha, ctx.ignore_index, order, False)
 
 
 def _check_tangents(*tangents: Tensor | None) -> None:
@@ -362,8 +394,9 @@ def _check_tangents(*tangents: Tensor | None) -> None:
         )
 
 
-def _sum(terms: list[Tensor]) -> Tensor:
-    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+def _sum(terms: list[Tensor], is_total: bool) -> Tensor:
+    out = terms[0] if len(terms) == 1 else terms[0] + terms[1]
+    return out.sum() if is_total else out
 
 
 def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:

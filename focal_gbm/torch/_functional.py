@@ -58,8 +58,9 @@ def sigmoid_focal_loss(
         Labels in [0, 1], of any real dtype.
     alpha : float, sequence of floats, Tensor or None, default=0.25
         Weight in [0, 1] of the positive class; the negative has ``1 - alpha``. None, or a negative
-        number, weights neither. A Tensor or sequence broadcasts to the input: with a last dimension
-        of labels it has one value per label.
+        number, weights neither. A Tensor or sequence broadcasts to the input: where the last
+        dimension is that of the labels it has one value per label, and for maps of the shape
+        (N, L, H, W) it has the shape (L, 1, 1).
     gamma : float, sequence of floats or Tensor, default=2.0
         Focusing parameter >= 0; 0 is the cross entropy. May be one per label, like alpha.
     reduction : {"none", "mean", "sum"}, default="none"
@@ -150,6 +151,7 @@ def sigmoid_focal_loss(
         ),
         label_smoothing,
         soft_target,
+        is_total=reduction != "none" and weight is None,
     )
     if weight is not None:
         loss = loss * _elementwise("weight", weight, logits, -math.inf, math.inf)
@@ -192,8 +194,8 @@ def softmax_focal_loss(
         Classes from 0 to C - 1, of an integer dtype; or, in the input's shape, shares of the
         classes in [0, 1], such as probabilities or one-hot labels, of any real dtype.
     alpha : float, sequence of C floats, Tensor of shape (C,) or None, default=None
-        Weight >= 0 of each class; a single number weights all alike. None, or a negative number,
-        weights none. Never enters a denominator.
+        Weight >= 0 of each class; a single number weights all alike. None, or negative, is a
+        weight of one. Never enters a denominator.
     gamma : float, sequence of C floats or Tensor of shape (C,), default=2.0
         Focusing parameter >= 0 of each class; 0 is the cross entropy.
     weight : sequence of C floats or Tensor of shape (C,), optional
@@ -265,21 +267,22 @@ def softmax_focal_loss(
     if weight is not None:
         weight = _per_class("weight", weight, logits, *WEIGHT)
         alpha = alpha * weight
-    loss = softmax_loss(logits, target, gamma, alpha, ignore_index)
+    is_total = reduction != "none" and not label_smoothing
+    loss = softmax_loss(logits, target, gamma, alpha, ignore_index, is_total)
     if label_smoothing:
         # Linear in the labels, which become a mixture with equal shares of all classes.
         shares = logits.new_full((), 1 / logits.shape[1]).expand(logits.shape)
-        even = softmax_loss(logits, shares, gamma, alpha, ignore_index)
+        even = softmax_loss(logits, shares, gamma, alpha, ignore_index, is_total)
         even = even if counts is None else torch.where(counts, even, 0)
         loss = (1 - label_smoothing) * loss + label_smoothing * even
     count: int | Tensor
     if counts is None:
-        count = loss.numel()
+        count = logits.numel() // logits.shape[1]
     elif weight is None:
         count = counts.sum()
     else:
         count = torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
-    loss = loss.squeeze(0) if input.ndim == 1 else loss
+    loss = loss.squeeze(0) if input.ndim == 1 and reduction == "none" else loss
     return _reduced(loss, reduction, count, normalizer).to(_result_type(input))
 
 
@@ -308,7 +311,7 @@ def _check_device(name: str, tensor: Tensor, input: Tensor) -> None:
 
 
 def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
@@ -323,10 +326,12 @@ def _result_type(input: Tensor) -> torch.dtype:
 
 def _parameter(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
     """A parameter in a range, as a Tensor: a number in float64, others in the input's dtype."""
-    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = torch.as_tensor(value, device=input.device)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
         for element in value:
             _check_number(name, element)
-        value = torch.tensor(value, device=input.device)
+        value = torch.tensor(value, dtype=input.dtype, device=input.device)
     if not isinstance(value, Tensor):
         _check_number(name, value)
         if not least <= value <= largest:
@@ -371,17 +376,17 @@ def _per_class(name: str, value: Any, input: Tensor, least: float, largest: floa
 
 def _class_weights(alpha: Any, input: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of the positive and of the negative class."""
-    if alpha is None:
-        alpha = -1.0
-    positive = _elementwise("alpha", alpha, input, -math.inf, 1.0)
-    is_off = positive < 0
-    return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
+    positive = _elementwise("alpha", -1.0 if alpha is None else alpha, input, -math.inf, 1.0)
+    if isinstance(alpha, Tensor | np.ndarray | Sequence):
+        is_off = positive < 0
+        return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
+    is_off = alpha is None or alpha < 0
+    return (torch.ones_like(positive),) * 2 if is_off else (positive, 1 - positive)
 
 
 def _weight_per_class(alpha: Any, input: Tensor) -> Tensor:
-    if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
-        alpha = 1.0
-    return _per_class("alpha", alpha, input, *WEIGHT)
+    weight = _per_class("alpha", 1.0 if alpha is None else alpha, input, -math.inf, LARGEST_WEIGHT)
+    return torch.where(weight < 0, 1, weight)
 
 
 def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:

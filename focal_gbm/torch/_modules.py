@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +17,8 @@ class _FocalLoss(nn.Module):
         super().__init__()
         self._names = tuple(arguments)
         for name, value in arguments.items():
-            if isinstance(value, Sequence) and not isinstance(value, str):
-                value = torch.tensor(value, dtype=torch.get_default_dtype())
+            if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+                value = torch.as_tensor(value, dtype=torch.get_default_dtype())
             if isinstance(value, Tensor):
                 self.register_buffer(name, value)
             else:
@@ -40,7 +41,8 @@ class SigmoidFocalLoss(_FocalLoss):
     Parameters
     ----------
     alpha, gamma, weight, pos_weight, ignore_index, label_smoothing, soft_target, from_logits
-        As for ``sigmoid_focal_loss``. Tensors and sequences become buffers.
+        As for ``sigmoid_focal_loss``. Tensors become buffers, and so do sequences, in the default
+        dtype.
     reduction : {"none", "mean", "sum"}, default="mean"
         As for ``sigmoid_focal_loss``, but with the default of torch's other loss modules.
 
@@ -129,7 +131,8 @@ class SoftmaxFocalLoss(_FocalLoss):
     Parameters
     ----------
     alpha, gamma, weight, ignore_index, label_smoothing, reduction, from_logits
-        As for ``softmax_focal_loss``. Tensors and sequences become buffers.
+        As for ``softmax_focal_loss``. Tensors become buffers, and so do sequences, in the default
+        dtype.
 
     Raises
     ------
