@@ -25,7 +25,7 @@ from focal_gbm._kernels.cpu import (
 )
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.launch import Function, launch_or_total
+from focal_gbm._kernels.launch import Function, launch, launch_sum
 from focal_gbm._kernels.softmax import BLOCK, drain, fill, largest_margin, load
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ Array = NDArray[Any]
 # that the label's cross entropy stands for. For hard labels all are the same.
 SOFT_TARGETS = ("mixture", "pt", "bce")
 
-_hard_order = cpu.rows.hard_order
+_hard_orders = cpu.rows.hard_orders
 _soft_order = cpu.rows.soft_order
 _exp_of_difference = cpu.rows.exp_of_difference
 _true_posteriors = cpu.rows.true_posteriors
@@ -51,6 +51,17 @@ def _inspect(label: Number, smoothed: Number, counts: bool, one: Number) -> int:
     return found if counts else 0
 
 
+@inlined
+def _share_of(orders: Any, alpha: Number, zero: Number) -> Any:
+    """A class that counts for nothing must not turn an infinite loss into NaN."""
+    counts = alpha != zero
+    return (
+        orders[0] if counts else zero,
+        orders[1] if counts else zero,
+        orders[2] if counts else zero,
+    )
+
+
 def _sigmoid(
     margin: Array,
     y: Array,
@@ -61,11 +72,13 @@ def _sigmoid(
     positive_weight: Array | None,
     factor: Array | None,
     out: Array,
+    gradient: Array | None,
     parameters: Array,
     order: int,
     soft: int,
     square: int | None,
 ) -> np.int32:
+    """Hard labels, or the mixture of both classes that soft ones stand for."""
     prefer_wide_vectors()
     found = np.int32(0)
     one = margin.dtype.type(1)
@@ -78,27 +91,24 @@ def _sigmoid(
         weight_i = parameters[3] if positive_weight is None else positive_weight[i]
         factor_i = parameters[4] if factor is None else factor[i]
         counts = True if mask is None else mask[i]
-        label = y[i] * parameters[6] + parameters[7]
+        z, label = margin[i], y[i] * parameters[6] + parameters[7]
         found = np.int32(found | _inspect(y[i], label, counts, one))
-        # A class that counts for nothing must not turn an infinite loss into NaN.
         if soft:
-            alpha0 = negative_i * (one - label)
-            alpha1 = positive_i * weight_i * label
-            value0 = _hard_order(
-                margin[i], False, gamma_i, alpha0, one, limit, order, square is not None
-            )
-            value1 = _hard_order(
-                margin[i], True, gamma_i, alpha1, one, limit, order, square is not None
-            )
-            value = (value0 if alpha0 != zero else zero) + (value1 if alpha1 != zero else zero)
+            alpha0, alpha1 = negative_i * (one - label), positive_i * weight_i * label
+            orders0 = _hard_orders(z, False, gamma_i, alpha0, one, limit, square is not None)
+            orders1 = _hard_orders(z, True, gamma_i, alpha1, one, limit, square is not None)
+            loss0, first0, second0 = _share_of(orders0, alpha0, zero)
+            loss1, first1, second1 = _share_of(orders1, alpha1, zero)
+            loss, first, second = loss0 + loss1, first0 + first1, second0 + second1
         else:
             is_positive = label == one
             alpha = positive_i * weight_i if is_positive else negative_i
-            value = _hard_order(
-                margin[i], is_positive, gamma_i, alpha, one, limit, order, square is not None
-            )
-            value = value if alpha != zero else zero
+            orders = _hard_orders(z, is_positive, gamma_i, alpha, one, limit, square is not None)
+            loss, first, second = _share_of(orders, alpha, zero)
+        value = loss if order == 0 else first if order == 1 else second
         out[i] = factor_i * value if counts else zero
+        if gradient is not None:
+            gradient[i] = first if counts else zero
     return found
 
 
@@ -134,7 +144,8 @@ def _focused(
         if label in (zero, one):
             is_positive = label == one
             weight_i = weight_i if is_positive else one
-            value = _hard_order(margin[i], is_positive, gamma_i, weight_i, one, limit, order, False)
+            orders = _hard_orders(margin[i], is_positive, gamma_i, weight_i, one, limit, False)
+            value = orders[0] if order == 0 else orders[1] if order == 1 else orders[2]
         else:
             value = _soft_order(margin[i], label, gamma_i, weight_i, one, limit, order, is_mean)
         value = alpha * value if alpha != zero else zero
@@ -183,11 +194,25 @@ def _load_block(
     return found
 
 
+@inlined
+def _spread(first: Array, rest: Array, labels: Array, shares: Array, size: int) -> None:
+    """Turn shares into the gradient, of which the true class has ``first``."""
+    one = first.dtype.type(1)
+    for i in range(size):
+        rest[i] = one / (one + rest[i])
+    for k in range(shares.shape[0]):
+        label = first.dtype.type(k)
+        for i in range(size):
+            is_true = labels[i] == label
+            shares[k, i] = first[i] if is_true else -first[i] * (shares[k, i] * rest[i])
+
+
 def _softmax_loss(
     margin: Array,
     y: Array,
     factor: Array | None,
     out: Array,
+    gradient: Array | None,
     parameters: Array,
     ignore_index: int,
 ) -> np.int32:
@@ -201,6 +226,7 @@ def _softmax_loss(
     gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    first = np.empty(BLOCK, margin.dtype)
     for j in range(row_size):
         for start in range(0, n_rows, BLOCK):
             rows = slice(start, min(start + BLOCK, n_rows))
@@ -209,15 +235,24 @@ def _softmax_loss(
                 poison, shares, true, top, top_class, rest,
             )  # fmt: skip
             found = np.int32(found | bad)
-            for i in range(rows.stop - start):
+            size = rows.stop - start
+            for i in range(size):
                 difference = true[i] - top[i]
-                _, _, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, largest)
+                p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, largest)
+                power = exp(gamma[i] * log_q)
+                if gradient is not None:
+                    first[i], _ = derivatives(p, q, log_p, gamma[i], power)
                 log_p = -infinity if difference <= -largest else log_p
-                value = alpha[i] * cpu.loss(log_p, exp(gamma[i] * log_q))
+                value = alpha[i] * cpu.loss(log_p, power)
                 true[i] = (value if alpha[i] > zero else zero) + poison[i]
-            for i in range(rows.stop - start):
+            for i in range(size):
                 scale = one if factor is None else factor[start + i, j]
                 out[start + i, j] = scale * true[i]
+            if gradient is not None:
+                for i in range(size):
+                    first[i] = first[i] * alpha[i] + poison[i]
+                _spread(first, rest, labels, shares, size)
+                drain(shares, gradient[rows, j])
     return found
 
 
@@ -260,18 +295,12 @@ def _softmax_derivative(
                 g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
                 first[i] = alpha[i] * g
                 second[i] = alpha[i] * h
-            for i in range(size):
-                rest[i] = one / (one + rest[i])
-            for k in range(n_classes):
-                for i in range(size):
-                    shares[k, i] *= rest[i]
             if vector is None:
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        is_true = labels[i] == label
-                        shares[k, i] = first[i] if is_true else -first[i] * shares[k, i]
+                _spread(first, rest, labels, shares, size)
             else:
+                for k in range(n_classes):
+                    for i in range(size):
+                        shares[k, i] /= one + rest[i]
                 fill(vector[rows, j], vectors)
                 for i in range(size):
                     slope[i] = mean[i] = zero
@@ -507,36 +536,80 @@ def sigmoid(
     mask: Array | None,
     factor: Array | float,
     parameters: Sequence[Array] | Sequence[float],
-    out: Array | None,
+    out: Array,
     *,
     label_smoothing: float,
     soft_target: str,
     order: int,
     n_threads: int,
-) -> tuple[int, float]:
-    """A derivative of the binary loss, or its sum if there is no output to write it to.
+) -> int:
+    """A derivative of the binary loss; returns the bits of what is wrong with a label.
 
-    Returns the bits of what is wrong with a label, and the sum. All arrays are vectors of one
-    length. ``parameters`` are gamma, the weights of the positive and the negative class, and the
-    positive class's weight within the cross entropy: one of each, or one of each for every element.
+    All arrays are vectors of one length. ``parameters`` are gamma, the weights of the positive and
+    the negative class, and the positive class's weight within the cross entropy: one of each, or
+    one of each for every element.
     """
-    arrays = [a if isinstance(a, np.ndarray) else None for a in (*parameters, factor)]
-    numbers = [0.0 if isinstance(a, np.ndarray) else a for a in (*parameters, factor)]
-    numbers += LIMIT, 1 - label_smoothing, label_smoothing / 2
-    inputs = (margin, y, mask, *arrays)
+    inputs, numbers = _sigmoid_arguments(margin, y, mask, factor, parameters, label_smoothing)
 
-    def run(kernel: Function, *flags: int | None) -> tuple[int, float]:
-        return launch_or_total(kernel, inputs, out, margin.shape, numbers, flags, n_threads)
+    def run(kernel: Function, outputs: Sequence[Array | None], *flags: int | None) -> int:
+        return launch(kernel, inputs, outputs, numbers, flags, n_threads)
 
     square = is_square(parameters[0])
     # Hard labels take half the work: assume them, and start again if that was wrong.
-    found, total = run(_sigmoid, order, False, square)
+    found = run(_sigmoid, (out, None), order, False, square)
     if found & SOFT_LABEL and not found & BAD_LABEL:
         if soft_target == "mixture":
-            found, total = run(_sigmoid, order, True, square)
+            found = run(_sigmoid, (out, None), order, True, square)
         else:
-            found, total = run(_focused, order, soft_target == "pt")
+            found = run(_focused, (out,), order, soft_target == "pt")
+    return found & ~SOFT_LABEL
+
+
+def sigmoid_sum(
+    margin: Array,
+    y: Array,
+    mask: Array | None,
+    parameters: Sequence[Array] | Sequence[float],
+    gradient: Array | None,
+    *,
+    label_smoothing: float,
+    soft_target: str,
+    n_threads: int,
+) -> tuple[int, float]:
+    """Sum of the loss, and for ``soft_target="mixture"`` the gradient in the same pass.
+
+    Returns the bits of what is wrong with a label, and the sum.
+    """
+    inputs, numbers = _sigmoid_arguments(margin, y, mask, 1.0, parameters, label_smoothing)
+
+    def run(
+        kernel: Function, outputs: Sequence[Array | None], *flags: int | None
+    ) -> tuple[int, float]:
+        return launch_sum(kernel, inputs, margin.shape, outputs, numbers, flags, n_threads)
+
+    square = is_square(parameters[0])
+    found, total = run(_sigmoid, [gradient], 0, False, square)
+    if found & SOFT_LABEL and not found & BAD_LABEL:
+        if soft_target == "mixture":
+            found, total = run(_sigmoid, [gradient], 0, True, square)
+        else:
+            found, total = run(_focused, [], 0, soft_target == "pt")
     return found & ~SOFT_LABEL, total
+
+
+def _sigmoid_arguments(
+    margin: Array,
+    y: Array,
+    mask: Array | None,
+    factor: Array | float,
+    parameters: Sequence[Array] | Sequence[float],
+    label_smoothing: float,
+) -> tuple[Sequence[Array | None], Sequence[float]]:
+    """Inputs of the sigmoid kernels, and the numbers that stand where an input is None."""
+    given = (*parameters, factor)
+    arrays = [value if isinstance(value, np.ndarray) else None for value in given]
+    numbers = [0.0 if isinstance(value, np.ndarray) else value for value in given]
+    return (margin, y, mask, *arrays), (*numbers, LIMIT, 1 - label_smoothing, label_smoothing / 2)
 
 
 def softmax(
@@ -544,34 +617,56 @@ def softmax(
     y: Array,
     factor: Array | None,
     vector: Array | None,
-    out: Array | None,
+    out: Array,
+    *,
+    gamma: Sequence[float],
+    alpha: Sequence[float],
+    ignore_index: int,
+    n_threads: int,
+) -> int:
+    """The loss, its gradient or the product of its Hessian and a vector.
+
+    Returns the bits of what is wrong with a label. Margins have the shape (n, m, n_classes);
+    labels, factors and the loss have (n, m), and gradients, vectors and labels that are shares of
+    classes have the margins' shape.
+    """
+    inputs: tuple[Array | None, ...] = (margin, y, factor)
+    outputs: tuple[Array | None, ...] = (out,)
+    has_shares = y.ndim == 3
+    kernel: Function
+    if out.ndim == 2:
+        kernel = _shares_loss if has_shares else _softmax_loss
+        outputs = (out,) if has_shares else (out, None)
+    else:
+        kernel = _shares_derivative if has_shares else _softmax_derivative
+        inputs = (margin, y, factor, vector)
+    parameters = (largest_margin(margin), LIMIT, *gamma, *alpha)
+    flags = () if has_shares else (ignore_index,)
+    return launch(kernel, inputs, outputs, parameters, flags, n_threads, margin.shape[1])
+
+
+def softmax_sum(
+    margin: Array,
+    y: Array,
+    gradient: Array | None,
     *,
     gamma: Sequence[float],
     alpha: Sequence[float],
     ignore_index: int,
     n_threads: int,
 ) -> tuple[int, float]:
-    """The loss, its gradient or the product of its Hessian and a vector.
+    """Sum of the loss, and for labels that are classes the gradient in the same pass.
 
-    Returns the bits of what is wrong with a label, and the loss's sum if there is no output to
-    write the loss to. Margins have the shape (n, m, n_classes); labels, factors and the loss have
-    (n, m), and gradients, vectors and labels that are shares of classes have the margins' shape.
+    Returns the bits of what is wrong with a label, and the sum.
     """
-    parameters = (largest_margin(margin), LIMIT, *gamma, *alpha)
-    has_shares, is_loss = y.ndim == 3, out is None or out.ndim == 2
-    kernels: dict[tuple[bool, bool], Function] = {
-        (False, True): _softmax_loss,
-        (False, False): _softmax_derivative,
-        (True, True): _shares_loss,
-        (True, False): _shares_derivative,
-    }
-    return launch_or_total(
-        kernels[has_shares, is_loss],
-        (margin, y, factor) if is_loss else (margin, y, factor, vector),
-        out,
+    has_shares = y.ndim == 3
+    return launch_sum(
+        _shares_loss if has_shares else _softmax_loss,
+        (margin, y, None),
         margin.shape[:2],
-        parameters,
+        () if has_shares else (gradient,),
+        (largest_margin(margin), LIMIT, *gamma, *alpha),
         () if has_shares else (ignore_index,),
         n_threads,
-        row_size=margin.shape[1],
+        margin.shape[1],
     )

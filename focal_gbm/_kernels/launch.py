@@ -4,7 +4,7 @@ import functools
 import hashlib
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ _CHUNK = 2**15
 def launch(
     function: Function,
     inputs: Sequence[Array | None],
-    outputs: Sequence[Array],
+    outputs: Sequence[Array | None],
     parameters: Sequence[float],
     flags: Sequence[int | None],
     n_threads: int | None,
@@ -43,39 +43,39 @@ def launch(
     kernel = _kernel(function, arrays, len(outputs), parameters, flags)
 
     def work(rows: slice) -> int:
-        return kernel(None if array is None else array[rows] for array in arrays)
+        return kernel(_part(arrays, rows))
 
-    found = _in_chunks(lambda _: work, len(outputs[0]), row_size, n_threads)
+    n_rows = len(arrays[0])  # type: ignore[arg-type]
+    found = _in_chunks(lambda _: work, n_rows, row_size, n_threads)
     return functools.reduce(operator.or_, found, 0)
 
 
-def launch_or_total(
+def launch_sum(
     function: Function,
     inputs: Sequence[Array | None],
-    out: Array | None,
     shape: tuple[int, ...],
+    outputs: Sequence[Array | None],
     parameters: Sequence[float],
     flags: Sequence[int | None],
     n_threads: int | None,
     row_size: int = 1,
 ) -> tuple[int, float]:
-    """The same for one output, or its sum if that is None: then no output is kept in memory.
+    """The same for a kernel whose first output, of this shape, is wanted as a sum only.
 
-    The sum is the same for any number of threads: chunks are added in their order.
+    It is kept in memory for one chunk at a time. The sum is the same for any number of threads, as
+    chunks are added in their order.
     """
-    if out is not None:
-        return launch(function, inputs, [out], parameters, flags, n_threads, row_size), 0.0
     margin: Any = inputs[0]
     n_rows, *inner = shape
-    arrays = (*inputs, np.empty((0, *inner), margin.dtype))
-    kernel = _kernel(function, arrays, 1, parameters, flags)
+    arrays = (*inputs, np.empty((0, *inner), margin.dtype), *outputs)
+    kernel = _kernel(function, arrays, 1 + len(outputs), parameters, flags)
 
     def worker(chunk: int) -> Callable[[slice], tuple[int, float]]:
         scratch = np.empty((min(chunk, n_rows), *inner), margin.dtype)
 
         def work(rows: slice) -> tuple[int, float]:
             part = scratch[: n_rows - rows.start]
-            found = kernel([*(None if array is None else array[rows] for array in inputs), part])
+            found = kernel([*_part(inputs, rows), part, *_part(outputs, rows)])
             return found, _sum(part.ravel())
 
         return work
@@ -85,13 +85,17 @@ def launch_or_total(
     return found, sum(total for _, total in results)
 
 
+def _part(arrays: Sequence[Array | None], rows: slice) -> list[Array | None]:
+    return [None if array is None else array[rows] for array in arrays]
+
+
 def _kernel(
     function: Function,
     arrays: Sequence[Array | None],
     n_outputs: int,
     parameters: Sequence[float],
     flags: Sequence[int | None],
-) -> Callable[[Iterable[Array | None]], int]:
+) -> Callable[[Sequence[Array | None]], int]:
     """The kernel compiled for arrays like these, as a function of the arrays alone."""
     kinds: Any = tuple(None if array is None else (array.dtype, array.ndim) for array in arrays)
     missing = tuple(flag is None for flag in flags)

@@ -28,7 +28,7 @@ class Rows(NamedTuple):
     sigmoids: Compiled
     class_loss: Compiled
     class_derivatives: Compiled
-    hard_order: Compiled
+    hard_orders: Compiled
     soft_order: Compiled
     exp_of_difference: Compiled
     true_posteriors: Compiled
@@ -64,36 +64,28 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return derivatives(p, q, log_p, gamma, q * q if is_square else exp(gamma * log_q))
 
     @compiled
-    def class_order(
-        t: Number, gamma: Number, one: Number, limit: Number, order: int, is_square: bool
-    ) -> Number:
-        """The derivative of this order in ``t``; NaN for NaN.
-
-        Far on the right side of the answer everything has vanished. Far on the wrong one the
-        derivatives have reached their limits, but the loss of an infinite margin is infinite.
-        """
-        bounded = min(t, limit)
-        if order == 0:
-            value = class_loss(bounded, gamma, one, is_square)
-        else:
-            first, second = class_derivatives(max(bounded, -limit), gamma, one, is_square)
-            value = first if order == 1 else second
-        return value if t == t else t
-
-    @compiled
-    def hard_order(
+    def hard_orders(
         z: Number,
         is_positive: bool,
         gamma: Number,
         alpha: Number,
         one: Number,
         limit: Number,
-        order: int,
         is_square: bool,
-    ) -> Number:
-        """The loss's derivative of this order in the margin, for a label of one class."""
-        value = class_order(z if is_positive else -z, gamma, one, limit, order, is_square)
-        return (alpha if is_positive or order != 1 else -alpha) * value
+    ) -> Any:
+        """Loss and its first and second derivative in the margin, for a label of one class.
+
+        Beyond the limit the derivatives have reached theirs, and the loss is the margin on the
+        wrong side. NaN stays NaN.
+        """
+        t = z if is_positive else -z
+        bounded = max(min(t, limit), -limit)
+        p, q, log_p, log_q = sigmoids(bounded, one)
+        power = q * q if is_square else exp(gamma * log_q)
+        value = loss(log_p, power) if t > -limit else -t
+        first, second = derivatives(p, q, log_p, gamma, power)
+        alpha = alpha if t == t else t
+        return alpha * value, (alpha if is_positive else -alpha) * first, alpha * second
 
     @compiled
     def soft_order(
@@ -190,7 +182,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         sigmoids=sigmoids,
         class_loss=class_loss,
         class_derivatives=class_derivatives,
-        hard_order=hard_order,
+        hard_orders=hard_orders,
         soft_order=soft_order,
         exp_of_difference=exp_of_difference,
         true_posteriors=true_posteriors,

@@ -11,6 +11,8 @@ operations of torch, which differentiates them itself.
 """
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -42,9 +44,15 @@ def sigmoid_loss(
     is_total: bool,
 ) -> Tensor:
     """Loss of each element, zero where the mask is False, or their sum."""
+    loss: Tensor
     if _has_kernel(logits, target, *parameters):
-        settings = (label_smoothing, soft_target, 0, is_total)
-        return _sigmoid(logits, target, mask, None, *parameters, *settings)
+        settings = (*parameters, label_smoothing, soft_target)
+        if is_total:
+            has_gradient = soft_target == "mixture" and _is_differentiated(logits)
+            loss, _ = _sigmoid_sum(logits, target, mask, *settings, has_gradient)
+        else:
+            loss = _sigmoid(logits, target, mask, None, *settings, 0)
+        return loss
     if mask is not None:
         logits, target = torch.where(mask, logits, 0), torch.where(mask, target, 0)
     if not all_visible((target >= 0) & (target <= 1)):
@@ -67,13 +75,24 @@ def softmax_loss(
     The classes are the logits's second dimension. The target is an index and lacks that dimension,
     or has the logits's shape and is a share. ``gamma`` and ``alpha`` have one value per class.
     """
+    loss: Tensor
     if _has_kernel(logits, target, gamma, alpha):
-        return _softmax(logits, target, None, None, gamma, alpha, ignore_index, 0, is_total)
+        settings = (gamma, alpha, ignore_index)
+        if is_total:
+            has_gradient = target.ndim < logits.ndim and _is_differentiated(logits)
+            loss, _ = _softmax_sum(logits, target, *settings, has_gradient)
+        else:
+            loss = _softmax(logits, target, None, None, *settings, 0)
+        return loss
     largest = 1 if target.ndim == logits.ndim else logits.shape[1] - 1
     if not all_visible(((target >= 0) & (target <= largest)) | (target == ignore_index)):
         raise_for_classes(target, logits.shape[1], ignore_index)
     loss = _plain_softmax(logits, target, gamma, alpha, ignore_index)
     return loss.sum() if is_total else loss
+
+
+def _is_differentiated(logits: Tensor) -> bool:
+    return torch.is_grad_enabled() and logits.requires_grad
 
 
 def _has_kernel(logits: Tensor, *others: Tensor) -> bool:
@@ -93,25 +112,16 @@ def _sigmoid_operator(
     label_smoothing: float,
     soft_target: str,
     order: int,
-    is_total: bool,
 ) -> Tensor:
-    out = torch.empty_like(logits, device="meta" if is_total else None)
-    # In the order in which they lie in memory, elements of dense tensors are vectors as they are.
-    dimensions = sorted(range(out.ndim), key=out.stride, reverse=True)
-
-    def vector(tensor: Tensor) -> Any:
-        flat = tensor.detach().expand_as(logits).permute(dimensions).reshape(-1)
-        return flat.contiguous().numpy()
-
-    parameters = (gamma, positive, negative, positive_weight)
-    is_uniform = all(parameter.ndim == 0 for parameter in parameters)
-    found, total = autodiff.sigmoid(
+    out = torch.empty_like(logits)
+    vector = _Vectors(out)
+    found = autodiff.sigmoid(
         vector(logits),
         vector(target),
         None if mask is None else vector(mask),
         1.0 if factor is None else _number(factor) if _is_uniform(factor) else vector(factor),
-        [p.item() if is_uniform else vector(p.to(logits.dtype)) for p in parameters],
-        None if is_total else vector(out),
+        vector.parameters(gamma, positive, negative, positive_weight),
+        vector(out),
         label_smoothing=label_smoothing,
         soft_target=soft_target,
         order=order,
@@ -119,7 +129,37 @@ def _sigmoid_operator(
     )
     if found & BAD_LABEL:
         raise_for_targets(target, mask)
-    return logits.new_tensor(total) if is_total else out
+    return out
+
+
+@torch.library.custom_op("focal_gbm::sigmoid_focal_loss_sum", mutates_args=())
+def _sigmoid_sum_operator(
+    logits: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    gamma: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    positive_weight: Tensor,
+    label_smoothing: float,
+    soft_target: str,
+    has_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    gradient = _empty_gradient(logits, has_gradient)
+    vector = _Vectors(torch.empty_like(logits, device="meta"))
+    found, total = autodiff.sigmoid_sum(
+        vector(logits),
+        vector(target),
+        None if mask is None else vector(mask),
+        vector.parameters(gamma, positive, negative, positive_weight),
+        vector(gradient) if has_gradient else None,
+        label_smoothing=label_smoothing,
+        soft_target=soft_target,
+        n_threads=torch.get_num_threads(),
+    )
+    if found & BAD_LABEL:
+        raise_for_targets(target, mask)
+    return logits.new_tensor(total), gradient
 
 
 @torch.library.custom_op("focal_gbm::softmax_focal_loss", mutates_args=())
@@ -132,42 +172,113 @@ def _softmax_operator(
     alpha: Tensor,
     ignore_index: int,
     order: int,
-    is_total: bool,
 ) -> Tensor:
-    n_samples, n_classes, n_positions = *logits.shape[:2], math.prod(logits.shape[2:])
-    # Kernels run along the first dimension, so the samples or their positions, whichever are more,
-    # come first. Nothing is copied unless the positions are no regular grid in memory.
-    samples_first = n_samples >= n_positions
+    out = torch.empty_like(logits if order else logits.select(1, 0))
+    rows = _Rows(logits)
+    with rows.written(out) as out_rows:
+        found = autodiff.softmax(
+            rows(logits),
+            rows(target),
+            None if factor is None else rows(factor),
+            None if vector is None else rows(vector),
+            out_rows,
+            gamma=gamma.tolist(),
+            alpha=alpha.tolist(),
+            ignore_index=ignore_index,
+            n_threads=torch.get_num_threads(),
+        )
+    if found & BAD_LABEL:
+        raise_for_classes(target, logits.shape[1], ignore_index)
+    return out
 
-    def flat(tensor: Tensor) -> Tensor:
-        classes = [n_classes] if tensor.ndim == logits.ndim else []
+
+@torch.library.custom_op("focal_gbm::softmax_focal_loss_sum", mutates_args=())
+def _softmax_sum_operator(
+    logits: Tensor,
+    target: Tensor,
+    gamma: Tensor,
+    alpha: Tensor,
+    ignore_index: int,
+    has_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    gradient = _empty_gradient(logits, has_gradient)
+    rows = _Rows(logits)
+    with rows.written(gradient if has_gradient else None) as gradient_rows:
+        found, total = autodiff.softmax_sum(
+            rows(logits),
+            rows(target),
+            gradient_rows,
+            gamma=gamma.tolist(),
+            alpha=alpha.tolist(),
+            ignore_index=ignore_index,
+            n_threads=torch.get_num_threads(),
+        )
+    if found & BAD_LABEL:
+        raise_for_classes(target, logits.shape[1], ignore_index)
+    return logits.new_tensor(total), gradient
+
+
+def _empty_gradient(logits: Tensor, has_gradient: bool) -> Tensor:
+    return torch.empty_like(logits) if has_gradient else logits.new_empty(0)
+
+
+class _Vectors:
+    """Tensors as vectors of the elements in the order in which they lie in memory.
+
+    Dense tensors of the model's layout are not copied.
+    """
+
+    def __init__(self, model: Tensor) -> None:
+        self._shape, self._dtype = model.shape, model.dtype
+        self._dimensions = sorted(range(model.ndim), key=model.stride, reverse=True)
+
+    def __call__(self, tensor: Tensor) -> Any:
+        ordered = tensor.detach().expand(self._shape).permute(self._dimensions)
+        return ordered.reshape(-1).contiguous().numpy()
+
+    def parameters(self, *parameters: Tensor) -> list[Any]:
+        """Numbers, or vectors if not all are."""
+        if all(parameter.ndim == 0 for parameter in parameters):
+            return [parameter.item() for parameter in parameters]
+        return [self(parameter.to(self._dtype)) for parameter in parameters]
+
+
+class _Rows:
+    """Tensors as arrays of the shapes (n, m, n_classes) and (n, m).
+
+    Kernels run along the first dimension: the samples or their positions, whichever are more.
+    Nothing is copied unless the positions are no regular grid in memory.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self._ndim = logits.ndim
+        self._sizes = *logits.shape[:2], math.prod(logits.shape[2:])
+
+    def __call__(self, tensor: Tensor) -> Any:
+        return self._oriented(self._flat(tensor))
+
+    @contextmanager
+    def written(self, tensor: Tensor | None) -> Iterator[Any]:
+        """The array to write to; where that is a copy, the tensor gets it in the end."""
+        if tensor is None:
+            yield None
+            return
+        flat = self._flat(tensor)
+        yield self._oriented(flat)
+        if flat.data_ptr() != tensor.data_ptr():
+            tensor.copy_(flat.reshape(tensor.shape))
+
+    def _flat(self, tensor: Tensor) -> Tensor:
+        n_samples, n_classes, n_positions = self._sizes
+        classes = [n_classes] if tensor.ndim == self._ndim else []
         return tensor.detach().reshape(n_samples, *classes, n_positions)
 
-    def rows(flattened: Tensor) -> Any:
-        if flattened.ndim == 2:
-            return (flattened if samples_first else flattened.T).numpy()
-        return flattened.permute((0, 2, 1) if samples_first else (2, 0, 1)).numpy()
-
-    out = None if is_total else _empty_softmax(logits, order)
-    flat_out = None if out is None else flat(out)
-    found, total = autodiff.softmax(
-        rows(flat(logits)),
-        rows(flat(target)),
-        None if factor is None else rows(flat(factor)),
-        None if vector is None else rows(flat(vector)),
-        None if flat_out is None else rows(flat_out),
-        gamma=gamma.tolist(),
-        alpha=alpha.tolist(),
-        ignore_index=ignore_index,
-        n_threads=torch.get_num_threads(),
-    )
-    if found & BAD_LABEL:
-        raise_for_classes(target, n_classes, ignore_index)
-    if out is None or flat_out is None:
-        return logits.new_tensor(total)
-    if flat_out.data_ptr() != out.data_ptr():
-        out.copy_(flat_out.reshape(out.shape))
-    return out
+    def _oriented(self, flat: Tensor) -> Any:
+        n_samples, _, n_positions = self._sizes
+        samples_first = n_samples >= n_positions
+        if flat.ndim == 2:
+            return (flat if samples_first else flat.T).numpy()
+        return flat.permute((0, 2, 1) if samples_first else (2, 0, 1)).numpy()
 
 
 def _is_uniform(tensor: Tensor) -> bool:
@@ -210,18 +321,19 @@ def raise_for_classes(target: Tensor, n_classes: int, ignore_index: int) -> None
 
 
 @_sigmoid_operator.register_fake
-def _(logits: Tensor, *arguments: Any) -> Tensor:
-    return logits.new_empty(()) if arguments[-1] else torch.empty_like(logits)
-
-
-def _empty_softmax(logits: Tensor, order: int) -> Tensor:
-    return torch.empty_like(logits if order else logits.select(1, 0))
+def _(logits: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(logits)
 
 
 @_softmax_operator.register_fake
 def _(logits: Tensor, *arguments: Any) -> Tensor:
-    order, is_total = arguments[-2:]
-    return logits.new_empty(()) if is_total else _empty_softmax(logits, order)
+    return torch.empty_like(logits if arguments[-1] else logits.select(1, 0))
+
+
+@_sigmoid_sum_operator.register_fake
+@_softmax_sum_operator.register_fake
+def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+    return logits.new_empty(()), _empty_gradient(logits, arguments[-1])
 
 
 def _next(order: int) -> int:
@@ -240,7 +352,7 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order, ctx.is_total = inputs
+        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
@@ -248,15 +360,14 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 12
-        logits, factor = ctx.saved_tensors[0], ctx.saved_tensors[3]
-        grad = grad.expand_as(logits) if ctx.is_total else grad
+            return (None,) * 11
+        factor = ctx.saved_tensors[3]
         by_input = by_factor = None
         if ctx.needs_input_grad[0]:
             by_input = _sigmoid_of(ctx, _product(grad, factor), _next(ctx.order))
         if ctx.needs_input_grad[3]:
             by_factor = _sigmoid_of(ctx, grad, ctx.order)
-        return by_input, None, None, by_factor, *[None] * 8
+        return by_input, None, None, by_factor, *[None] * 7
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -267,7 +378,7 @@ class _Sigmoid(torch.autograd.Function):
             terms.append(_sigmoid_of(ctx, _product(tangents[0], factor), _next(ctx.order)))
         if tangents[3] is not None:
             terms.append(_sigmoid_of(ctx, tangents[3], ctx.order))
-        return _sum(terms, ctx.is_total)
+        return _sum(terms)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
@@ -278,8 +389,7 @@ class _Sigmoid(torch.autograd.Function):
                 parameter = parameters[i].movedim(dimension, 0)
                 missing = [1] * (batched[0].ndim - parameter.ndim)
                 parameters[i] = parameter.reshape(-1, *missing, *parameter.shape[1:])
-        out = _sigmoid(*batched, *parameters, *arguments[8:-1], False)
-        return out.flatten(1).sum(1) if arguments[-1] else out, 0
+        return _sigmoid(*batched, *parameters, *arguments[8:]), 0
 
 
 class _Softmax(torch.autograd.Function):
@@ -292,7 +402,7 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.ignore_index, ctx.order, ctx.is_total = inputs
+        *tensors, ctx.ignore_index, ctx.order = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
         ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
@@ -300,9 +410,8 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 9
-        logits, _, factor, vector, *_ = ctx.saved_tensors
-        grad = grad.expand_as(logits.select(1, 0)) if ctx.is_total else grad
+            return (None,) * 8
+        _, _, factor, vector, *_ = ctx.saved_tensors
         by_input = by_factor = by_vector = None
         if ctx.needs_input_grad[0]:
             scale, along = (_product(grad, factor), None) if ctx.order == 0 else (factor, grad)
@@ -313,7 +422,7 @@ class _Softmax(torch.autograd.Function):
             by_factor = (grad * _softmax_of(ctx, None, vector, ctx.order)).sum(1)
         if ctx.needs_input_grad[3]:
             by_vector = _softmax_of(ctx, factor, grad, ctx.order)
-        return by_input, None, by_factor, by_vector, *[None] * 5
+        return by_input, None, by_factor, by_vector, *[None] * 4
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -328,7 +437,7 @@ class _Softmax(torch.autograd.Function):
             terms.append(_softmax_of(ctx, tangents[2], vector, ctx.order))
         if tangents[3] is not None:
             terms.append(_softmax_of(ctx, factor, tangents[3], ctx.order))
-        return _sum(terms, ctx.is_total)
+        return _sum(terms)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
@@ -336,9 +445,90 @@ class _Softmax(torch.autograd.Function):
             raise NotImplementedError("vmap over gamma, alpha or weight of softmax focal loss")
         batched = _batched(info, in_dims[:4], arguments[:4])
         merged = [None if tensor is None else tensor.flatten(0, 1) for tensor in batched]
-        out = _softmax(*merged, *arguments[4:-1], False)
-        out = out.reshape(*batched[0].shape[:2], *out.shape[1:])
-        return out.flatten(1).sum(1) if arguments[-1] else out, 0
+        out = _softmax(*merged, *arguments[4:])
+        return out.reshape(*batched[0].shape[:2], *out.shape[1:]), 0
+
+
+class _SigmoidSum(torch.autograd.Function):
+    """The sum of the loss.
+
+    Its gradient, found in the same pass for little more, waits for the backward pass in the memory
+    that this would take anyway. Only a pass that is to be differentiated itself starts anew.
+    """
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = _sigmoid_sum_operator(*arguments)
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.has_gradient = inputs
+        logits, target, mask, *parameters = tensors
+        _save_for_sum(ctx, output[1], logits, target, mask, None, *parameters)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 10
+        if ctx.has_gradient and not torch.is_grad_enabled():
+            return grad * ctx.saved_tensors[-1], *[None] * 9
+        return _sigmoid_of(ctx, grad.expand_as(ctx.saved_tensors[0]), 1), *[None] * 9
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
+        _check_tangents(*tangents[1:7])
+        return _sigmoid_of(ctx, tangents[0], 1).sum(), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
+        *tensors, label_smoothing, soft_target, _ = arguments
+        tensors.insert(3, None)
+        dims = (*in_dims[:3], None, *in_dims[3:])
+        out, _ = _Sigmoid.vmap(info, dims, *tensors, label_smoothing, soft_target, 0)
+        return (out.flatten(1).sum(1), out.new_empty(0)), (0, None)
+
+
+class _SoftmaxSum(torch.autograd.Function):
+    """The same for softmax."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = _softmax_sum_operator(*arguments)
+        return outputs
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        logits, target, gamma, alpha, ctx.ignore_index, ctx.has_gradient = inputs
+        _save_for_sum(ctx, output[1], logits, target, None, None, gamma, alpha)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return (None,) * 6
+        if ctx.has_gradient and not torch.is_grad_enabled():
+            return grad * ctx.saved_tensors[-1], *[None] * 5
+        factor = grad.expand_as(ctx.saved_tensors[0].select(1, 0))
+        return _softmax_of(ctx, factor, None, 1), *[None] * 5
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
+        _check_tangents(*tangents[1:4])
+        return (_softmax_of(ctx, None, None, 1) * tangents[0]).sum(), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
+        logits, target, *settings, _ = arguments
+        dims = (*in_dims[:2], None, None, *in_dims[2:])
+        out, _ = _Softmax.vmap(info, dims, logits, target, None, None, *settings, 0)
+        return (out.flatten(1).sum(1), out.new_empty(0)), (0, None)
+
+
+def _save_for_sum(ctx: Any, gradient: Tensor, *tensors: Tensor | None) -> None:
+    ctx.mark_non_differentiable(gradient)
+    ctx.save_for_backward(*tensors, gradient)
+    ctx.save_for_forward(*tensors, gradient)
+    ctx.set_materialize_grads(False)
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
@@ -353,37 +543,37 @@ def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...
     ]
 
 
-def _sigmoid(*arguments: Any) -> Tensor:
-    call: Any = _sigmoid_operator if torch.compiler.is_compiling() else _Sigmoid.apply
-    loss: Tensor = call(*arguments)
-    return loss
+def _caller(operator: Any, function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """The operator with the function's rules, called as the one or the other."""
+    rules: Any = function
+    operator.register_autograd(rules.backward, setup_context=rules.setup_context)
+    operator.register_vmap(rules.vmap)
+
+    def call(*arguments: Any) -> Any:
+        return (operator if torch.compiler.is_compiling() else rules.apply)(*arguments)
+
+    return call
 
 
-def _softmax(*arguments: Any) -> Tensor:
-    call: Any = _softmax_operator if torch.compiler.is_compiling() else _Softmax.apply
-    loss: Tensor = call(*arguments)
-    return loss
+_sigmoid = _caller(_sigmoid_operator, _Sigmoid)
+_sigmoid_sum = _caller(_sigmoid_sum_operator, _SigmoidSum)
+_softmax = _caller(_softmax_operator, _Softmax)
+_softmax_sum = _caller(_softmax_sum_operator, _SoftmaxSum)
 
 
 def _sigmoid_of(ctx: Any, factor: Tensor | None, order: int) -> Tensor:
     """The operator on a context's tensors with another factor and order."""
-    logits, target, mask, _, *parameters = ctx.saved_tensors
-    return _sigmoid(
-        logits,
-        target,
-        mask,
-        factor,
-        *parameters,
-        ctx.label_smoothing,
-        ctx.soft_target,
-        order,
-        False,
-    )
+    logits, target, mask, _, *parameters = ctx.saved_tensors[:8]
+    settings = ctx.label_smoothing, ctx.soft_target, order
+    derivative: Tensor = _sigmoid(logits, target, mask, factor, *parameters, *settings)
+    return derivative
 
 
 def _softmax_of(ctx: Any, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
-    logits, target, _, _, gamma, alpha = ctx.saved_tensors
-    return _softmax(logits, target, factor, vector, gamma, alpha, ctx.ignore_index, order, False)
+    logits, target, _, _, gamma, alpha = ctx.saved_tensors[:6]
+    settings = gamma, alpha, ctx.ignore_index, order
+    derivative: Tensor = _softmax(logits, target, factor, vector, *settings)
+    return derivative
 
 
 def _check_tangents(*tangents: Tensor | None) -> None:
@@ -394,9 +584,8 @@ def _check_tangents(*tangents: Tensor | None) -> None:
         )
 
 
-def _sum(terms: list[Tensor], is_total: bool) -> Tensor:
-    out = terms[0] if len(terms) == 1 else terms[0] + terms[1]
-    return out.sum() if is_total else out
+def _sum(terms: list[Tensor]) -> Tensor:
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
 def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
@@ -404,12 +593,6 @@ def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     if first is None or second is None:
         return second if first is None else first
     return first * second
-
-
-_sigmoid_operator.register_autograd(_Sigmoid.backward, setup_context=_Sigmoid.setup_context)
-_sigmoid_operator.register_vmap(_Sigmoid.vmap)
-_softmax_operator.register_autograd(_Softmax.backward, setup_context=_Softmax.setup_context)
-_softmax_operator.register_vmap(_Softmax.vmap)
 
 
 def _plain_sigmoid(

@@ -377,11 +377,12 @@ def _per_class(name: str, value: Any, input: Tensor, least: float, largest: floa
 def _class_weights(alpha: Any, input: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of the positive and of the negative class."""
     positive = _elementwise("alpha", -1.0 if alpha is None else alpha, input, -math.inf, 1.0)
-    if isinstance(alpha, Tensor | np.ndarray | Sequence):
-        is_off = positive < 0
-        return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
-    is_off = alpha is None or alpha < 0
-    return (torch.ones_like(positive),) * 2 if is_off else (positive, 1 - positive)
+    if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
+        return torch.ones_like(positive), torch.ones_like(positive)
+    if isinstance(alpha, int | float):
+        return positive, 1 - positive
+    is_off = positive < 0
+    return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
 
 
 def _weight_per_class(alpha: Any, input: Tensor) -> Tensor:
