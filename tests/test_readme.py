@@ -10,7 +10,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_snippets_run_in_order():
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 6
     names = {}
     for i, snippet in enumerate(snippets):
         exec(compile(snippet, f"README snippet {i}", "exec"), names)  # noqa: S102

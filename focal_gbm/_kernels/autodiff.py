@@ -38,7 +38,7 @@ _hard_orders = cpu.rows.hard_orders
 _soft_order = cpu.rows.soft_order
 _exp_of_difference = cpu.rows.exp_of_difference
 _true_posteriors = cpu.rows.true_posteriors
-_class_posteriors = cpu.rows.class_posteriors
+_other_posteriors = cpu.rows.other_posteriors
 
 
 @inlined
@@ -373,12 +373,56 @@ def _rank_block(
 
 
 @inlined
+def _posteriors_block(
+    z: Array,
+    top: Array,
+    top_class: Array,
+    below_top: Array,
+    second: Array,
+    below_second: Array,
+    parameters: Array,
+    is_square: bool,
+    size: int,
+    p: Array,
+    q: Array,
+    log_p: Array,
+    power: Array,
+) -> None:
+    """Fill lines with the posterior of every class, and with ``q**gamma``."""
+    one = z.dtype.type(1)
+    n_classes = z.shape[0]
+    p_top, q_top = np.empty(BLOCK, z.dtype), np.empty(BLOCK, z.dtype)
+    log_p_top, log_q_top = np.empty(BLOCK, z.dtype), np.empty(BLOCK, z.dtype)
+    for i in range(size):
+        p_top[i], q_top[i], log_p_top[i], log_q_top[i] = _true_posteriors(
+            top[i], second[i], below_second[i], one, parameters[0]
+        )
+    for k in range(n_classes):
+        label, gamma = z.dtype.type(k), parameters[2 + k]
+        for i in range(size):
+            is_top = top_class[i] == label
+            p_k, q_k, log_p_k, log_q_k = _other_posteriors(z[k, i], top[i], below_top[i], one)
+            p[k, i] = p_top[i] if is_top else p_k
+            q_k = q_top[i] if is_top else q_k
+            q[k, i] = q_k
+            log_p[k, i] = log_p_top[i] if is_top else log_p_k
+            log_q_k = log_q_top[i] if is_top else log_q_k
+            power[k, i] = q_k * q_k if is_square else exp(gamma * log_q_k)
+
+
+@inlined
 def _inspect_share(share: Number, one: Number) -> int:
     return 0 if (share >= one - one) & (share <= one) else BAD_LABEL
 
 
 def _shares_loss(
-    margin: Array, y: Array, factor: Array | None, out: Array, parameters: Array
+    margin: Array,
+    y: Array,
+    factor: Array | None,
+    out: Array,
+    gradient: Array | None,
+    parameters: Array,
+    square: int | None,
 ) -> np.int32:
     """As ``_softmax_loss``, for labels that are shares of the classes."""
     found = np.int32(0)
@@ -386,9 +430,15 @@ def _shares_loss(
     zero, one, infinity = real(0), real(1), real(np.inf)
     n_rows, row_size, n_classes = margin.shape
     largest = parameters[0]
-    z = np.empty((n_classes, BLOCK), margin.dtype)
-    shares = np.empty((n_classes, BLOCK), margin.dtype)
+    z, shares = (
+        np.empty((n_classes, BLOCK), margin.dtype),
+        np.empty((n_classes, BLOCK), margin.dtype),
+    )
+    p, q = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
+    log_p = np.empty((n_classes, BLOCK), margin.dtype)
+    power = np.empty((n_classes, BLOCK), margin.dtype)
     poison, total = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    a_top, a_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     top, top_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     second, second_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     below_top, below_second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -401,26 +451,87 @@ def _shares_loss(
                 margin[rows, j], largest, poison, z,
                 top, top_class, below_top, second, second_class, below_second,
             )  # fmt: skip
+            _posteriors_block(
+                z, top, top_class, below_top, second, below_second, parameters,
+                square is not None, size, p, q, log_p, power,
+            )  # fmt: skip
             for i in range(size):
                 total[i] = poison[i]
+                a_top[i] = a_below[i] = zero
             for k in range(n_classes):
                 label, gamma = real(k), parameters[2 + k]
                 alpha = parameters[2 + n_classes + k]
                 for i in range(size):
                     found = np.int32(found | _inspect_share(shares[k, i], one))
-                    _, _, log_p, log_q = _class_posteriors(
-                        z[k, i], top_class[i] == label, top[i], below_top[i],
-                        second[i], below_second[i], one, largest,
-                    )  # fmt: skip
-                    other = second[i] if top_class[i] == label else top[i]
-                    log_p = -infinity if z[k, i] - other <= -largest else log_p
+                    is_top = top_class[i] == label
+                    other = second[i] if is_top else top[i]
                     share = alpha * shares[k, i]
-                    value = share * cpu.loss(log_p, exp(gamma * log_q))
+                    log_p_k = -infinity if z[k, i] - other <= -largest else log_p[k, i]
+                    value = share * cpu.loss(log_p_k, power[k, i])
                     total[i] += value if share != zero else zero
+                    shares[k, i] = share
+                if gradient is not None:
+                    _add_first(
+                        shares, p, q, log_p, power, gamma, k, top_class, size, a_top, a_below
+                    )
             for i in range(size):
                 scale = one if factor is None else factor[start + i, j]
                 out[start + i, j] = scale * total[i]
+            if gradient is not None:
+                _gradient_of_shares(shares, p, q, top_class, a_top, a_below, poison, size)
+                drain(shares, gradient[rows, j])
     return found
+
+
+@inlined
+def _add_first(
+    shares: Array,
+    p: Array,
+    q: Array,
+    log_p: Array,
+    power: Array,
+    gamma: Number,
+    k: int,
+    top_class: Array,
+    size: int,
+    a_top: Array,
+    a_below: Array,
+) -> None:
+    """Turn the shares of a class into what it adds to the gradient, and sum that up."""
+    real = shares.dtype.type
+    zero, one, label = real(0), real(1), real(k)
+    for i in range(size):
+        is_top = top_class[i] == label
+        by_t, _ = share_derivatives(p[k, i], q[k, i], log_p[k, i], gamma, power[k, i], one)
+        a = shares[k, i] * by_t
+        shares[k, i] = a
+        a_top[i] = a if is_top else a_top[i]
+        a_below[i] += zero if is_top else a
+
+
+@inlined
+def _gradient_of_shares(
+    a: Array,
+    p: Array,
+    q: Array,
+    top_class: Array,
+    a_top: Array,
+    a_below: Array,
+    poison: Array,
+    size: int,
+) -> None:
+    """Gradient from what the classes add to it, in place.
+
+    With ``a_k`` the share of class ``k`` times ``L'(t_k) / q_k``, it is
+    ``a_j * q_j - p_j * sum(a_k for k != j)``. The sum leaves out the top class by never adding it:
+    subtracting it would cancel where all others vanish.
+    """
+    for k in range(a.shape[0]):
+        label = a.dtype.type(k)
+        for i in range(size):
+            others = a_top[i] + (a_below[i] - a[k, i])
+            others = a_below[i] if top_class[i] == label else others
+            a[k, i] = a[k, i] * q[k, i] - p[k, i] * others + poison[i]
 
 
 def _shares_derivative(
@@ -430,26 +541,24 @@ def _shares_derivative(
     vector: Array | None,
     out: Array,
     parameters: Array,
+    square: int | None,
 ) -> np.int32:
     """As ``_softmax_derivative``, for labels that are shares of the classes.
 
-    With ``a_k`` the share of class ``k`` times ``L'(t_k) / q_k``, the gradient is
-    ``a_j * q_j - p_j * sum(a_k for k != j)``. The sum leaves out the top class by never adding it:
-    subtracting it would cancel where all others vanish. ``slope`` is ``t_k``'s along the vector.
+    ``slope`` is the derivative along the vector of ``t_k``, the log-odds of a class.
     """
     found = np.int32(0)
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape
-    largest, limit = parameters[0], parameters[1]
-    z, slope = (
-        np.empty((n_classes, BLOCK), margin.dtype),
-        np.empty((n_classes, BLOCK), margin.dtype),
-    )
-    shares = np.empty((n_classes, BLOCK), margin.dtype)
-    vectors = np.empty((0 if vector is None else n_classes, BLOCK), margin.dtype)
+    largest = parameters[0]
+    z, a = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
     p, q = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
-    a, b = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
+    log_p = np.empty((n_classes, BLOCK), margin.dtype)
+    power = np.empty((n_classes, BLOCK), margin.dtype)
+    n_lines = 0 if vector is None else n_classes
+    vectors, b = np.empty((n_lines, BLOCK), margin.dtype), np.empty((n_lines, BLOCK), margin.dtype)
+    slope = np.empty((n_lines, BLOCK), margin.dtype)
     a_top, a_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     b_top, b_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     mean, top_slope = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -461,40 +570,19 @@ def _shares_derivative(
         for start in range(0, n_rows, BLOCK):
             rows = slice(start, min(start + BLOCK, n_rows))
             size = rows.stop - start
-            fill(y[rows, j], shares)
+            fill(y[rows, j], a)
             _rank_block(
                 margin[rows, j], largest, poison, z,
                 top, top_class, below_top, second, second_class, below_second,
             )  # fmt: skip
+            _posteriors_block(
+                z, top, top_class, below_top, second, below_second, parameters,
+                square is not None, size, p, q, log_p, power,
+            )  # fmt: skip
             for i in range(size):
-                scale[i] = poison[i] + (one if factor is None else factor[start + i, j])
-                a_top[i] = a_below[i] = b_top[i] = b_below[i] = zero
-                mean[i] = top_slope[i] = zero
-            for k in range(n_classes):
-                label, gamma = real(k), parameters[2 + k]
-                alpha = parameters[2 + n_classes + k]
-                for i in range(size):
-                    found = np.int32(found | _inspect_share(shares[k, i], one))
-                    is_top = top_class[i] == label
-                    p_k, q_k, log_p, log_q = _class_posteriors(
-                        z[k, i], is_top, top[i], below_top[i],
-                        second[i], below_second[i], one, limit,
-                    )  # fmt: skip
-                    power = exp(gamma * log_q)
-                    by_t, by_tt = share_derivatives(p_k, q_k, log_p, gamma, power, one)
-                    p[k, i], q[k, i] = p_k, q_k
-                    a_k = alpha * shares[k, i] * by_t
-                    a[k, i], b[k, i] = a_k, alpha * shares[k, i] * by_tt
-                    a_top[i] = a_k if is_top else a_top[i]
-                    a_below[i] += zero if is_top else a_k
-            if vector is None:
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        others = a_top[i] + (a_below[i] - a[k, i])
-                        others = a_below[i] if top_class[i] == label else others
-                        shares[k, i] = scale[i] * (a[k, i] * q[k, i] - p[k, i] * others)
-            else:
+                scale[i] = one if factor is None else factor[start + i, j]
+                a_top[i] = a_below[i] = b_top[i] = b_below[i] = mean[i] = top_slope[i] = zero
+            if vector is not None:
                 fill(vector[rows, j], vectors)
                 for k in range(n_classes):
                     label = real(k)
@@ -506,27 +594,39 @@ def _shares_derivative(
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
-                        is_top, v = top_class[i] == label, vectors[k, i]
-                        mean[i] = v - q[k, i] * top_slope[i] if is_top else mean[i]
-                for k in range(n_classes):
-                    label = real(k)
+                        top_mean = vectors[k, i] - q[k, i] * top_slope[i]
+                        mean[i] = top_mean if top_class[i] == label else mean[i]
+            for k in range(n_classes):
+                label, gamma = real(k), parameters[2 + k]
+                alpha = parameters[2 + n_classes + k]
+                for i in range(size):
+                    found = np.int32(found | _inspect_share(a[k, i], one))
+                    a[k, i] *= alpha * scale[i]
+                if vector is not None:
                     for i in range(size):
                         is_top = top_class[i] == label
+                        _, by_tt = share_derivatives(
+                            p[k, i], q[k, i], log_p[k, i], gamma, power[k, i], one
+                        )
                         along = (vectors[k, i] - mean[i]) / (one if is_top else q[k, i])
                         along = top_slope[i] if is_top else along
                         slope[k, i] = along
-                        b_k = b[k, i] * along
+                        b_k = a[k, i] * by_tt * along
                         b[k, i] = b_k
                         b_top[i] = b_k if is_top else b_top[i]
                         b_below[i] += zero if is_top else b_k
+                _add_first(a, p, q, log_p, power, gamma, k, top_class, size, a_top, a_below)
+            if vector is None:
+                _gradient_of_shares(a, p, q, top_class, a_top, a_below, poison, size)
+            else:
                 for k in range(n_classes):
                     label = real(k)
                     for i in range(size):
                         others = b_top[i] + (b_below[i] - b[k, i])
                         others = b_below[i] if top_class[i] == label else others
                         others += q[k, i] * slope[k, i] * (a_top[i] + a_below[i])
-                        shares[k, i] = scale[i] * (b[k, i] * q[k, i] - p[k, i] * others)
-            drain(shares, out[rows, j])
+                        a[k, i] = b[k, i] * q[k, i] - p[k, i] * others + poison[i]
+            drain(a, out[rows, j])
     return found
 
 
@@ -630,19 +730,22 @@ def softmax(
     labels, factors and the loss have (n, m), and gradients, vectors and labels that are shares of
     classes have the margins' shape.
     """
-    inputs: tuple[Array | None, ...] = (margin, y, factor)
-    outputs: tuple[Array | None, ...] = (out,)
-    has_shares = y.ndim == 3
-    kernel: Function
-    if out.ndim == 2:
-        kernel = _shares_loss if has_shares else _softmax_loss
-        outputs = (out,) if has_shares else (out, None)
-    else:
-        kernel = _shares_derivative if has_shares else _softmax_derivative
-        inputs = (margin, y, factor, vector)
-    parameters = (largest_margin(margin), LIMIT, *gamma, *alpha)
-    flags = () if has_shares else (ignore_index,)
-    return launch(kernel, inputs, outputs, parameters, flags, n_threads, margin.shape[1])
+    has_shares, is_loss = y.ndim == 3, out.ndim == 2
+    kernels: dict[tuple[bool, bool], Function] = {
+        (False, True): _softmax_loss,
+        (False, False): _softmax_derivative,
+        (True, True): _shares_loss,
+        (True, False): _shares_derivative,
+    }
+    return launch(
+        kernels[has_shares, is_loss],
+        (margin, y, factor) if is_loss else (margin, y, factor, vector),
+        (out, None) if is_loss else (out,),
+        (largest_margin(margin), LIMIT, *gamma, *alpha),
+        [is_square(*gamma) if has_shares else ignore_index],
+        n_threads,
+        margin.shape[1],
+    )
 
 
 def softmax_sum(
@@ -655,7 +758,7 @@ def softmax_sum(
     ignore_index: int,
     n_threads: int,
 ) -> tuple[int, float]:
-    """Sum of the loss, and for labels that are classes the gradient in the same pass.
+    """Sum of the loss, and its gradient in the same pass if that is given an array.
 
     Returns the bits of what is wrong with a label, and the sum.
     """
@@ -664,9 +767,9 @@ def softmax_sum(
         _shares_loss if has_shares else _softmax_loss,
         (margin, y, None),
         margin.shape[:2],
-        () if has_shares else (gradient,),
+        [gradient],
         (largest_margin(margin), LIMIT, *gamma, *alpha),
-        () if has_shares else (ignore_index,),
+        [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
         margin.shape[1],
     )

@@ -33,6 +33,7 @@ class Rows(NamedTuple):
     exp_of_difference: Compiled
     true_posteriors: Compiled
     top_two: Compiled
+    other_posteriors: Compiled
     class_posteriors: Compiled
 
 
@@ -163,6 +164,18 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return top_class, top, below_top, second, below_second
 
     @compiled
+    def other_posteriors(z: Number, top: Number, below_top: Number, one: Number) -> Any:
+        """Posteriors and their logarithms of a class that is not the top one.
+
+        Its posterior is a half at most, and one less it therefore does not cancel.
+        """
+        odds = exp_of_difference(z, top, one)
+        total = one + below_top
+        p = odds / total
+        q = one - p
+        return p, q, (z - top) - log1p_wide(below_top), -log1p_wide(p / q)
+
+    @compiled
     def class_posteriors(
         z: Number,
         is_top: bool,
@@ -173,10 +186,10 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         one: Number,
         limit: Number,
     ) -> Any:
-        """Posteriors of any class and their logarithms, given what ``top_two`` found."""
-        rest = max(below_top - exp_of_difference(z, top, one), one - one)
-        rest = below_second if is_top else rest
-        return true_posteriors(z, second if is_top else top, rest, one, limit)
+        """The same for any class, given what ``top_two`` found."""
+        if is_top:
+            return true_posteriors(z, second, below_second, one, limit)
+        return other_posteriors(z, top, below_top, one)
 
     return Rows(
         sigmoids=sigmoids,
@@ -187,5 +200,6 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         exp_of_difference=exp_of_difference,
         true_posteriors=true_posteriors,
         top_two=top_two,
+        other_posteriors=other_posteriors,
         class_posteriors=class_posteriors,
     )

@@ -79,8 +79,7 @@ def softmax_loss(
     if _has_kernel(logits, target, gamma, alpha):
         settings = (gamma, alpha, ignore_index)
         if is_total:
-            has_gradient = target.ndim < logits.ndim and _is_differentiated(logits)
-            loss, _ = _softmax_sum(logits, target, *settings, has_gradient)
+            loss, _ = _softmax_sum(logits, target, *settings, _is_differentiated(logits))
         else:
             loss = _softmax(logits, target, None, None, *settings, 0)
         return loss
