@@ -15,7 +15,7 @@ Seconds = dict[str, np.ndarray]
 
 
 def interleaved(
-    providers: dict[str, Callable[[], object]], rounds: int, warmup: int = 2
+    providers: dict[str, Callable[[], object]], rounds: int, warmup: int = 2, pause: float = 0.02
 ) -> Seconds:
     """Seconds of each provider in each round, in a rotating order.
 
@@ -27,7 +27,7 @@ def interleaved(
     for i in range(-warmup, rounds):
         first = i % len(names)
         for name in names[first:] + names[:first]:
-            time.sleep(0.02)
+            time.sleep(pause)
             start = time.perf_counter()
             providers[name]()
             if i >= 0:

@@ -107,10 +107,10 @@ def sigmoid_focal_loss(
 
     Notes
     -----
-    Gradient and second derivative are computed in closed form from input and target, which is all
-    that is saved for the backward pass; both are finite for infinite logits and for gamma below 1.
-    Where target, alpha, gamma or pos_weight requires a gradient, torch differentiates the loss
-    itself.
+    Gradient and second derivative are computed in closed form from input and target, and are finite
+    for infinite logits and for gamma below 1. Nothing else is saved for the backward pass, except
+    for a mean or sum the gradient, which comes from the same pass as the loss. Where target, alpha,
+    gamma or pos_weight requires a gradient, torch differentiates the loss itself.
 
     References
     ----------
@@ -232,9 +232,10 @@ def softmax_focal_loss(
 
     Notes
     -----
-    Gradient and Hessian-vector product are computed in closed form from input and target, which is
-    all that is saved for the backward pass. A logit of minus infinity rules a class out, and
-    derivatives are finite for infinite logits.
+    Gradient and Hessian-vector product are computed in closed form from input and target. Nothing
+    else is saved for the backward pass, except for a mean or sum the gradient, which comes from the
+    same pass as the loss. A logit of minus infinity rules a class out, and derivatives are finite
+    for infinite logits.
 
     References
     ----------
@@ -354,8 +355,10 @@ def _elementwise(name: str, value: Any, input: Tensor, least: float, largest: fl
 
 
 def _check_broadcast(name: str, tensor: Tensor, input: Tensor) -> None:
-    sizes = zip(reversed(tensor.shape), reversed(input.shape), strict=False)
-    if tensor.ndim > input.ndim or any(size not in (1, given) for size, given in sizes):
+    fits = tensor.ndim <= input.ndim
+    for i in range(-tensor.ndim, 0):
+        fits = fits and tensor.shape[i] in (1, input.shape[i])
+    if not fits:
         raise RuntimeError(
             f"{name}: expected a shape that broadcasts to that of input, {tuple(input.shape)}, "
             f"got {tuple(tensor.shape)}"
@@ -377,9 +380,9 @@ def _per_class(name: str, value: Any, input: Tensor, least: float, largest: floa
 def _class_weights(alpha: Any, input: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of the positive and of the negative class."""
     positive = _elementwise("alpha", -1.0 if alpha is None else alpha, input, -math.inf, 1.0)
-    if alpha is None or (isinstance(alpha, int | float) and alpha < 0):
+    if alpha is None or (isinstance(alpha, (int, float)) and alpha < 0):
         return torch.ones_like(positive), torch.ones_like(positive)
-    if isinstance(alpha, int | float):
+    if isinstance(alpha, (int, float)):
         return positive, 1 - positive
     is_off = positive < 0
     return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)

@@ -17,7 +17,7 @@ class _FocalLoss(nn.Module):
         super().__init__()
         self._names = tuple(arguments)
         for name, value in arguments.items():
-            if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+            if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
                 value = torch.as_tensor(value, dtype=torch.get_default_dtype())
             if isinstance(value, Tensor):
                 self.register_buffer(name, value)
