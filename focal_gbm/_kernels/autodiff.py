@@ -140,16 +140,17 @@ def _focused(
         counts = True if mask is None else mask[i]
         label = y[i] * parameters[6] + parameters[7]
         found = np.int32(found | _inspect(y[i], label, counts, one))
-        alpha = positive_i * label + negative_i * (one - label)
+        is_positive = label == one
         if label in (zero, one):
-            is_positive = label == one
-            weight_i = weight_i if is_positive else one
-            orders = _hard_orders(margin[i], is_positive, gamma_i, weight_i, one, limit, False)
+            alpha = positive_i * weight_i if is_positive else negative_i
+            orders = _hard_orders(margin[i], is_positive, gamma_i, alpha, one, limit, False)
             value = orders[0] if order == 0 else orders[1] if order == 1 else orders[2]
         else:
-            value = _soft_order(margin[i], label, gamma_i, weight_i, one, limit, order, is_mean)
-        value = alpha * value if alpha != zero else zero
-        out[i] = factor_i * value if counts else zero
+            alpha = positive_i * label + negative_i * (one - label)
+            value = alpha * _soft_order(
+                margin[i], label, gamma_i, weight_i, one, limit, order, is_mean
+            )
+        out[i] = factor_i * value if counts and alpha != zero else zero
     return found
 
 
@@ -472,8 +473,9 @@ def _shares_loss(
                     shares[k, i] = share
                 if gradient is not None:
                     _add_first(
-                        shares, p, q, log_p, power, gamma, k, top_class, size, a_top, a_below
-                    )
+                        shares, p, q, log_p, power, gamma, parameters[1], k, top_class, size,
+                        a_top, a_below,
+                    )  # fmt: skip
             for i in range(size):
                 scale = one if factor is None else factor[start + i, j]
                 out[start + i, j] = scale * total[i]
@@ -491,6 +493,7 @@ def _add_first(
     log_p: Array,
     power: Array,
     gamma: Number,
+    limit: Number,
     k: int,
     top_class: Array,
     size: int,
@@ -502,7 +505,8 @@ def _add_first(
     zero, one, label = real(0), real(1), real(k)
     for i in range(size):
         is_top = top_class[i] == label
-        by_t, _ = share_derivatives(p[k, i], q[k, i], log_p[k, i], gamma, power[k, i], one)
+        log_p_k = max(log_p[k, i], -limit)
+        by_t, _ = share_derivatives(p[k, i], q[k, i], log_p_k, gamma, power[k, i], one)
         a = shares[k, i] * by_t
         shares[k, i] = a
         a_top[i] = a if is_top else a_top[i]
@@ -551,7 +555,7 @@ def _shares_derivative(
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape
-    largest = parameters[0]
+    largest, limit = parameters[0], parameters[1]
     z, a = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
     p, q = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
     log_p = np.empty((n_classes, BLOCK), margin.dtype)
@@ -606,7 +610,7 @@ def _shares_derivative(
                     for i in range(size):
                         is_top = top_class[i] == label
                         _, by_tt = share_derivatives(
-                            p[k, i], q[k, i], log_p[k, i], gamma, power[k, i], one
+                            p[k, i], q[k, i], max(log_p[k, i], -limit), gamma, power[k, i], one
                         )
                         along = (vectors[k, i] - mean[i]) / (one if is_top else q[k, i])
                         along = top_slope[i] if is_top else along
@@ -615,7 +619,7 @@ def _shares_derivative(
                         b[k, i] = b_k
                         b_top[i] = b_k if is_top else b_top[i]
                         b_below[i] += zero if is_top else b_k
-                _add_first(a, p, q, log_p, power, gamma, k, top_class, size, a_top, a_below)
+                _add_first(a, p, q, log_p, power, gamma, limit, k, top_class, size, a_top, a_below)
             if vector is None:
                 _gradient_of_shares(a, p, q, top_class, a_top, a_below, poison, size)
             else:

@@ -10,9 +10,11 @@ rules, and either is called where it serves. Where there is no kernel, the loss 
 operations of torch, which differentiates them itself.
 """
 
+import functools
+import importlib.util
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +23,7 @@ from torch.nn.functional import logsigmoid
 
 from focal_gbm._kernels import autodiff, formulas
 from focal_gbm._kernels.cpu import BAD_LABEL, LIMIT
+from focal_gbm.torch._layout import Rows, Vectors, first_element, is_uniform
 
 _HIGHEST_ORDER = 2
 
@@ -47,11 +50,12 @@ def sigmoid_loss(
     loss: Tensor
     if _has_kernel(logits, target, *parameters):
         settings = (*parameters, label_smoothing, soft_target)
-        if is_total:
+        if is_total and logits.device.type == "cpu":
             has_gradient = soft_target == "mixture" and _is_differentiated(logits)
             loss, _ = _sigmoid_sum(logits, target, mask, *settings, has_gradient)
         else:
             loss = _sigmoid(logits, target, mask, None, *settings, 0)
+            loss = loss.sum() if is_total else loss
         return loss
     if mask is not None:
         logits, target = torch.where(mask, logits, 0), torch.where(mask, target, 0)
@@ -78,10 +82,11 @@ def softmax_loss(
     loss: Tensor
     if _has_kernel(logits, target, gamma, alpha):
         settings = (gamma, alpha, ignore_index)
-        if is_total:
+        if is_total and logits.device.type == "cpu":
             loss, _ = _softmax_sum(logits, target, *settings, _is_differentiated(logits))
         else:
             loss = _softmax(logits, target, None, None, *settings, 0)
+            loss = loss.sum() if is_total else loss
         return loss
     largest = 1 if target.ndim == logits.ndim else logits.shape[1] - 1
     if not all_visible(((target >= 0) & (target <= largest)) | (target == ignore_index)):
@@ -95,10 +100,26 @@ def _is_differentiated(logits: Tensor) -> bool:
 
 
 def _has_kernel(logits: Tensor, *others: Tensor) -> bool:
-    return logits.device.type == "cpu" and not any(tensor.requires_grad for tensor in others)
+    if any(tensor.requires_grad for tensor in others):
+        return False
+    # A compiler fuses plain operations on a GPU, and is left to it.
+    is_fused = not torch.compiler.is_compiling() and logits.is_cuda and _has_cuda_kernels()
+    return logits.device.type == "cpu" or is_fused
 
 
-@torch.library.custom_op("focal_gbm::sigmoid_focal_loss", mutates_args=())
+@functools.cache
+def _has_cuda_kernels() -> bool:
+    """Whether numba-cuda is there; then its kernels become the operators' on CUDA tensors."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return False
+    from focal_gbm.torch import _cuda
+
+    _sigmoid_operator.register_kernel("cuda", _cuda.sigmoid)
+    _softmax_operator.register_kernel("cuda", _cuda.softmax)
+    return True
+
+
+@torch.library.custom_op("focal_gbm::sigmoid_focal_loss", mutates_args=(), device_types="cpu")
 def _sigmoid_operator(
     logits: Tensor,
     target: Tensor,
@@ -113,14 +134,17 @@ def _sigmoid_operator(
     order: int,
 ) -> Tensor:
     out = torch.empty_like(logits)
-    vector = _Vectors(out)
+    vectors = Vectors(out)
+    scale: Any = 1.0
+    if factor is not None:
+        scale = first_element(factor).item() if is_uniform(factor) else vectors(factor)
     found = autodiff.sigmoid(
-        vector(logits),
-        vector(target),
-        None if mask is None else vector(mask),
-        1.0 if factor is None else _number(factor) if _is_uniform(factor) else vector(factor),
-        vector.parameters(gamma, positive, negative, positive_weight),
-        vector(out),
+        _array(vectors(logits)),
+        _array(vectors(target)),
+        None if mask is None else _array(vectors(mask)),
+        _array(scale),
+        [_array(p) for p in vectors.parameters(gamma, positive, negative, positive_weight)],
+        _array(vectors(out)),
         label_smoothing=label_smoothing,
         soft_target=soft_target,
         order=order,
@@ -131,7 +155,7 @@ def _sigmoid_operator(
     return out
 
 
-@torch.library.custom_op("focal_gbm::sigmoid_focal_loss_sum", mutates_args=())
+@torch.library.custom_op("focal_gbm::sigmoid_focal_loss_sum", mutates_args=(), device_types="cpu")
 def _sigmoid_sum_operator(
     logits: Tensor,
     target: Tensor,
@@ -144,24 +168,24 @@ def _sigmoid_sum_operator(
     soft_target: str,
     has_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    gradient = _empty_gradient(logits, has_gradient)
-    vector = _Vectors(torch.empty_like(logits, device="meta"))
+    gradient = torch.empty_like(logits) if has_gradient else None
+    vectors = Vectors(torch.empty_like(logits, device="meta"))
     found, total = autodiff.sigmoid_sum(
-        vector(logits),
-        vector(target),
-        None if mask is None else vector(mask),
-        vector.parameters(gamma, positive, negative, positive_weight),
-        vector(gradient) if has_gradient else None,
+        _array(vectors(logits)),
+        _array(vectors(target)),
+        None if mask is None else _array(vectors(mask)),
+        [_array(p) for p in vectors.parameters(gamma, positive, negative, positive_weight)],
+        None if gradient is None else _array(vectors(gradient)),
         label_smoothing=label_smoothing,
         soft_target=soft_target,
         n_threads=torch.get_num_threads(),
     )
     if found & BAD_LABEL:
         raise_for_targets(target, mask)
-    return logits.new_tensor(total), gradient
+    return logits.new_tensor(total), logits.new_empty(0) if gradient is None else gradient
 
 
-@torch.library.custom_op("focal_gbm::softmax_focal_loss", mutates_args=())
+@torch.library.custom_op("focal_gbm::softmax_focal_loss", mutates_args=(), device_types="cpu")
 def _softmax_operator(
     logits: Tensor,
     target: Tensor,
@@ -173,14 +197,16 @@ def _softmax_operator(
     order: int,
 ) -> Tensor:
     out = torch.empty_like(logits if order else logits.select(1, 0))
-    rows = _Rows(logits)
+    rows = _rows(logits)
+    factor = None if factor is None else rows(factor)
+    vector = None if vector is None else rows(vector)
     with rows.written(out) as out_rows:
         found = autodiff.softmax(
-            rows(logits),
-            rows(target),
-            None if factor is None else rows(factor),
-            None if vector is None else rows(vector),
-            out_rows,
+            _array(rows(logits)),
+            _array(rows(target)),
+            _array(factor),
+            _array(vector),
+            _array(out_rows),
             gamma=gamma.tolist(),
             alpha=alpha.tolist(),
             ignore_index=ignore_index,
@@ -191,7 +217,7 @@ def _softmax_operator(
     return out
 
 
-@torch.library.custom_op("focal_gbm::softmax_focal_loss_sum", mutates_args=())
+@torch.library.custom_op("focal_gbm::softmax_focal_loss_sum", mutates_args=(), device_types="cpu")
 def _softmax_sum_operator(
     logits: Tensor,
     target: Tensor,
@@ -200,13 +226,13 @@ def _softmax_sum_operator(
     ignore_index: int,
     has_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    gradient = _empty_gradient(logits, has_gradient)
-    rows = _Rows(logits)
-    with rows.written(gradient if has_gradient else None) as gradient_rows:
+    gradient = torch.empty_like(logits) if has_gradient else logits.new_empty(0)
+    rows = _rows(logits)
+    with rows.written(gradient) if has_gradient else nullcontext() as gradient_rows:
         found, total = autodiff.softmax_sum(
-            rows(logits),
-            rows(target),
-            gradient_rows,
+            _array(rows(logits)),
+            _array(rows(target)),
+            _array(gradient_rows),
             gamma=gamma.tolist(),
             alpha=alpha.tolist(),
             ignore_index=ignore_index,
@@ -217,77 +243,14 @@ def _softmax_sum_operator(
     return logits.new_tensor(total), gradient
 
 
-def _empty_gradient(logits: Tensor, has_gradient: bool) -> Tensor:
-    return torch.empty_like(logits) if has_gradient else logits.new_empty(0)
+def _rows(logits: Tensor) -> Rows:
+    """Kernels run along the first dimension: the samples or their positions, if these are more."""
+    return Rows(logits, is_turned=logits.shape[0] < math.prod(logits.shape[2:]))
 
 
-class _Vectors:
-    """Tensors as vectors of the elements in the order in which they lie in memory.
-
-    Dense tensors of the model's layout are not copied.
-    """
-
-    def __init__(self, model: Tensor) -> None:
-        self._shape, self._dtype = model.shape, model.dtype
-        self._dimensions = sorted(range(model.ndim), key=model.stride, reverse=True)
-
-    def __call__(self, tensor: Tensor) -> Any:
-        ordered = tensor.detach().expand(self._shape).permute(self._dimensions)
-        return ordered.reshape(-1).contiguous().numpy()
-
-    def parameters(self, *parameters: Tensor) -> list[Any]:
-        """Numbers, or vectors if not all are."""
-        if all(parameter.ndim == 0 for parameter in parameters):
-            return [parameter.item() for parameter in parameters]
-        return [self(parameter.to(self._dtype)) for parameter in parameters]
-
-
-class _Rows:
-    """Tensors as arrays of the shapes (n, m, n_classes) and (n, m).
-
-    Kernels run along the first dimension: the samples or their positions, whichever are more.
-    Nothing is copied unless the positions are no regular grid in memory.
-    """
-
-    def __init__(self, logits: Tensor) -> None:
-        self._ndim = logits.ndim
-        self._sizes = *logits.shape[:2], math.prod(logits.shape[2:])
-
-    def __call__(self, tensor: Tensor) -> Any:
-        return self._oriented(self._flat(tensor))
-
-    @contextmanager
-    def written(self, tensor: Tensor | None) -> Iterator[Any]:
-        """The array to write to; where that is a copy, the tensor gets it in the end."""
-        if tensor is None:
-            yield None
-            return
-        flat = self._flat(tensor)
-        yield self._oriented(flat)
-        if flat.data_ptr() != tensor.data_ptr():
-            tensor.copy_(flat.reshape(tensor.shape))
-
-    def _flat(self, tensor: Tensor) -> Tensor:
-        n_samples, n_classes, n_positions = self._sizes
-        classes = [n_classes] if tensor.ndim == self._ndim else []
-        return tensor.detach().reshape(n_samples, *classes, n_positions)
-
-    def _oriented(self, flat: Tensor) -> Any:
-        n_samples, _, n_positions = self._sizes
-        samples_first = n_samples >= n_positions
-        if flat.ndim == 2:
-            return (flat if samples_first else flat.T).numpy()
-        return flat.permute((0, 2, 1) if samples_first else (2, 0, 1)).numpy()
-
-
-def _is_uniform(tensor: Tensor) -> bool:
-    """Whether the tensor is one number, expanded; so the gradient of a mean or a sum comes."""
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    return tensor.numel() > 0 and all(size == 1 or stride == 0 for size, stride in sizes)
-
-
-def _number(tensor: Tensor) -> float:
-    return float(tensor[(0,) * tensor.ndim])
+def _array(value: Any) -> Any:
+    """The memory of a tensor as an array of NumPy's; what is no tensor stays as it is."""
+    return value.numpy() if isinstance(value, Tensor) else value
 
 
 def all_visible(valid: Tensor) -> bool:
@@ -332,7 +295,8 @@ def _(logits: Tensor, *arguments: Any) -> Tensor:
 @_sigmoid_sum_operator.register_fake
 @_softmax_sum_operator.register_fake
 def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-    return logits.new_empty(()), _empty_gradient(logits, arguments[-1])
+    has_gradient = arguments[-1]
+    return logits.new_empty(()), torch.empty_like(logits) if has_gradient else logits.new_empty(0)
 
 
 def _next(order: int) -> int:
