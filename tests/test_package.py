@@ -52,6 +52,7 @@ ORDER = [
     "lightgbm._classifier",
     "torch._layout",
     "torch._cuda",
+    "torch._plain",
     "torch._autograd",
     "torch._functional",
     "torch._modules",

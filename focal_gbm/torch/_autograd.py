@@ -6,8 +6,7 @@ derivative is the next, so that a backward pass recomputes from input and target
 
 An operator of ``torch.library`` is opaque to ``torch.compile`` but knows no forward mode and no
 ``torch.func``; a ``torch.autograd.Function`` is the other way round. So both are given the same
-rules, and either is called where it serves. Where there is no kernel, the loss is made of plain
-operations of torch, which differentiates them itself.
+rules, and either is called where it serves.
 """
 
 import functools
@@ -15,26 +14,22 @@ import importlib.util
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from focal_gbm._kernels import autodiff, formulas
-from focal_gbm._kernels.cpu import BAD_LABEL, LIMIT
+from focal_gbm._kernels import autodiff
+from focal_gbm._kernels.cpu import BAD_LABEL
 from focal_gbm.torch._layout import Rows, Vectors, first_element, is_uniform
+from focal_gbm.torch._plain import (
+    Parameters,
+    plain_sigmoid,
+    plain_softmax,
+    third_derivative,
+)
 
 _HIGHEST_ORDER = 2
-
-
-class Parameters(NamedTuple):
-    """Parameters of the sigmoid loss, which broadcast to the logits."""
-
-    gamma: Tensor
-    positive: Tensor  # weight of the positive class
-    negative: Tensor  # and of the negative one
-    positive_weight: Tensor  # of the positive class within the cross entropy
 
 
 def sigmoid_loss(
@@ -57,12 +52,10 @@ def sigmoid_loss(
             loss = _sigmoid(logits, target, mask, None, *settings, 0)
             loss = loss.sum() if is_total else loss
         return loss
-    if mask is not None:
-        logits, target = torch.where(mask, logits, 0), torch.where(mask, target, 0)
-    if not all_visible((target >= 0) & (target <= 1)):
+    is_label = (target >= 0) & (target <= 1)
+    if not all_visible(is_label if mask is None else is_label | ~mask):
         raise_for_targets(target, mask)
-    loss = _plain_sigmoid(logits, target, parameters, label_smoothing, soft_target)
-    loss = loss if mask is None else torch.where(mask, loss, 0)
+    loss = plain_sigmoid(logits, target, mask, parameters, label_smoothing, soft_target)
     return loss.sum() if is_total else loss
 
 
@@ -76,8 +69,8 @@ def softmax_loss(
 ) -> Tensor:
     """Loss of each position, zero where the target is ``ignore_index``, or their sum.
 
-    The classes are the logits's second dimension. The target is an index and lacks that dimension,
-    or has the logits's shape and is a share. ``gamma`` and ``alpha`` have one value per class.
+    The classes are the logits' second dimension. The target is an index and lacks that dimension,
+    or has the logits' shape and is a share. ``gamma`` and ``alpha`` have one value per class.
     """
     loss: Tensor
     if _has_kernel(logits, target, gamma, alpha):
@@ -91,7 +84,7 @@ def softmax_loss(
     largest = 1 if target.ndim == logits.ndim else logits.shape[1] - 1
     if not all_visible(((target >= 0) & (target <= largest)) | (target == ignore_index)):
         raise_for_classes(target, logits.shape[1], ignore_index)
-    loss = _plain_softmax(logits, target, gamma, alpha, ignore_index)
+    loss = plain_softmax(logits, target, gamma, alpha, ignore_index)
     return loss.sum() if is_total else loss
 
 
@@ -299,12 +292,6 @@ def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return logits.new_empty(()), torch.empty_like(logits) if has_gradient else logits.new_empty(0)
 
 
-def _next(order: int) -> int:
-    if order == _HIGHEST_ORDER:
-        raise NotImplementedError("focal loss: third derivatives are not implemented")
-    return order + 1
-
-
 class _Sigmoid(torch.autograd.Function):
     """Every order is linear in its factor; in the logits its derivative is the next order."""
 
@@ -326,8 +313,14 @@ class _Sigmoid(torch.autograd.Function):
             return (None,) * 11
         factor = ctx.saved_tensors[3]
         by_input = by_factor = None
-        if ctx.needs_input_grad[0]:
-            by_input = _sigmoid_of(ctx, _product(grad, factor), _next(ctx.order))
+        if ctx.needs_input_grad[0] and ctx.order < _HIGHEST_ORDER:
+            by_input = _sigmoid_of(ctx, _product(grad, factor), ctx.order + 1)
+        elif ctx.needs_input_grad[0]:
+            logits, target, mask, _, *parameters = ctx.saved_tensors
+            settings = target, mask, Parameters(*parameters), ctx.label_smoothing, ctx.soft_target
+            by_input = third_derivative(
+                logits, lambda z: plain_sigmoid(z, *settings), _product(grad, factor), None, None
+            )
         if ctx.needs_input_grad[3]:
             by_factor = _sigmoid_of(ctx, grad, ctx.order)
         return by_input, None, None, by_factor, *[None] * 7
@@ -376,9 +369,15 @@ class _Softmax(torch.autograd.Function):
             return (None,) * 8
         _, _, factor, vector, *_ = ctx.saved_tensors
         by_input = by_factor = by_vector = None
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[0] and ctx.order < _HIGHEST_ORDER:
             scale, along = (_product(grad, factor), None) if ctx.order == 0 else (factor, grad)
-            by_input = _softmax_of(ctx, scale, along, _next(ctx.order))
+            by_input = _softmax_of(ctx, scale, along, ctx.order + 1)
+        elif ctx.needs_input_grad[0]:
+            logits, target, _, _, *parameters = ctx.saved_tensors
+            settings = target, *parameters, ctx.ignore_index
+            by_input = third_derivative(
+                logits, lambda z: plain_softmax(z, *settings), factor, vector, grad
+            )
         if ctx.needs_input_grad[2] and ctx.order == 0:
             by_factor = _softmax_of(ctx, grad, None, 0)
         elif ctx.needs_input_grad[2]:
@@ -547,6 +546,12 @@ def _check_tangents(*tangents: Tensor | None) -> None:
         )
 
 
+def _next(order: int) -> int:
+    if order == _HIGHEST_ORDER:
+        raise NotImplementedError("focal loss: third derivatives in forward mode")
+    return order + 1
+
+
 def _sum(terms: list[Tensor]) -> Tensor:
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
@@ -556,71 +561,3 @@ def _product(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     if first is None or second is None:
         return second if first is None else first
     return first * second
-
-
-def _plain_sigmoid(
-    logits: Tensor,
-    target: Tensor,
-    parameters: Parameters,
-    label_smoothing: float,
-    soft_target: str,
-) -> Tensor:
-    gamma, positive, negative, positive_weight = parameters
-    target = target * (1 - label_smoothing) + label_smoothing / 2
-    if soft_target == "mixture":
-        return _mixture(logits, target, parameters)
-    is_hard = (target == 0) | (target == 1)
-    soft = torch.where(is_hard, 0.5, target)
-    p, q = logits.sigmoid(), (-logits).sigmoid()
-    log_p, log_q = logsigmoid(logits), logsigmoid(-logits)
-    if soft_target == "pt":
-        log_focus, _, _ = formulas.focus_of_mean(soft, p, q, 1.0, torch.log)
-    else:
-        log_focus, _, _ = formulas.focus_of_entropy(
-            soft, p, q, log_p, log_q, 1.0, torch.exp, torch.expm1, torch.log
-        )
-    entropy, _, _ = formulas.cross_entropy(soft, p, q, log_p, log_q, positive_weight, 1.0)
-    focused = (positive * target + negative * (1 - target)) * (gamma * log_focus).exp() * entropy
-    return torch.where(is_hard, _mixture(logits, target, parameters), focused)
-
-
-def _mixture(logits: Tensor, target: Tensor, parameters: Parameters) -> Tensor:
-    gamma, positive, negative, positive_weight = parameters
-    share0, share1 = negative * (1 - target), positive * positive_weight * target
-    loss0, loss1 = _class_loss(-logits, gamma), _class_loss(logits, gamma)
-    return torch.where(share0 == 0, 0, share0 * loss0) + torch.where(share1 == 0, 0, share1 * loss1)
-
-
-def _class_loss(log_odds: Tensor, gamma: Tensor) -> Tensor:
-    log_odds = log_odds.clamp(max=LIMIT)
-    power = (gamma * logsigmoid(-log_odds)).exp()
-    loss: Tensor = formulas.loss(logsigmoid(log_odds), power)
-    return loss
-
-
-def _plain_softmax(
-    logits: Tensor, target: Tensor, gamma: Tensor, alpha: Tensor, ignore_index: int
-) -> Tensor:
-    log_odds = _log_odds(logits)
-    if target.ndim == logits.ndim:
-        by_class = (-1, *[1] * (logits.ndim - 2))
-        gamma, alpha = gamma.reshape(by_class), alpha.reshape(by_class)
-        return (alpha * target * _class_loss(log_odds, gamma)).sum(1)
-    counts = target != ignore_index
-    target = torch.where(counts, target, 0)
-    true = log_odds.gather(1, target.unsqueeze(1)).squeeze(1)
-    return torch.where(counts, alpha[target] * _class_loss(true, gamma[target]), 0)
-
-
-def _log_odds(logits: Tensor) -> Tensor:
-    """Margin of each class less the logsumexp of the others.
-
-    Taking the class out of the sum of all would cancel for the largest one, which is left out of a
-    sum of its own.
-    """
-    total = logits.logsumexp(1, keepdim=True)
-    top = logits.argmax(1, keepdim=True)
-    is_top = torch.zeros_like(logits, dtype=torch.bool).scatter(1, top, True)
-    without_top = logits.masked_fill(is_top, -math.inf).logsumexp(1, keepdim=True)
-    share = (logits - total).masked_fill(is_top, -1).exp()
-    return logits - torch.where(is_top, without_top, total + torch.log1p(-share))

@@ -11,7 +11,8 @@ from torch import Tensor
 from focal_gbm._kernels.autodiff import SOFT_TARGETS
 from focal_gbm._kernels.cpu import LARGEST_WEIGHT
 from focal_gbm._validation import LARGEST_GAMMA
-from focal_gbm.torch._autograd import Parameters, all_visible, sigmoid_loss, softmax_loss
+from focal_gbm.torch._autograd import all_visible, sigmoid_loss, softmax_loss
+from focal_gbm.torch._plain import Parameters
 
 REDUCTIONS = ("none", "mean", "sum")
 GAMMA = (0.0, LARGEST_GAMMA)  # least and largest value
@@ -273,6 +274,8 @@ def softmax_focal_loss(
     if label_smoothing:
         # Linear in the labels, which become a mixture with equal shares of all classes.
         shares = logits.new_full((), 1 / logits.shape[1]).expand(logits.shape)
+        if counts is not None:  # what is left out may be NaN, which times zero is NaN
+            logits = torch.where(counts.unsqueeze(1), logits, 0)
         even = softmax_loss(logits, shares, gamma, alpha, ignore_index, is_total)
         even = even if counts is None else torch.where(counts, even, 0)
         loss = (1 - label_smoothing) * loss + label_smoothing * even
@@ -356,8 +359,10 @@ def _elementwise(name: str, value: Any, input: Tensor, least: float, largest: fl
 
 def _check_broadcast(name: str, tensor: Tensor, input: Tensor) -> None:
     fits = tensor.ndim <= input.ndim
-    for i in range(-tensor.ndim, 0):
-        fits = fits and tensor.shape[i] in (1, input.shape[i])
+    for i in range(-min(tensor.ndim, input.ndim), 0):
+        size, given = tensor.shape[i], input.shape[i]
+        # torch.compile does not compare sizes within `in`
+        fits = fits and (size == 1 or size == given)
     if not fits:
         raise RuntimeError(
             f"{name}: expected a shape that broadcasts to that of input, {tuple(input.shape)}, "

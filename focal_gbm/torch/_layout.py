@@ -41,24 +41,24 @@ class Rows:
         self._sizes = *logits.shape[:2], math.prod(logits.shape[2:])
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        return self._turned(self._flat(tensor))
+        return self._oriented(self._flat(tensor))
 
     @contextmanager
     def written(self, tensor: Tensor) -> Iterator[Tensor]:
         """The array to write to; where that is a copy, the tensor gets it in the end."""
         flat = self._flat(tensor)
-        yield self._turned(flat)
+        yield self._oriented(flat)
         if flat.data_ptr() != tensor.data_ptr():
             tensor.copy_(flat.reshape(tensor.shape))
 
     def _flat(self, tensor: Tensor) -> Tensor:
         n_samples, n_classes, n_positions = self._sizes
         classes = [n_classes] if tensor.ndim == self._ndim else []
-        flat = tensor.detach().reshape(n_samples, *classes, n_positions)
-        return flat.movedim(1, -1) if classes else flat
+        return tensor.detach().reshape(n_samples, *classes, n_positions)
 
-    def _turned(self, flat: Tensor) -> Tensor:
-        return flat.transpose(0, 1) if self._is_turned else flat
+    def _oriented(self, flat: Tensor) -> Tensor:
+        rows = flat.movedim(1, -1) if flat.ndim == 3 else flat
+        return rows.transpose(0, 1) if self._is_turned else rows
 
 
 def is_uniform(tensor: Tensor) -> bool:
