@@ -18,6 +18,7 @@ from torch.nn import functional
 from focal_gbm.torch import sigmoid_focal_loss, softmax_focal_loss
 
 ALPHA, GAMMA = 0.25, 2.0
+SMALL = 256  # where calling costs more than computing
 
 
 def sigmoid_composite(logits, target):
@@ -107,6 +108,7 @@ def main():
     size = arguments.rows, arguments.classes
     cases = {
         f"sigmoid, {arguments.elements} elements": sigmoid_providers(arguments.elements),
+        f"sigmoid, {SMALL} elements": sigmoid_providers(SMALL),
         f"softmax, {arguments.rows} x {arguments.classes}": softmax_providers(*size),
         f"softmax, shares as labels, {arguments.rows} x {arguments.classes}": shares_providers(
             *size

@@ -291,8 +291,9 @@ def test_operator_of_sigmoid(operators, order):
     torch.manual_seed(0)
     logits, target = torch.randn(4, 3, 2).transpose(0, 2), torch.randint(2, (2, 3, 4)).float()
     mask = torch.rand(2, 3, 4) < 0.7
-    per_label = torch.rand(3, 1)
-    for parameters in ([torch.tensor(0.5, dtype=torch.float64)] * 4, [per_label] * 4):
+    scalar, per_label = torch.tensor(0.5, dtype=torch.float64), torch.rand(3, 1)
+    both = [scalar, per_label, per_label, scalar]
+    for parameters in ([scalar] * 4, [per_label] * 4, both):
         for factor in (None, torch.tensor(2.0).expand(2, 3, 4), torch.rand(2, 3, 4)):
             arguments = (logits, target, mask, factor, *parameters, 0.1, "mixture", order)
             expected = torch.ops.focal_gbm.sigmoid_focal_loss(*arguments)

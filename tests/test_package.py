@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 import focal_gbm
 from focal_gbm import BinaryFocalLoss
-from focal_gbm._kernels import binary, launch, softmax
+from focal_gbm._kernels import autodiff, binary, launch, softmax
 
 HEAVY = {
     "numba",
@@ -211,6 +211,26 @@ def test_kernels_are_vectorised(kernels, columns, flags):
     vector, margin = (np.dtype(np.float32), 1), (np.dtype(np.float32), columns)
     kinds = (vector, margin, None, margin, margin)
     kernel = launch.compiled(kernels._gradient_hessian, kinds, 2, flags)
+    (code,) = kernel.inspect_llvm().values()
+    assert re.search(r"fmul contract <\d+ x float>", code)
+
+
+@pytest.mark.usefixtures("uncached")
+@pytest.mark.parametrize(
+    ("function", "kinds", "n_outputs", "flags"),
+    [
+        (autodiff._sigmoid, [1, 1, *[None] * 6, 1, 1], 2, (False, False, True)),
+        (autodiff._sigmoid, [1, 1, *[None] * 6, 1, None], 2, (False, False, False)),
+        (autodiff._softmax_loss, [3, 2, None, 2, 3], 2, (False,)),
+        (autodiff._shares_loss, [3, 3, None, 2, 3], 2, (True,)),
+    ],
+)
+def test_kernels_of_derivatives_are_vectorised(function, kinds, n_outputs, flags):
+    real = np.dtype(np.float32)
+    kinds = tuple(None if ndim is None else (real, ndim) for ndim in kinds)
+    if function is autodiff._softmax_loss:
+        kinds = (kinds[0], (np.dtype(np.int64), 2), *kinds[2:])
+    kernel = launch.compiled(function, kinds, n_outputs, flags)
     (code,) = kernel.inspect_llvm().values()
     assert re.search(r"fmul contract <\d+ x float>", code)
 

@@ -749,11 +749,79 @@ def test_backward_changes_nothing_and_repeats(call):
         grad(loss.sum(), z)
 
 
-def test_number_of_threads_does_not_matter():
+def test_gradients_by_target_and_weights_at_their_limits():
+    """Where a class has no share of the loss, it still has a derivative."""
+    for y in (HARD, SOFT):
+        y = y.clone().requires_grad_()
+        ours = grad(sigmoid_focal_loss(Z, y, None, 0.0, "sum"), y)
+        assert_close(ours, grad(F.binary_cross_entropy_with_logits(Z, y, reduction="sum"), y))
+    slopes = []
+    for value in (0.0, 0.5, 1.0):
+        alpha = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        slopes += grad(sigmoid_focal_loss(Z, HARD, alpha, reduction="sum"), alpha)
+    same(slopes[0], slopes[1])
+    same(slopes[0], slopes[2])
+
+
+def test_default_device_does_not_matter():
+    expected = [sigmoid_focal_loss(Z, HARD), softmax_focal_loss(Z, CLASSES)]
+    with torch.device("meta"):
+        same([sigmoid_focal_loss(Z, HARD), softmax_focal_loss(Z, CLASSES)], expected)
+
+
+def test_tensors_without_values_have_results_without_values():
+    z, classes = Z.to("meta"), CLASSES.to("meta")
+    for reduction, shape in (("none", Z.shape), ("mean", ())):
+        loss = sigmoid_focal_loss(z, z, reduction=reduction)
+        assert loss.is_meta
+        assert loss.shape == shape
+    assert softmax_focal_loss(z, classes).is_meta
+
+
+def test_jacobians_by_sample_without_grad_mode():
+    y = HARD[:, :1]
+    for function, z, target in (
+        (partial(sigmoid_focal_loss, reduction="mean"), Z[:, :1], y),
+        (partial(sigmoid_focal_loss, reduction="mean"), Z[:, 0], y[:, 0]),
+        (softmax_focal_loss, Z, CLASSES),
+    ):
+        by_sample = torch.vmap(torch.func.jacrev(function))
+        expected = torch.stack(
+            [torch.func.jacrev(function)(*pair) for pair in zip(z, target, strict=True)]
+        )
+        assert (expected != 0).any()
+        assert_close(by_sample(z, target), expected)
+        with torch.no_grad():
+            assert_close(by_sample(z, target), expected)
+
+
+def test_left_out_inputs_and_weights_may_be_anything():
+    mask, y = torch.tensor([True, False]), torch.tensor([1.0, 0.0])
+    probability = torch.tensor([0.5, nan], requires_grad=True)
+    loss = sigmoid_focal_loss(probability, y, mask=mask, from_logits=False)
+    assert loss[1] == grad(loss.sum(), probability)[0][1] == 0
+    weight = torch.tensor([1.0, inf])
+    assert sigmoid_focal_loss(torch.zeros(2), y, mask=mask, weight=weight)[1] == 0
+    rows = torch.tensor([[0.5, 0.5], [nan, nan]])
+    assert softmax_focal_loss(rows, torch.tensor([0, -100]), from_logits=False).isfinite()
+    raw = torch.tensor([255, 1], dtype=torch.uint8)
+    with pytest.raises(ValueError, match="255"):  # not the -1 that it wraps around to
+        sigmoid_focal_loss(torch.zeros(2), raw, ignore_index=-1)
+
+
+def test_modules_train_parameters():
+    module = SigmoidFocalLoss(gamma=torch.nn.Parameter(torch.tensor(2.0)))
+    (gamma,) = module.parameters()
+    module(Z.float(), HARD).backward()
+    assert gamma.grad.abs() > 0
+
+
+def test_number_of_threads_does_not_matter(request):
     rng = torch.Generator().manual_seed(5)
     z, labels = torch.rand(2, 60_001, C, generator=rng)
     classes = torch.randint(C, z[:, 0].shape, generator=rng)
     before, results = torch.get_num_threads(), []
+    request.addfinalizer(lambda: torch.set_num_threads(before))
     for n_threads in (1, 2):
         torch.set_num_threads(n_threads)
         results.append([
@@ -766,7 +834,6 @@ def test_number_of_threads_does_not_matter():
                 (softmax_focal_loss, classes),
             )
         ])  # fmt: skip
-    torch.set_num_threads(before)
     same(*results)
 
 

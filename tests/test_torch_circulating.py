@@ -1,4 +1,4 @@
-"""Every focal loss in circulation, from its definition, is one call; known mistakes change it."""
+"""Focal losses in circulation, from their definitions, are one call each; mistakes change them."""
 
 import pytest
 import torch

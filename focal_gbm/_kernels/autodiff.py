@@ -295,7 +295,8 @@ def _softmax_derivative(
                 p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
                 g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
                 first[i] = alpha[i] * g
-                second[i] = alpha[i] * h
+                if vector is not None:
+                    second[i] = alpha[i] * h
             if vector is None:
                 _spread(first, rest, labels, shares, size)
             else:

@@ -108,8 +108,8 @@ def _focal_loss(
         z = margin[i]
         # Only the far side of the right answer is cut off: the loss of an infinitely wrong margin
         # is infinite. A class the label gives no share must not turn that into 0 * inf.
-        loss0 = _class_loss(min(-z, limit), gamma0, one, False)
-        loss1 = _class_loss(min(z, limit), gamma1, one, False)
+        loss0 = _class_loss(min(-z, limit), gamma0, one)
+        loss1 = _class_loss(min(z, limit), gamma1, one)
         share0 = alpha0 * (one - y[i])
         share1 = alpha1 * y[i]
         value = (share0 * loss0 if share0 > zero else zero) + (

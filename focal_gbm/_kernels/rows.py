@@ -55,9 +55,9 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return posteriors(exp(-magnitude), -magnitude, t >= 0, one, log1p)
 
     @compiled
-    def class_loss(t: Number, gamma: Number, one: Number, is_square: bool) -> Number:
-        _, q, log_p, log_q = sigmoids(t, one)
-        return loss(log_p, q * q if is_square else exp(gamma * log_q))
+    def class_loss(t: Number, gamma: Number, one: Number) -> Number:
+        _, _, log_p, log_q = sigmoids(t, one)
+        return loss(log_p, exp(gamma * log_q))
 
     @compiled
     def class_derivatives(t: Number, gamma: Number, one: Number, is_square: bool) -> Any:

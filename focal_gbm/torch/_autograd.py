@@ -2,7 +2,8 @@
 
 Two operators give a derivative of the loss times a factor: the loss itself at order 0, its gradient
 at order 1, at order 2 the second derivative or the Hessian's product with a vector. Each order's
-derivative is the next, so that a backward pass recomputes from input and target alone.
+derivative is the next, so that a backward pass recomputes from input and target alone. Two others
+give the sum of the loss, and the gradient in the same pass.
 
 An operator of ``torch.library`` is opaque to ``torch.compile`` but knows no forward mode and no
 ``torch.func``; a ``torch.autograd.Function`` is the other way round. So both are given the same
@@ -43,19 +44,18 @@ def sigmoid_loss(
 ) -> Tensor:
     """Loss of each element, zero where the mask is False, or their sum."""
     loss: Tensor
-    if _has_kernel(logits, target, *parameters):
-        settings = (*parameters, label_smoothing, soft_target)
-        if is_total and logits.device.type == "cpu":
-            has_gradient = soft_target == "mixture" and _is_differentiated(logits)
-            loss, _ = _sigmoid_sum(logits, target, mask, *settings, has_gradient)
-        else:
-            loss = _sigmoid(logits, target, mask, None, *settings, 0)
-            loss = loss.sum() if is_total else loss
+    settings = (*parameters, label_smoothing, soft_target)
+    if not _has_kernel(logits, target, *parameters):
+        is_label = (target >= 0) & (target <= 1)
+        if not all_visible(is_label if mask is None else is_label | ~mask):
+            _raise_for_targets(target, mask)
+        loss = plain_sigmoid(logits, target, mask, parameters, label_smoothing, soft_target)
+    elif is_total and logits.device.type == "cpu":
+        has_gradient = soft_target == "mixture" and _is_differentiated(logits)
+        loss, _ = _sigmoid_sum(logits, target, mask, *settings, has_gradient)
         return loss
-    is_label = (target >= 0) & (target <= 1)
-    if not all_visible(is_label if mask is None else is_label | ~mask):
-        raise_for_targets(target, mask)
-    loss = plain_sigmoid(logits, target, mask, parameters, label_smoothing, soft_target)
+    else:
+        loss = _sigmoid(logits, target, mask, None, *settings, 0)
     return loss.sum() if is_total else loss
 
 
@@ -73,18 +73,19 @@ def softmax_loss(
     or has the logits' shape and is a share. ``gamma`` and ``alpha`` have one value per class.
     """
     loss: Tensor
-    if _has_kernel(logits, target, gamma, alpha):
-        settings = (gamma, alpha, ignore_index)
-        if is_total and logits.device.type == "cpu":
-            loss, _ = _softmax_sum(logits, target, *settings, _is_differentiated(logits))
-        else:
-            loss = _softmax(logits, target, None, None, *settings, 0)
-            loss = loss.sum() if is_total else loss
+    settings = (gamma, alpha, ignore_index)
+    if not _has_kernel(logits, target, gamma, alpha):
+        has_shares = target.ndim == logits.ndim
+        largest = 1 if has_shares else logits.shape[1] - 1
+        is_label = (target >= 0) & (target <= largest)
+        if not all_visible(is_label if has_shares else is_label | (target == ignore_index)):
+            _raise_for_classes(target, logits.shape[1], ignore_index)
+        loss = plain_softmax(logits, target, *settings)
+    elif is_total and logits.device.type == "cpu":
+        loss, _ = _softmax_sum(logits, target, *settings, _is_differentiated(logits))
         return loss
-    largest = 1 if target.ndim == logits.ndim else logits.shape[1] - 1
-    if not all_visible(((target >= 0) & (target <= largest)) | (target == ignore_index)):
-        raise_for_classes(target, logits.shape[1], ignore_index)
-    loss = plain_softmax(logits, target, gamma, alpha, ignore_index)
+    else:
+        loss = _softmax(logits, target, None, None, *settings, 0)
     return loss.sum() if is_total else loss
 
 
@@ -144,7 +145,7 @@ def _sigmoid_operator(
         n_threads=torch.get_num_threads(),
     )
     if found & BAD_LABEL:
-        raise_for_targets(target, mask)
+        _raise_for_targets(target, mask)
     return out
 
 
@@ -174,7 +175,7 @@ def _sigmoid_sum_operator(
         n_threads=torch.get_num_threads(),
     )
     if found & BAD_LABEL:
-        raise_for_targets(target, mask)
+        _raise_for_targets(target, mask)
     return logits.new_tensor(total), logits.new_empty(0) if gradient is None else gradient
 
 
@@ -206,7 +207,7 @@ def _softmax_operator(
             n_threads=torch.get_num_threads(),
         )
     if found & BAD_LABEL:
-        raise_for_classes(target, logits.shape[1], ignore_index)
+        _raise_for_classes(target, logits.shape[1], ignore_index)
     return out
 
 
@@ -232,7 +233,7 @@ def _softmax_sum_operator(
             n_threads=torch.get_num_threads(),
         )
     if found & BAD_LABEL:
-        raise_for_classes(target, logits.shape[1], ignore_index)
+        _raise_for_classes(target, logits.shape[1], ignore_index)
     return logits.new_tensor(total), gradient
 
 
@@ -259,15 +260,15 @@ def all_visible(valid: Tensor) -> bool:
         return True
 
 
-def raise_for_targets(target: Tensor, mask: Tensor | None) -> None:
+def _raise_for_targets(target: Tensor, mask: Tensor | None) -> None:
     bad = ~((target >= 0) & (target <= 1))
     values = target[bad if mask is None else bad & mask]
     raise ValueError(f"target: expected values in [0, 1], got {values[0].item():g}")
 
 
-def raise_for_classes(target: Tensor, n_classes: int, ignore_index: int) -> None:
+def _raise_for_classes(target: Tensor, n_classes: int, ignore_index: int) -> None:
     if target.is_floating_point():
-        raise_for_targets(target, None)
+        _raise_for_targets(target, None)
     bad = ((target < 0) | (target >= n_classes)) & (target != ignore_index)
     raise IndexError(
         f"target: expected classes from 0 to {n_classes - 1} or ignore_index={ignore_index}, "
@@ -404,7 +405,9 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
         if any(dimension is not None for dimension in in_dims[4:6]):
-            raise NotImplementedError("vmap over gamma, alpha or weight of softmax focal loss")
+            raise NotImplementedError(
+                "gamma: vmap over gamma, alpha or weight is not implemented for softmax focal loss"
+            )
         batched = _batched(info, in_dims[:4], arguments[:4])
         merged = [None if tensor is None else tensor.flatten(0, 1) for tensor in batched]
         out = _softmax(*merged, *arguments[4:])
@@ -425,7 +428,7 @@ class _SigmoidSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.has_gradient = inputs
+        *tensors, ctx.label_smoothing, ctx.soft_target, _ = inputs
         logits, target, mask, *parameters = tensors
         _save_for_sum(ctx, output[1], logits, target, mask, None, *parameters)
 
@@ -433,9 +436,10 @@ class _SigmoidSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 10
-        if ctx.has_gradient and not torch.is_grad_enabled():
-            return grad * ctx.saved_tensors[-1], *[None] * 9
-        return _sigmoid_of(ctx, grad.expand_as(ctx.saved_tensors[0]), 1), *[None] * 9
+        logits, gradient = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+        if gradient.shape == logits.shape and not torch.is_grad_enabled():
+            return grad * gradient, *[None] * 9
+        return _sigmoid_of(ctx, grad.expand_as(logits), 1), *[None] * 9
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
@@ -448,7 +452,8 @@ class _SigmoidSum(torch.autograd.Function):
         tensors.insert(3, None)
         dims = (*in_dims[:3], None, *in_dims[3:])
         out, _ = _Sigmoid.vmap(info, dims, *tensors, label_smoothing, soft_target, 0)
-        return (out.flatten(1).sum(1), out.new_empty(0)), (0, None)
+        total = out.flatten(1).sum(1) if out.ndim > 1 else out
+        return (total, out.new_empty(0)), (0, None)
 
 
 class _SoftmaxSum(torch.autograd.Function):
@@ -461,16 +466,17 @@ class _SoftmaxSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        logits, target, gamma, alpha, ctx.ignore_index, ctx.has_gradient = inputs
+        logits, target, gamma, alpha, ctx.ignore_index, _ = inputs
         _save_for_sum(ctx, output[1], logits, target, None, None, gamma, alpha)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
-        if ctx.has_gradient and not torch.is_grad_enabled():
-            return grad * ctx.saved_tensors[-1], *[None] * 5
-        factor = grad.expand_as(ctx.saved_tensors[0].select(1, 0))
+        logits, gradient = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+        if gradient.shape == logits.shape and not torch.is_grad_enabled():
+            return grad * gradient, *[None] * 5
+        factor = grad.expand_as(logits.select(1, 0))
         return _softmax_of(ctx, factor, None, 1), *[None] * 5
 
     @staticmethod
@@ -548,7 +554,9 @@ def _check_tangents(*tangents: Tensor | None) -> None:
 
 def _next(order: int) -> int:
     if order == _HIGHEST_ORDER:
-        raise NotImplementedError("focal loss: third derivatives in forward mode")
+        raise NotImplementedError(
+            "input: third derivatives of focal loss are implemented in reverse mode only"
+        )
     return order + 1
 
 

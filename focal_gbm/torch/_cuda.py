@@ -40,7 +40,10 @@ def sigmoid(
             vectors(target),
             None if mask is None else vectors(mask),
             scale,
-            vectors.parameters(gamma, positive, negative, positive_weight),
+            [
+                p.item() if p.ndim == 0 and not p.is_cuda else vectors(p.to(logits.dtype))
+                for p in (gamma, positive, negative, positive_weight)
+            ],
             vectors(out),
             label_smoothing=label_smoothing,
             soft_target=soft_target,

@@ -14,6 +14,7 @@ from focal_gbm._validation import LARGEST_GAMMA
 from focal_gbm.torch._autograd import all_visible, sigmoid_loss, softmax_loss
 from focal_gbm.torch._plain import Parameters
 
+_NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
 REDUCTIONS = ("none", "mean", "sum")
 GAMMA = (0.0, LARGEST_GAMMA)  # least and largest value
 WEIGHT = (0.0, LARGEST_WEIGHT)
@@ -109,9 +110,10 @@ def sigmoid_focal_loss(
     Notes
     -----
     Gradient and second derivative are computed in closed form from input and target, and are finite
-    for infinite logits and for gamma below 1. Nothing else is saved for the backward pass, except
-    for a mean or sum the gradient, which comes from the same pass as the loss. Where target, alpha,
-    gamma or pos_weight requires a gradient, torch differentiates the loss itself.
+    for infinite logits and for gamma below 1. On the CPU a mean or sum without ``weight`` and with
+    ``soft_target="mixture"`` keeps its gradient, which comes from the same pass. Where target,
+    alpha, gamma or pos_weight requires a gradient, and on devices without a kernel, torch
+    differentiates the loss itself, with a gradient of zero for infinite logits.
 
     References
     ----------
@@ -134,15 +136,17 @@ def sigmoid_focal_loss(
         raise ValueError(
             f"target: expected the shape of input, {tuple(input.shape)}, got {tuple(target.shape)}"
         )
-    if target.requires_grad and soft_target != "mixture":
+    if target.requires_grad and torch.is_grad_enabled() and soft_target != "mixture":
         raise NotImplementedError(
             f'target: gradients need soft_target="mixture", got soft_target={soft_target!r}'
         )
     logits = input.to(_precision(input))
     labels = target.to(logits.dtype)
-    mask = _counting(target, mask, ignore_index)
+    mask = _counting(labels, mask, ignore_index)
+    if not from_logits:
+        logits = _logit(logits if mask is None else torch.where(mask, logits, 0.5))
     loss = sigmoid_loss(
-        logits if from_logits else _logit(logits),
+        logits,
         labels,
         mask,
         Parameters(
@@ -156,6 +160,7 @@ def sigmoid_focal_loss(
     )
     if weight is not None:
         loss = loss * _elementwise("weight", weight, logits, -math.inf, math.inf)
+        loss = loss if mask is None else torch.where(mask, loss, 0)
     if isinstance(normalizer, str) and normalizer == "positives":
         positives = labels if mask is None else torch.where(mask, labels, 0)
         normalizer = positives.sum().clamp(min=1)
@@ -233,10 +238,11 @@ def softmax_focal_loss(
 
     Notes
     -----
-    Gradient and Hessian-vector product are computed in closed form from input and target. Nothing
-    else is saved for the backward pass, except for a mean or sum the gradient, which comes from the
-    same pass as the loss. A logit of minus infinity rules a class out, and derivatives are finite
-    for infinite logits.
+    Gradient and Hessian-vector product are computed in closed form from input and target, and are
+    finite for infinite logits; one of minus infinity rules a class out. On the CPU a mean or sum
+    without label smoothing keeps its gradient, which comes from the same pass. Where alpha, gamma,
+    weight or the target requires a gradient, and on devices without a kernel, torch differentiates
+    the loss itself, with a gradient of zero for infinite logits.
 
     References
     ----------
@@ -259,12 +265,15 @@ def softmax_focal_loss(
             f"got {tuple(input.shape)}"
         )
     logits = input.to(_precision(input))
-    logits = logits if from_logits else _log_probability(logits)
     if input.ndim == 1:
         logits, target = logits.unsqueeze(0), target.unsqueeze(0)
     target = _classes_or_shares(target, logits, ignore_index)
     is_index = target.ndim < logits.ndim
     counts = target != ignore_index if is_index else None
+    if not from_logits:
+        logits = _log_probability(
+            logits if counts is None else torch.where(counts.unsqueeze(1), logits, 1)
+        )
     gamma, alpha = _per_class("gamma", gamma, logits, *GAMMA), _weight_per_class(alpha, logits)
     if weight is not None:
         weight = _per_class("weight", weight, logits, *WEIGHT)
@@ -276,7 +285,7 @@ def softmax_focal_loss(
         shares = logits.new_full((), 1 / logits.shape[1]).expand(logits.shape)
         if counts is not None:  # what is left out may be NaN, which times zero is NaN
             logits = torch.where(counts.unsqueeze(1), logits, 0)
-        even = softmax_loss(logits, shares, gamma, alpha, ignore_index, is_total)
+        even = softmax_loss(logits, shares, gamma, alpha, ignore_index, is_total=False)
         even = even if counts is None else torch.where(counts, even, 0)
         loss = (1 - label_smoothing) * loss + label_smoothing * even
     count: int | Tensor
@@ -315,7 +324,7 @@ def _check_device(name: str, tensor: Tensor, input: Tensor) -> None:
 
 
 def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
@@ -324,14 +333,17 @@ def _precision(input: Tensor) -> torch.dtype:
 
 
 def _result_type(input: Tensor) -> torch.dtype:
-    is_autocast = torch.is_autocast_enabled(input.device.type)
+    device = input.device.type
+    is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return _precision(input) if is_autocast else input.dtype
 
 
 def _parameter(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
     """A parameter in a range, as a Tensor: a number in float64, others in the input's dtype."""
     if isinstance(value, (np.ndarray, np.generic)):
-        value = torch.as_tensor(value, device=input.device)
+        if value.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
+        value = torch.tensor(np.ascontiguousarray(value), device=input.device).reshape(value.shape)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for element in value:
             _check_number(name, element)
@@ -339,15 +351,22 @@ def _parameter(name: str, value: Any, input: Tensor, least: float, largest: floa
     if not isinstance(value, Tensor):
         _check_number(name, value)
         if not least <= value <= largest:
-            raise ValueError(f"{name}: expected values in [{least:g}, {largest:g}], got {value}")
-        return torch.full((), value, dtype=torch.float64)
+            _raise_for_range(name, value, least, largest)
+        return torch.full((), value, dtype=torch.float64, device="cpu")
     if value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
     if value.ndim > 0 or value.device.type != "cpu":
         _check_device(name, value, input)
     if not all_visible((value >= least) & (value <= largest)):
-        raise ValueError(f"{name}: expected values in [{least:g}, {largest:g}], got {value}")
+        _raise_for_range(name, value, least, largest)
     return value.to(input.dtype)
+
+
+def _raise_for_range(name: str, value: Any, least: float, largest: float) -> None:
+    is_signed = least == -math.inf
+    expected = f"at most {largest:g}" if is_signed else f"in [{least:g}, {largest:g}]"
+    off = ", or negative for none" if name == "alpha" else ""
+    raise ValueError(f"{name}: expected values {expected}{off}, got {value}")
 
 
 def _elementwise(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
@@ -409,6 +428,8 @@ def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
         mask = mask.expand_as(target)
     if ignore_index is not None:
         _check_number("ignore_index", ignore_index)
+        if ignore_index != ignore_index:
+            raise ValueError("ignore_index: expected a number, got nan, which equals no target")
         counts = target != ignore_index
         mask = counts if mask is None else mask & counts
     return mask
@@ -416,7 +437,7 @@ def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
 
 def _classes_or_shares(target: Tensor, logits: Tensor, ignore_index: Any) -> Tensor:
     """Targets as the classes' indices, or as shares in the logits' shape and dtype."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
         raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
     if target.shape == logits.shape:
         if ignore_index != -100:

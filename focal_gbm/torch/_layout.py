@@ -23,7 +23,7 @@ class Vectors:
         return ordered.reshape(-1).contiguous()
 
     def parameters(self, *parameters: Tensor) -> list[float] | list[Tensor]:
-        """Numbers, or vectors if not all are."""
+        """Numbers, or vectors if not all are: so there are two kernels, not sixteen."""
         if all(parameter.ndim == 0 for parameter in parameters):
             return [parameter.item() for parameter in parameters]
         return [self(parameter.to(self._dtype)) for parameter in parameters]

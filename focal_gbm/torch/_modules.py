@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from focal_gbm.torch._functional import sigmoid_focal_loss, softmax_focal_loss
 
+_MOST_SHOWN = 10  # values of a Tensor
+
 
 class _FocalLoss(nn.Module):
-    """Keeps the arguments of a loss: what has one value per label or class as a buffer."""
+    """Keeps the arguments of a loss: Tensors as buffers, or parameters if they are such."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
         self._names = tuple(arguments)
         for name, value in arguments.items():
             if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
-                value = torch.as_tensor(value, dtype=torch.get_default_dtype())
-            if isinstance(value, Tensor):
+                value = torch.tensor(np.ascontiguousarray(value), dtype=torch.get_default_dtype())
+            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
@@ -29,10 +31,17 @@ class _FocalLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(
-            f"{name}={value.tolist() if isinstance(value, Tensor) else repr(value)}"
+            f"{name}={_shown(value)}"
             for name, value in self._arguments().items()
             if value is not None
         )
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return repr(value)
+    is_short = value.numel() <= _MOST_SHOWN and not value.is_meta
+    return str(value.tolist()) if is_short else f"Tensor of shape {tuple(value.shape)}"
 
 
 class SigmoidFocalLoss(_FocalLoss):
@@ -42,7 +51,7 @@ class SigmoidFocalLoss(_FocalLoss):
     ----------
     alpha, gamma, weight, pos_weight, ignore_index, label_smoothing, soft_target, from_logits
         As for ``sigmoid_focal_loss``. Tensors become buffers, and so do sequences, in the default
-        dtype.
+        dtype; an ``nn.Parameter`` stays one, and is trained.
     reduction : {"none", "mean", "sum"}, default="mean"
         As for ``sigmoid_focal_loss``, but with the default of torch's other loss modules.
 
@@ -132,7 +141,7 @@ class SoftmaxFocalLoss(_FocalLoss):
     ----------
     alpha, gamma, weight, ignore_index, label_smoothing, reduction, from_logits
         As for ``softmax_focal_loss``. Tensors become buffers, and so do sequences, in the default
-        dtype.
+        dtype; an ``nn.Parameter`` stays one, and is trained.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def _mixture(logits: Tensor, target: Tensor, parameters: Parameters) -> Tensor:
     gamma, positive, negative, positive_weight = parameters
     share0, share1 = negative * (1 - target), positive * positive_weight * target
     loss0, loss1 = _class_loss(-logits, gamma), _class_loss(logits, gamma)
-    return torch.where(share0 == 0, 0, share0 * loss0) + torch.where(share1 == 0, 0, share1 * loss1)
+    return share0 * loss0 + share1 * loss1
 
 
 def _class_loss(log_odds: Tensor, gamma: Tensor) -> Tensor:
