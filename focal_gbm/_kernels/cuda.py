@@ -402,10 +402,7 @@ def _compiled(function: Compiled, kinds: tuple[Kind, ...], n_parameters: int, n_
 
     Left to itself, Numba would compile once for each mixture of memory layouts.
     """
-    return cuda.jit(signature(kinds, n_parameters, n_flags))(function)
-
-
-def signature(kinds: Sequence[Kind], n_parameters: int, n_flags: int) -> Any:
     arrays = [types.Array(from_dtype(dtype), ndim, "A") for dtype, ndim in kinds]
     parameters = types.UniTuple(arrays[0].dtype, n_parameters)
-    return types.void(*arrays, parameters, *[types.int64] * n_flags)
+    signature = types.void(*arrays, parameters, *[types.int64] * n_flags)
+    return cuda.jit(signature)(function)

@@ -22,7 +22,7 @@ class Elementary(NamedTuple):
     log: Function
 
 
-class Rows(NamedTuple):
+class RowFunctions(NamedTuple):
     """Compiled functions of one row."""
 
     sigmoids: Compiled
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
     class_posteriors: Compiled
 
 
-def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementary) -> Rows:
+def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementary) -> RowFunctions:
     """Compile the functions of a row, ``compiled`` being a decorator that inlines."""
     exp, log1p, log1p_wide, expm1, log = elementary
     posteriors = compiled(formulas.posteriors)
@@ -191,7 +191,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
             return true_posteriors(z, second, below_second, one, limit)
         return other_posteriors(z, top, below_top, one)
 
-    return Rows(
+    return RowFunctions(
         sigmoids=sigmoids,
         class_loss=class_loss,
         class_derivatives=class_derivatives,
