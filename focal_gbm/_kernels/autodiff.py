@@ -251,28 +251,31 @@ def _softmax_loss(
                 out[start + i, j] = scale * true[i]
             if gradient is not None:
                 for i in range(size):
-                    first[i] = first[i] * alpha[i] + poison[i]
+                    scale = one if factor is None else factor[start + i, j]
+                    scale = (alpha[i] * scale if alpha[i] > zero else zero) + poison[i]
+                    first[i] = scale * first[i]
                 _spread(first, rest, labels, shares, size)
                 drain(shares, gradient[rows, j])
     return found
 
 
-def _softmax_derivative(
+def _softmax_product(
     margin: Array,
     y: Array,
     factor: Array | None,
-    vector: Array | None,
+    vector: Array,
     out: Array,
     parameters: Array,
     ignore_index: int,
 ) -> np.int32:
+    """The Hessian times a vector."""
     found = np.int32(0)
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape
     limit = parameters[1]
     shares = np.empty((n_classes, BLOCK), margin.dtype)
-    vectors = np.empty((0 if vector is None else n_classes, BLOCK), margin.dtype)
+    vectors = np.empty((n_classes, BLOCK), margin.dtype)
     labels, poison = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -295,33 +298,29 @@ def _softmax_derivative(
                 p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
                 g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
                 first[i] = alpha[i] * g
-                if vector is not None:
-                    second[i] = alpha[i] * h
-            if vector is None:
-                _spread(first, rest, labels, shares, size)
-            else:
-                for k in range(n_classes):
-                    for i in range(size):
-                        shares[k, i] /= one + rest[i]
-                fill(vector[rows, j], vectors)
+                second[i] = alpha[i] * h
+            for k in range(n_classes):
                 for i in range(size):
-                    slope[i] = mean[i] = zero
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        v = vectors[k, i]
-                        slope[i] = v if labels[i] == label else slope[i]
-                        mean[i] += shares[k, i] * v
+                    shares[k, i] /= one + rest[i]
+            fill(vector[rows, j], vectors)
+            for i in range(size):
+                slope[i] = mean[i] = zero
+            for k in range(n_classes):
+                label = real(k)
                 for i in range(size):
-                    slope[i] -= mean[i]
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        product = others_product(
-                            first[i], second[i], shares[k, i], slope[i], vectors[k, i], mean[i]
-                        )
-                        is_true = labels[i] == label
-                        shares[k, i] = second[i] * slope[i] if is_true else product
+                    v = vectors[k, i]
+                    slope[i] = v if labels[i] == label else slope[i]
+                    mean[i] += shares[k, i] * v
+            for i in range(size):
+                slope[i] -= mean[i]
+            for k in range(n_classes):
+                label = real(k)
+                for i in range(size):
+                    product = others_product(
+                        first[i], second[i], shares[k, i], slope[i], vectors[k, i], mean[i]
+                    )
+                    is_true = labels[i] == label
+                    shares[k, i] = second[i] * slope[i] if is_true else product
             drain(shares, out[rows, j])
     return found
 
@@ -440,6 +439,7 @@ def _shares_loss(
     log_p = np.empty((n_classes, BLOCK), margin.dtype)
     power = np.empty((n_classes, BLOCK), margin.dtype)
     poison, total = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    scale = np.empty(BLOCK, margin.dtype)
     a_top, a_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     top, top_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     second, second_class = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -458,6 +458,7 @@ def _shares_loss(
                 square is not None, size, p, q, log_p, power,
             )  # fmt: skip
             for i in range(size):
+                scale[i] = one if factor is None else factor[start + i, j]
                 total[i] = poison[i]
                 a_top[i] = a_below[i] = zero
             for k in range(n_classes):
@@ -471,15 +472,14 @@ def _shares_loss(
                     log_p_k = -infinity if z[k, i] - other <= -largest else log_p[k, i]
                     value = share * cpu.loss(log_p_k, power[k, i])
                     total[i] += value if share != zero else zero
-                    shares[k, i] = share
+                    shares[k, i] = share * scale[i]
                 if gradient is not None:
                     _add_first(
                         shares, p, q, log_p, power, gamma, parameters[1], k, top_class, size,
                         a_top, a_below,
                     )  # fmt: skip
             for i in range(size):
-                scale = one if factor is None else factor[start + i, j]
-                out[start + i, j] = scale * total[i]
+                out[start + i, j] = scale[i] * total[i]
             if gradient is not None:
                 _gradient_of_shares(shares, p, q, top_class, a_top, a_below, poison, size)
                 drain(shares, gradient[rows, j])
@@ -539,16 +539,16 @@ def _gradient_of_shares(
             a[k, i] = a[k, i] * q[k, i] - p[k, i] * others + poison[i]
 
 
-def _shares_derivative(
+def _shares_product(
     margin: Array,
     y: Array,
     factor: Array | None,
-    vector: Array | None,
+    vector: Array,
     out: Array,
     parameters: Array,
     square: int | None,
 ) -> np.int32:
-    """As ``_softmax_derivative``, for labels that are shares of the classes.
+    """As ``_softmax_product``, for labels that are shares of the classes.
 
     ``slope`` is the derivative along the vector of ``t_k``, the log-odds of a class.
     """
@@ -561,9 +561,11 @@ def _shares_derivative(
     p, q = np.empty((n_classes, BLOCK), margin.dtype), np.empty((n_classes, BLOCK), margin.dtype)
     log_p = np.empty((n_classes, BLOCK), margin.dtype)
     power = np.empty((n_classes, BLOCK), margin.dtype)
-    n_lines = 0 if vector is None else n_classes
-    vectors, b = np.empty((n_lines, BLOCK), margin.dtype), np.empty((n_lines, BLOCK), margin.dtype)
-    slope = np.empty((n_lines, BLOCK), margin.dtype)
+    vectors, b = (
+        np.empty((n_classes, BLOCK), margin.dtype),
+        np.empty((n_classes, BLOCK), margin.dtype),
+    )
+    slope = np.empty((n_classes, BLOCK), margin.dtype)
     a_top, a_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     b_top, b_below = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     mean, top_slope = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
@@ -587,50 +589,45 @@ def _shares_derivative(
             for i in range(size):
                 scale[i] = one if factor is None else factor[start + i, j]
                 a_top[i] = a_below[i] = b_top[i] = b_below[i] = mean[i] = top_slope[i] = zero
-            if vector is not None:
-                fill(vector[rows, j], vectors)
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        is_top, v = top_class[i] == label, vectors[k, i]
-                        weight = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
-                        weight /= one + below_second[i]
-                        top_slope[i] += v if is_top else -weight * v
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        top_mean = vectors[k, i] - q[k, i] * top_slope[i]
-                        mean[i] = top_mean if top_class[i] == label else mean[i]
+            fill(vector[rows, j], vectors)
+            for k in range(n_classes):
+                label = real(k)
+                for i in range(size):
+                    is_top, v = top_class[i] == label, vectors[k, i]
+                    weight = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
+                    weight /= one + below_second[i]
+                    top_slope[i] += v if is_top else -weight * v
+            for k in range(n_classes):
+                label = real(k)
+                for i in range(size):
+                    top_mean = vectors[k, i] - q[k, i] * top_slope[i]
+                    mean[i] = top_mean if top_class[i] == label else mean[i]
             for k in range(n_classes):
                 label, gamma = real(k), parameters[2 + k]
                 alpha = parameters[2 + n_classes + k]
                 for i in range(size):
                     found = np.int32(found | _inspect_share(a[k, i], one))
                     a[k, i] *= alpha * scale[i]
-                if vector is not None:
-                    for i in range(size):
-                        is_top = top_class[i] == label
-                        _, by_tt = share_derivatives(
-                            p[k, i], q[k, i], max(log_p[k, i], -limit), gamma, power[k, i], one
-                        )
-                        along = (vectors[k, i] - mean[i]) / (one if is_top else q[k, i])
-                        along = top_slope[i] if is_top else along
-                        slope[k, i] = along
-                        b_k = a[k, i] * by_tt * along
-                        b[k, i] = b_k
-                        b_top[i] = b_k if is_top else b_top[i]
-                        b_below[i] += zero if is_top else b_k
+                for i in range(size):
+                    is_top = top_class[i] == label
+                    _, by_tt = share_derivatives(
+                        p[k, i], q[k, i], max(log_p[k, i], -limit), gamma, power[k, i], one
+                    )
+                    along = (vectors[k, i] - mean[i]) / (one if is_top else q[k, i])
+                    along = top_slope[i] if is_top else along
+                    slope[k, i] = along
+                    b_k = a[k, i] * by_tt * along
+                    b[k, i] = b_k
+                    b_top[i] = b_k if is_top else b_top[i]
+                    b_below[i] += zero if is_top else b_k
                 _add_first(a, p, q, log_p, power, gamma, limit, k, top_class, size, a_top, a_below)
-            if vector is None:
-                _gradient_of_shares(a, p, q, top_class, a_top, a_below, poison, size)
-            else:
-                for k in range(n_classes):
-                    label = real(k)
-                    for i in range(size):
-                        others = b_top[i] + (b_below[i] - b[k, i])
-                        others = b_below[i] if top_class[i] == label else others
-                        others += q[k, i] * slope[k, i] * (a_top[i] + a_below[i])
-                        a[k, i] = b[k, i] * q[k, i] - p[k, i] * others + poison[i]
+            for k in range(n_classes):
+                label = real(k)
+                for i in range(size):
+                    others = b_top[i] + (b_below[i] - b[k, i])
+                    others = b_below[i] if top_class[i] == label else others
+                    others += q[k, i] * slope[k, i] * (a_top[i] + a_below[i])
+                    a[k, i] = b[k, i] * q[k, i] - p[k, i] * others + poison[i]
             drain(a, out[rows, j])
     return found
 
@@ -735,17 +732,27 @@ def softmax(
     labels, factors and the loss have (n, m), and gradients, vectors and labels that are shares of
     classes have the margins' shape.
     """
-    has_shares, is_loss = y.ndim == 3, out.ndim == 2
-    kernels: dict[tuple[bool, bool], Function] = {
-        (False, True): _softmax_loss,
-        (False, False): _softmax_derivative,
-        (True, True): _shares_loss,
-        (True, False): _shares_derivative,
-    }
+    if vector is None and out.ndim == 3:
+        found, _ = softmax_sum(
+            margin,
+            y,
+            factor,
+            out,
+            gamma=gamma,
+            alpha=alpha,
+            ignore_index=ignore_index,
+            n_threads=n_threads,
+        )
+        return found
+    has_shares = y.ndim == 3
+    if vector is None:
+        kernel: Function = _shares_loss if has_shares else _softmax_loss
+    else:
+        kernel = _shares_product if has_shares else _softmax_product
     return launch(
-        kernels[has_shares, is_loss],
-        (margin, y, factor) if is_loss else (margin, y, factor, vector),
-        (out, None) if is_loss else (out,),
+        kernel,
+        (margin, y, factor) if vector is None else (margin, y, factor, vector),
+        (out, None) if vector is None else (out,),
         (largest_margin(margin), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
@@ -756,6 +763,7 @@ def softmax(
 def softmax_sum(
     margin: Array,
     y: Array,
+    factor: Array | None,
     gradient: Array | None,
     *,
     gamma: Sequence[float],
@@ -763,14 +771,14 @@ def softmax_sum(
     ignore_index: int,
     n_threads: int,
 ) -> tuple[int, float]:
-    """Sum of the loss, and its gradient in the same pass if that is given an array.
+    """Sum of the loss times a factor, and its gradient in the same pass if given an array.
 
     Returns the bits of what is wrong with a label, and the sum.
     """
     has_shares = y.ndim == 3
     return launch_sum(
         _shares_loss if has_shares else _softmax_loss,
-        (margin, y, None),
+        (margin, y, factor),
         margin.shape[:2],
         [gradient],
         (largest_margin(margin), LIMIT, *gamma, *alpha),

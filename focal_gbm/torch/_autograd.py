@@ -226,6 +226,7 @@ def _softmax_sum_operator(
         found, total = autodiff.softmax_sum(
             _array(rows(logits)),
             _array(rows(target)),
+            None,
             _array(gradient_rows),
             gamma=gamma.tolist(),
             alpha=alpha.tolist(),
