@@ -5,7 +5,7 @@ a number for every row, and for the second order of softmax a vector. Unlike a b
 a network's may be infinite, and NaN, which goes through to the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -653,18 +653,12 @@ def sigmoid(
     """
     inputs, numbers = _sigmoid_arguments(margin, y, mask, factor, parameters, label_smoothing)
 
-    def run(kernel: Function, outputs: Sequence[Array | None], *flags: int | None) -> int:
-        return launch(kernel, inputs, outputs, numbers, flags, n_threads)
+    def run(kernel: Function, *flags: int | None) -> tuple[int, float]:
+        outputs = (out, None) if kernel is _sigmoid else (out,)
+        return launch(kernel, inputs, outputs, numbers, flags, n_threads), 0.0
 
-    square = is_square(parameters[0])
-    # Hard labels take half the work: assume them, and start again if that was wrong.
-    found = run(_sigmoid, (out, None), order, False, square)
-    if found & SOFT_LABEL and not found & BAD_LABEL:
-        if soft_target == "mixture":
-            found = run(_sigmoid, (out, None), order, True, square)
-        else:
-            found = run(_focused, (out,), order, soft_target == "pt")
-    return found & ~SOFT_LABEL
+    found, _ = _hard_or_soft(run, order, soft_target, is_square(parameters[0]))
+    return found
 
 
 def sigmoid_sum(
@@ -684,18 +678,26 @@ def sigmoid_sum(
     """
     inputs, numbers = _sigmoid_arguments(margin, y, mask, 1.0, parameters, label_smoothing)
 
-    def run(
-        kernel: Function, outputs: Sequence[Array | None], *flags: int | None
-    ) -> tuple[int, float]:
+    def run(kernel: Function, *flags: int | None) -> tuple[int, float]:
+        outputs = [gradient] if kernel is _sigmoid else []
         return launch_sum(kernel, inputs, margin.shape, outputs, numbers, flags, n_threads)
 
-    square = is_square(parameters[0])
-    found, total = run(_sigmoid, [gradient], 0, False, square)
+    return _hard_or_soft(run, 0, soft_target, is_square(parameters[0]))
+
+
+def _hard_or_soft(
+    run: Callable[..., tuple[int, float]], order: int, soft_target: str, square: int | None
+) -> tuple[int, float]:
+    """Run the kernel for hard labels, which take half the work, and the right one if some are soft.
+
+    Returns the bits of what is wrong with a label, and the sum.
+    """
+    found, total = run(_sigmoid, order, False, square)
     if found & SOFT_LABEL and not found & BAD_LABEL:
         if soft_target == "mixture":
-            found, total = run(_sigmoid, [gradient], 0, True, square)
+            found, total = run(_sigmoid, order, True, square)
         else:
-            found, total = run(_focused, [], 0, soft_target == "pt")
+            found, total = run(_focused, order, soft_target == "pt")
     return found & ~SOFT_LABEL, total
 
 

@@ -69,6 +69,7 @@ def launch_sum(
     n_rows, *inner = shape
     arrays = (*inputs, np.empty((0, *inner), margin.dtype), *outputs)
     kernel = _kernel(function, arrays, 1 + len(outputs), parameters, flags)
+    add = _compiled_sum(margin.dtype)
 
     def worker(chunk: int) -> Callable[[slice], tuple[int, float]]:
         scratch = np.empty((min(chunk, n_rows), *inner), margin.dtype)
@@ -76,7 +77,7 @@ def launch_sum(
         def work(rows: slice) -> tuple[int, float]:
             part = scratch[: n_rows - rows.start]
             found = kernel([*_part(inputs, rows), part, *_part(outputs, rows)])
-            return found, _sum(part.ravel())
+            return found, add(part.ravel())
 
         return work
 
@@ -161,33 +162,32 @@ def compiled(
     parameters = types.Array(arrays[0].dtype, 1, "C", readonly=True)
     flags = [types.none if is_missing else types.int64 for is_missing in missing_flags]
     signature = types.int32(*arrays, parameters, *flags)
-    options = {"nogil": True, **JIT_OPTIONS}
+    return _jit(function, signature, JIT_OPTIONS)
+
+
+def _jit(function: Function, signature: Any, options: dict[str, Any]) -> Function:
+    """Compile without the lock that Python's threads share, or load from Numba's cache."""
     function.__qualname__ = f"{function.__name__}_{_sources_digest()}"
     try:
-        kernel: Function = njit(signature, cache=True, **options)(function)
+        kernel: Function = njit(signature, cache=True, nogil=True, **options)(function)
     except RuntimeError:  # Numba found no folder it may write its cache to
-        kernel = njit(signature, **options)(function)
+        kernel = njit(signature, nogil=True, **options)(function)
     return kernel
 
 
 def _sum(values: Array) -> float:
-    """Sum in double precision, without holding the lock that Python's threads share."""
-    total: float = _compiled_sum(values.dtype)(values)
+    """Sum in double precision."""
+    total = 0.0
+    for i in range(values.size):
+        total += values[i]
     return total
 
 
 @functools.cache
 def _compiled_sum(dtype: np.dtype[Any]) -> Function:
-    def add(values: Array) -> float:
-        total = 0.0
-        for i in range(values.size):
-            total += values[i]
-        return total
-
     signature = types.float64(types.Array(from_dtype(dtype), 1, "C"))
     # Reassociation lets LLVM add several numbers at a time.
-    compiled_sum: Function = njit(signature, nogil=True, fastmath={"reassoc"})(add)
-    return compiled_sum
+    return _jit(_sum, signature, {"fastmath": {"reassoc"}})
 
 
 @functools.cache

@@ -305,9 +305,7 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-        ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
+        _save(ctx, *tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -361,9 +359,7 @@ class _Softmax(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *tensors, ctx.ignore_index, ctx.order = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.save_for_forward(*tensors)
-        ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
+        _save(ctx, *tensors)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -431,16 +427,17 @@ class _SigmoidSum(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         *tensors, ctx.label_smoothing, ctx.soft_target, _ = inputs
         logits, target, mask, *parameters = tensors
-        _save_for_sum(ctx, output[1], logits, target, mask, None, *parameters)
+        ctx.mark_non_differentiable(output[1])
+        _save(ctx, logits, target, mask, None, *parameters, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 10
-        logits, gradient = ctx.saved_tensors[0], ctx.saved_tensors[-1]
-        if gradient.shape == logits.shape and not torch.is_grad_enabled():
-            return grad * gradient, *[None] * 9
-        return _sigmoid_of(ctx, grad.expand_as(logits), 1), *[None] * 9
+        by_input = _known_gradient(ctx, grad)
+        if by_input is None:
+            by_input = _sigmoid_of(ctx, grad.expand_as(ctx.saved_tensors[0]), 1)
+        return by_input, *[None] * 9
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
@@ -468,17 +465,18 @@ class _SoftmaxSum(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         logits, target, gamma, alpha, ctx.ignore_index, _ = inputs
-        _save_for_sum(ctx, output[1], logits, target, None, None, gamma, alpha)
+        ctx.mark_non_differentiable(output[1])
+        _save(ctx, logits, target, None, None, gamma, alpha, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
-        logits, gradient = ctx.saved_tensors[0], ctx.saved_tensors[-1]
-        if gradient.shape == logits.shape and not torch.is_grad_enabled():
-            return grad * gradient, *[None] * 5
-        factor = grad.expand_as(logits.select(1, 0))
-        return _softmax_of(ctx, factor, None, 1), *[None] * 5
+        by_input = _known_gradient(ctx, grad)
+        if by_input is None:
+            factor = grad.expand_as(ctx.saved_tensors[0].select(1, 0))
+            by_input = _softmax_of(ctx, factor, None, 1)
+        return by_input, *[None] * 5
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
@@ -493,11 +491,17 @@ class _SoftmaxSum(torch.autograd.Function):
         return (out.flatten(1).sum(1), out.new_empty(0)), (0, None)
 
 
-def _save_for_sum(ctx: Any, gradient: Tensor, *tensors: Tensor | None) -> None:
-    ctx.mark_non_differentiable(gradient)
-    ctx.save_for_backward(*tensors, gradient)
-    ctx.save_for_forward(*tensors, gradient)
-    ctx.set_materialize_grads(False)
+def _save(ctx: Any, *tensors: Tensor | None) -> None:
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
+    ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
+
+
+def _known_gradient(ctx: Any, grad: Tensor) -> Tensor | None:
+    """The gradient that came with a sum, for a pass that is not to be differentiated itself."""
+    logits, gradient = ctx.saved_tensors[0], ctx.saved_tensors[-1]
+    is_known = gradient.shape == logits.shape and not torch.is_grad_enabled()
+    return grad * gradient if is_known else None
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:

@@ -164,8 +164,11 @@ def sigmoid_focal_loss(
     if isinstance(normalizer, str) and normalizer == "positives":
         positives = labels if mask is None else torch.where(mask, labels, 0)
         normalizer = positives.sum().clamp(min=1)
-    count = input.numel() if mask is None else mask.sum()
-    return _reduced(loss, reduction, count, normalizer).to(_result_type(input))
+    if reduction == "mean" and normalizer is None:
+        normalizer = input.numel() if mask is None else mask.sum()
+    else:
+        _check_normalizer(normalizer)
+    return _reduced(loss, reduction, normalizer).to(_result_type(input))
 
 
 def softmax_focal_loss(
@@ -288,15 +291,16 @@ def softmax_focal_loss(
         even = softmax_loss(logits, shares, gamma, alpha, ignore_index, is_total=False)
         even = even if counts is None else torch.where(counts, even, 0)
         loss = (1 - label_smoothing) * loss + label_smoothing * even
-    count: int | Tensor
-    if counts is None:
-        count = logits.numel() // logits.shape[1]
+    if reduction != "mean" or normalizer is not None:
+        _check_normalizer(normalizer)
+    elif counts is None:
+        normalizer = logits.numel() // logits.shape[1]
     elif weight is None:
-        count = counts.sum()
+        normalizer = counts.sum()
     else:
-        count = torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
+        normalizer = torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
     loss = loss.squeeze(0) if input.ndim == 1 and reduction == "none" else loss
-    return _reduced(loss, reduction, count, normalizer).to(_result_type(input))
+    return _reduced(loss, reduction, normalizer).to(_result_type(input))
 
 
 def _check(input: Any, target: Any, reduction: Any, label_smoothing: Any) -> None:
@@ -480,22 +484,21 @@ def _check_probability(input: Tensor) -> None:
         raise RuntimeError("input: expected probabilities in [0, 1] with from_logits=False")
 
 
-def _reduced(loss: Tensor, reduction: str, count: float | Tensor, normalizer: Any) -> Tensor:
-    if normalizer is not None:
-        count = _check_normalizer(normalizer)
-    if reduction == "none":
-        return loss if normalizer is None else loss / count
-    if reduction == "sum" and normalizer is None:
-        return loss.sum()
-    return loss.sum() / count
+def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
+    """The loss or its sum, divided by the normalizer if there is one."""
+    loss = loss if reduction == "none" else loss.sum()
+    if normalizer is None:
+        return loss
+    return loss / (normalizer.reshape(()) if isinstance(normalizer, Tensor) else normalizer)
 
 
-def _check_normalizer(normalizer: Any) -> Any:
+def _check_normalizer(normalizer: Any) -> None:
+    if normalizer is None:
+        return
     if not isinstance(normalizer, Tensor):
         _check_number("normalizer", normalizer)
         is_valid = normalizer > 0
     elif normalizer.numel() == 1:
-        normalizer = normalizer.reshape(())
         is_valid = all_visible(normalizer > 0)
     else:
         raise RuntimeError(
@@ -503,4 +506,3 @@ def _check_normalizer(normalizer: Any) -> Any:
         )
     if not is_valid:
         raise ValueError(f"normalizer: expected a number > 0, got {normalizer}")
-    return normalizer
