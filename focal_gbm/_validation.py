@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from focal_gbm._kernels.cpu import HESSIAN_MODES, LARGEST_WEIGHT
+from focal_gbm._kernels.rows import HESSIAN_MODES, LARGEST_WEIGHT
 from focal_gbm._kernels.softmax import largest_margin
 
 Array = NDArray[Any]
@@ -162,7 +162,7 @@ def check_margins(margin: Array) -> None:
 
 
 def check_finite_margins(margin: Array) -> None:
-    largest = largest_margin(margin)
+    largest = largest_margin(margin.dtype, margin.shape[-1])
     _check_all("margin", margin, np.abs(margin) <= largest, f"finite values up to {largest:.1g}")
 
 
@@ -195,11 +195,16 @@ def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Arra
                 f"out: expected {expected}, got shape {array.shape}, strides {array.strides}, "
                 f"writeable={array.flags.writeable}"
             )
+    check_apart(out, [array for array in inputs if array is not None])
     grad, hess = out
-    for first, second in ((grad, hess), *((a, b) for a in out for b in inputs if b is not None)):
+    return grad, hess
+
+
+def check_apart(out: Sequence[Array], inputs: Sequence[Array]) -> None:
+    grad, hess = out
+    for first, second in ((grad, hess), *((a, b) for a in out for b in inputs)):
         if _overlap(first, second):
             raise ValueError("out: expected memory of its own, got arrays that overlap")
-    return grad, hess
 
 
 def _overlap(first: Array, second: Array) -> bool:

@@ -11,8 +11,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from focal_gbm._arrays import (
+    as_margins,
+    check_out,
+    check_rows,
+    empty,
+    is_on_device,
+    kernels_for,
+    to_host,
+)
 from focal_gbm._kernels import binary, formulas, softmax
-from focal_gbm._kernels.cpu import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
+from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
 from focal_gbm._validation import (
     as_real,
     as_rows,
@@ -26,19 +35,18 @@ from focal_gbm._validation import (
     check_margins,
     check_n_classes,
     check_n_threads,
-    check_out,
-    check_rows,
     check_weights,
 )
 
-Array = NDArray[Any]
+Array = NDArray[Any]  # or one on a GPU
 
 
 class _FocalLoss(ABC):
     """What the binary and the softmax loss share; they differ in kernels and shapes.
 
     Margins have the shape (n,) in the binary and (n, n_classes) in the softmax loss, and so have
-    gradients, Hessians and posteriors.
+    gradients, Hessians and posteriors. Work is done where the margins are: NumPy's on the CPU, and
+    anything with ``__cuda_array_interface__`` on its GPU.
     """
 
     gamma: float | tuple[float, ...]
@@ -79,9 +87,10 @@ class _FocalLoss(ABC):
         array([0.1733, 0.1733])
         """
         y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
-        loss = np.empty(y.size, margin.dtype)
+        loss = empty(margin.shape[:1], margin)
         parameters = self._parameters(y, sample_weight)
-        found = self._kernels.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
+        kernels = kernels_for(margin, self._kernels)
+        found = kernels.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
         self._raise_for(found, y, margin, sample_weight)
         return loss
 
@@ -129,9 +138,9 @@ class _FocalLoss(ABC):
         y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
         n_threads = check_n_threads(n_threads)
         if out is None:
-            out = np.empty_like(margin), np.empty_like(margin)
+            out = empty(margin.shape, margin), empty(margin.shape, margin)
         grad, hess = check_out(out, (margin, y, sample_weight))
-        found = self._kernels.gradient_hessian(
+        found = kernels_for(margin, self._kernels).gradient_hessian(
             y,
             margin,
             sample_weight,
@@ -248,17 +257,22 @@ class _FocalLoss(ABC):
         """Alpha that gives each class the share of the others."""
 
     @abstractmethod
+    def _refuse(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+        """Raise for the first bad row."""
+
     def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
-        """Raise for the first bad row, if a kernel found one."""
+        if found:
+            self._refuse(found, to_host(y), to_host(margin), to_host(sample_weight))
 
     def _posterior(self, margin: Any, *, as_margin: bool) -> Array:
         if self.alpha == "balanced":
             raise ValueError(
                 "alpha: expected a value, got 'balanced', which needs labels: use resolve(y)"
             )
-        out: Array = np.empty_like(margin)
+        out = empty(margin.shape, margin)
         parameters = self._parameters(margin, None)
-        found = self._kernels.posterior(margin, out, as_margin=as_margin, **parameters)
+        kernels = kernels_for(margin, self._kernels)
+        found = kernels.posterior(margin, out, as_margin=as_margin, **parameters)
         self._raise_for(found, margin, margin, None)
         return out
 
@@ -381,6 +395,8 @@ class BinaryFocalLoss(_FocalLoss):
         return None
 
     def _posterior(self, margin: ArrayLike, *, as_margin: bool) -> Array:
+        if is_on_device(margin):
+            return super()._posterior(as_margins(margin), as_margin=as_margin)
         margin = as_real("margin", margin)
         flat = np.ascontiguousarray(margin).ravel()
         return super()._posterior(flat, as_margin=as_margin).reshape(margin.shape)[()]
@@ -395,7 +411,7 @@ class BinaryFocalLoss(_FocalLoss):
     def _balanced(self, totals: Array) -> float:
         return float(totals[0] / totals.sum())
 
-    def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+    def _refuse(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
         if found & BAD_LABEL:
             check_labels(y)
         if found & BAD_MARGIN:
@@ -515,7 +531,7 @@ class SoftmaxFocalLoss(_FocalLoss):
         return self.n_classes
 
     def _posterior(self, margin: ArrayLike, *, as_margin: bool) -> Array:
-        margin = as_rows("margin", margin, n_columns=self.n_classes)
+        margin = as_margins(margin, self.n_classes)
         return super()._posterior(margin, as_margin=as_margin)
 
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
@@ -526,7 +542,7 @@ class SoftmaxFocalLoss(_FocalLoss):
     def _balanced(self, totals: Array) -> tuple[float, ...]:
         return tuple(1 - totals / totals.sum())
 
-    def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+    def _refuse(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
         if found & BAD_LABEL:
             check_classes(y, self.n_classes)
         if found & BAD_MARGIN:
@@ -537,10 +553,10 @@ class SoftmaxFocalLoss(_FocalLoss):
 
 def _labels_and_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array]:
     """Labels, and their weights, which are one where none are given."""
-    y = as_rows("y", y)
+    y = as_rows("y", to_host(y))
     if sample_weight is None:
         return y, np.ones(y.size)
-    sample_weight = as_rows("sample_weight", sample_weight)
+    sample_weight = as_rows("sample_weight", to_host(sample_weight))
     check_length("sample_weight", sample_weight, y)
     check_weights(sample_weight)
     return y, sample_weight

@@ -6,6 +6,26 @@ Numba reads the variable when it is first imported, which other tests do before 
 import os
 from pathlib import Path
 
+import places
+import pytest
+
 # Under Windows' subsystem for Linux the device has another name.
 if not any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg")):
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+
+on_gpu = [
+    pytest.mark.gpu,
+    # In the simulator, as NumPy's, where a GPU has infinity and NaN without a word.
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+    pytest.mark.skipif(not places.HAS_NUMBA_CUDA, reason="without numba-cuda"),
+]
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=on_gpu)])
+def place(request, monkeypatch):
+    return places.CPU() if request.param == "cpu" else places.GPU(monkeypatch)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    return places.GPU(monkeypatch)

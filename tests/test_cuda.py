@@ -8,12 +8,14 @@ pytest.importorskip("numba_cuda")
 from numba import config
 from numpy.testing import assert_allclose
 
-from focal_gbm._kernels import autodiff, cuda
+from focal_gbm._kernels import autodiff
+from focal_gbm._kernels.cuda import autodiff as cuda
+from focal_gbm._kernels.cuda import device
 
 pytestmark = [
     # In the simulator, as NumPy's, where a GPU has infinity and NaN without a word.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
-    pytest.mark.skipif(not cuda.cuda.is_available(), reason="neither a GPU nor the simulator"),
+    pytest.mark.skipif(device.problem() is not None, reason="neither a GPU nor the simulator"),
 ]
 
 TYPES = [np.float32, np.float64]
@@ -25,9 +27,9 @@ SPECIAL = [np.inf, -np.inf, np.nan, 0, 40, -40, 2e3, -2e3, 3e38, -3e38]
 @pytest.fixture(autouse=True)
 def small_grid(monkeypatch):
     """The simulator starts a thread for each of the device's; fewer than there are elements."""
-    monkeypatch.setattr(cuda, "THREADS", 2)
-    monkeypatch.setattr(cuda, "FEWEST_BLOCKS", 1)
-    monkeypatch.setattr(cuda, "MOST_BLOCKS", 3)
+    monkeypatch.setattr(device, "THREADS", 2)
+    monkeypatch.setattr(device, "FEWEST_BLOCKS", 1)
+    monkeypatch.setattr(device, "MOST_BLOCKS", 3)
 
 
 def to_device(array):
@@ -251,7 +253,7 @@ def test_types_have_the_same_names_in_torch():
     torch = pytest.importorskip("torch")
     for dtype in ("float32", "float64", "int64", "uint8", "bool"):
         tensor = torch.zeros(2, 3, dtype=getattr(torch, dtype))
-        assert cuda._kind(tensor) == (np.dtype(dtype), 2)
+        assert device.kind(tensor) == (np.dtype(dtype), 2)
 
 
 def test_nothing_to_do():
@@ -274,12 +276,12 @@ def operators(monkeypatch):
 
     from focal_gbm.torch import _cuda
 
-    launch = cuda._launch
+    launch = cuda.launch
 
     def simulated(function, arrays, *arguments):
         launch(function, [FakeCUDAArray(array.numpy()) for array in arrays], *arguments)
 
-    monkeypatch.setattr(cuda, "_launch", simulated)
+    monkeypatch.setattr(cuda, "launch", simulated)
     monkeypatch.setattr(_cuda, "_stream", lambda tensor: nullcontext(0))
     return _cuda
 

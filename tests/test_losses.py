@@ -39,7 +39,7 @@ def relative_errors(computed, exact, scale, conditioning, real):
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("gamma", GAMMAS)
 @pytest.mark.parametrize("label", [0, 1])
-def test_agrees_with_50_digits(real, gamma, label):
+def test_agrees_with_50_digits(place, real, gamma, label):
     margin = MARGINS.astype(real)
     y = np.full(margin.size, label, real)
     sign = 2 * label - 1
@@ -47,11 +47,13 @@ def test_agrees_with_50_digits(real, gamma, label):
     g = mp.mpf(float(real(gamma)))
     conditioning = [1 + g * abs(oracle.posteriors(z)[3]) for z in t]
     focal = BinaryFocalLoss(gamma)
-    grad, hess = focal.gradient_hessian(y, margin)
-    assert grad.dtype == hess.dtype == real
+    there = place.put(y), place.put(margin)
+    losses = place.get(focal.loss(*there))
+    grad, hess = map(place.get, focal.gradient_hessian(*there))
+    assert losses.dtype == grad.dtype == hess.dtype == real
 
     exact = [oracle.loss(z, g) for z in t]
-    assert max(relative_errors(focal.loss(y, margin), exact, exact, conditioning, real)) < 8
+    assert max(relative_errors(losses, exact, exact, conditioning, real)) < 8
 
     exact = [sign * oracle.gradient(z, g) for z in t]
     assert max(relative_errors(grad, exact, map(abs, exact), conditioning, real)) < 8
@@ -80,15 +82,15 @@ def test_oracle_agrees_with_numerical_differentiation():
 
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("gamma", GAMMAS)
-def test_limits_at_infinite_margins(real, gamma):
+def test_limits_at_infinite_margins(place, real, gamma):
     focal = BinaryFocalLoss(gamma)
-    y = np.array([0, 0, 1, 1], real)
-    margin = np.array([-np.inf, np.inf, -np.inf, np.inf], real)
-    grad, hess = focal.gradient_hessian(y, margin)
+    y = place.put(np.array([0, 0, 1, 1], real))
+    margin = place.put(np.array([-np.inf, np.inf, -np.inf, np.inf], real))
+    grad, hess = map(place.get, focal.gradient_hessian(y, margin))
     assert_array_equal(grad, [0, 1, -1, 0])
     assert_array_equal(hess, 0)
-    assert_array_equal(focal.loss(y, margin), [0, np.inf, np.inf, 0])
-    assert_array_equal(focal.posterior(margin), [0, 1, 0, 1])
+    assert_array_equal(place.get(focal.loss(y, margin)), [0, np.inf, np.inf, 0])
+    assert_array_equal(place.get(focal.posterior(margin)), [0, 1, 0, 1])
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -291,7 +293,7 @@ def test_threads_change_nothing(real):
 
 @pytest.mark.parametrize("gamma", [*GAMMAS, (0.5, 3.0), (8.0, 0.0)])
 @pytest.mark.parametrize("alpha", [None, 0.25, (0.1, 4.0)])
-def test_posterior_is_where_the_expected_gradient_vanishes(gamma, alpha):
+def test_posterior_is_where_the_expected_gradient_vanishes(place, gamma, alpha):
     focal = BinaryFocalLoss(gamma, alpha)
     margin = np.linspace(-40, 40, 401)
     by_class = [np.broadcast_to(value, 2).astype(float) for value in (gamma, alpha or 1.0)]
@@ -299,10 +301,12 @@ def test_posterior_is_where_the_expected_gradient_vanishes(gamma, alpha):
         by_class[1] = np.array([1 - alpha, alpha])
     exact = [oracle.posterior_margin(z, *by_class) for z in margin]
     scale = 1 + max(by_class[0])
-    assert_allclose(
-        focal.posterior_margin(margin), np.array(exact, float), rtol=1e-14, atol=1e-14 * scale
+    there = place.put(margin)
+    log_odds, posterior = (
+        place.get(focal.posterior_margin(there)),
+        place.get(focal.posterior(there)),
     )
-    posterior = focal.posterior(margin)
+    assert_allclose(log_odds, np.array(exact, float), rtol=1e-14, atol=1e-14 * scale)
     assert_allclose(posterior, [float(1 / (1 + mp.exp(-z))) for z in exact], rtol=1e-12)
     g0 = focal.gradient_hessian(np.zeros(401), margin)[0]
     g1 = focal.gradient_hessian(np.ones(401), margin)[0]

@@ -11,21 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focal_gbm._kernels import cpu
-from focal_gbm._kernels.cpu import (
-    BAD_LABEL,
-    LIMIT,
-    SOFT_LABEL,
-    derivatives,
-    inlined,
-    is_square,
-    others_product,
-    prefer_wide_vectors,
-    share_derivatives,
-)
+from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import Function, launch, launch_sum
+from focal_gbm._kernels.rows import BAD_LABEL, LIMIT, SOFT_LABEL
 from focal_gbm._kernels.softmax import BLOCK, drain, fill, largest_margin, load
 
 Array = NDArray[Any]
@@ -34,11 +24,15 @@ Array = NDArray[Any]
 # that the label's cross entropy stands for. For hard labels all are the same.
 SOFT_TARGETS = ("mixture", "pt", "bce")
 
-_hard_orders = cpu.rows.hard_orders
-_soft_order = cpu.rows.soft_order
-_exp_of_difference = cpu.rows.exp_of_difference
-_true_posteriors = cpu.rows.true_posteriors
-_other_posteriors = cpu.rows.other_posteriors
+_loss = row.loss
+_derivatives = row.derivatives
+_others_product = row.others_product
+_share_derivatives = row.share_derivatives
+_hard_orders = row.hard_orders
+_soft_order = row.soft_order
+_exp_of_difference = row.exp_of_difference
+_true_posteriors = row.true_posteriors
+_other_posteriors = row.other_posteriors
 
 
 @inlined
@@ -242,9 +236,9 @@ def _softmax_loss(
                 p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, largest)
                 power = exp(gamma[i] * log_q)
                 if gradient is not None:
-                    first[i], _ = derivatives(p, q, log_p, gamma[i], power)
+                    first[i], _ = _derivatives(p, q, log_p, gamma[i], power)
                 log_p = -infinity if difference <= -largest else log_p
-                value = alpha[i] * cpu.loss(log_p, power)
+                value = alpha[i] * _loss(log_p, power)
                 true[i] = (value if alpha[i] > zero else zero) + poison[i]
             for i in range(size):
                 scale = one if factor is None else factor[start + i, j]
@@ -296,7 +290,7 @@ def _softmax_product(
                 alpha[i] = (alpha[i] * scale if alpha[i] > zero else zero) + poison[i]
             for i in range(size):
                 p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
-                g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
+                g, h = _derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
                 first[i] = alpha[i] * g
                 second[i] = alpha[i] * h
             for k in range(n_classes):
@@ -316,7 +310,7 @@ def _softmax_product(
             for k in range(n_classes):
                 label = real(k)
                 for i in range(size):
-                    product = others_product(
+                    product = _others_product(
                         first[i], second[i], shares[k, i], slope[i], vectors[k, i], mean[i]
                     )
                     is_true = labels[i] == label
@@ -470,7 +464,7 @@ def _shares_loss(
                     other = second[i] if is_top else top[i]
                     share = alpha * shares[k, i]
                     log_p_k = -infinity if z[k, i] - other <= -largest else log_p[k, i]
-                    value = share * cpu.loss(log_p_k, power[k, i])
+                    value = share * _loss(log_p_k, power[k, i])
                     total[i] += value if share != zero else zero
                     shares[k, i] = share * scale[i]
                 if gradient is not None:
@@ -507,7 +501,7 @@ def _add_first(
     for i in range(size):
         is_top = top_class[i] == label
         log_p_k = max(log_p[k, i], -limit)
-        by_t, _ = share_derivatives(p[k, i], q[k, i], log_p_k, gamma, power[k, i], one)
+        by_t, _ = _share_derivatives(p[k, i], q[k, i], log_p_k, gamma, power[k, i], one)
         a = shares[k, i] * by_t
         shares[k, i] = a
         a_top[i] = a if is_top else a_top[i]
@@ -610,7 +604,7 @@ def _shares_product(
                     a[k, i] *= alpha * scale[i]
                 for i in range(size):
                     is_top = top_class[i] == label
-                    _, by_tt = share_derivatives(
+                    _, by_tt = _share_derivatives(
                         p[k, i], q[k, i], max(log_p[k, i], -limit), gamma, power[k, i], one
                     )
                     along = (vectors[k, i] - mean[i]) / (one if is_top else q[k, i])
@@ -755,7 +749,7 @@ def softmax(
         kernel,
         (margin, y, factor) if vector is None else (margin, y, factor, vector),
         (out, None) if vector is None else (out,),
-        (largest_margin(margin), LIMIT, *gamma, *alpha),
+        (largest_margin(margin.dtype, len(gamma)), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
         margin.shape[1],
@@ -783,7 +777,7 @@ def softmax_sum(
         (margin, y, factor),
         margin.shape[:2],
         [gradient],
-        (largest_margin(margin), LIMIT, *gamma, *alpha),
+        (largest_margin(margin.dtype, len(gamma)), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
         margin.shape[1],

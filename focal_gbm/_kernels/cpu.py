@@ -8,28 +8,10 @@ from llvmlite import binding
 from numba import njit, types
 from numba.extending import intrinsic
 
-from focal_gbm._kernels import formulas
 from focal_gbm._kernels.elementary import JIT_OPTIONS, exp, log1p, log1p_wide
-from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.rows import Elementary, compile_rows
 
 Function = Callable[..., Any]
-
-SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
-
-HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
-_EXACT, _CLIP, _ABS, _GRADIENT = range(4)
-
-# Floor of "clip", for a row of weight one: LightGBM's default min_sum_hessian_in_leaf, so that no
-# leaf is refused only because its rows are classified well.
-FLOOR = 1e-3
-
-# Of a row or a class: with both, and a loss of a few hundred, float32 does not overflow.
-LARGEST_WEIGHT = 1e15
-
-# exp(-800) is zero in float64 too: the derivatives have reached their limits there, and further
-# out an infinite margin would give 0 * inf.
-LIMIT = 800
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -51,13 +33,7 @@ def prefer_wide_vectors(typing_context: Any) -> Any:
 
 
 inlined: Callable[[Function], Function] = njit(forceinline=True, **JIT_OPTIONS)
-rows = compile_rows(inlined, Elementary(exp, log1p, log1p_wide, math.expm1, math.log))
-loss = inlined(formulas.loss)
-derivatives = inlined(formulas.derivatives)
-others_derivatives = inlined(formulas.others_derivatives)
-others_product = inlined(formulas.others_product)
-share_derivatives = inlined(formulas.share_derivatives)
-calibration = inlined(formulas.calibration)
+row = compile_rows(inlined, Elementary(exp, log1p, log1p_wide, math.expm1, math.log))
 
 
 def is_square(*gamma: Any) -> int | None:
@@ -66,19 +42,3 @@ def is_square(*gamma: Any) -> int | None:
     None, which is a type of its own, where that is not so.
     """
     return 1 if all(isinstance(g, float) and g == 2 for g in gamma) else None
-
-
-@inlined
-def curvature(g: Number, h: Number, floor: Number, mode: int) -> Number:
-    if mode == _CLIP:
-        return max(h, floor)
-    if mode == _ABS:
-        return abs(h)
-    if mode == _GRADIENT:
-        return abs(g)
-    return h
-
-
-@inlined
-def inspect_weight(weight: Number) -> int:
-    return 0 if weight >= 0 and weight <= LARGEST_WEIGHT else BAD_WEIGHT

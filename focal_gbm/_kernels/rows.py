@@ -11,6 +11,23 @@ from focal_gbm._kernels.formulas import Function, Number
 
 Compiled = Callable[..., Any]
 
+# What can be wrong with a row, or special, as bits.
+SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
+
+HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
+_EXACT, _CLIP, _ABS, _GRADIENT = range(4)
+
+# Floor of "clip", for a row of weight one: LightGBM's default min_sum_hessian_in_leaf, so that no
+# leaf is refused only because its rows are classified well.
+FLOOR = 1e-3
+
+# Of a row or a class: with both, and a loss of a few hundred, float32 does not overflow.
+LARGEST_WEIGHT = 1e15
+
+# exp(-800) is zero in float64 too: the derivatives have reached their limits there, and further
+# out an infinite margin would give 0 * inf.
+LIMIT = 800
+
 
 class Elementary(NamedTuple):
     """Elementary functions of a backend; ``exp`` and ``log1p`` need no more than x <= 0, [0, 1]."""
@@ -23,11 +40,19 @@ class Elementary(NamedTuple):
 
 
 class RowFunctions(NamedTuple):
-    """Compiled functions of one row."""
+    """Compiled functions of one row; the first are those of ``formulas``."""
 
-    sigmoids: Compiled
-    class_loss: Compiled
-    class_derivatives: Compiled
+    loss: Compiled
+    derivatives: Compiled
+    others_derivatives: Compiled
+    others_product: Compiled
+    share_derivatives: Compiled
+    inspect_weight: Compiled
+    curvature: Compiled
+    inspect_binary: Compiled
+    binary_derivatives: Compiled
+    binary_loss: Compiled
+    binary_posterior: Compiled
     hard_orders: Compiled
     soft_order: Compiled
     exp_of_difference: Compiled
@@ -35,6 +60,7 @@ class RowFunctions(NamedTuple):
     top_two: Compiled
     other_posteriors: Compiled
     class_posteriors: Compiled
+    class_log_posterior: Compiled
 
 
 def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementary) -> RowFunctions:
@@ -43,6 +69,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     posteriors = compiled(formulas.posteriors)
     loss = compiled(formulas.loss)
     derivatives = compiled(formulas.derivatives)
+    calibration = compiled(formulas.calibration)
     focus_of_mean = compiled(formulas.focus_of_mean)
     focus_of_entropy = compiled(formulas.focus_of_entropy)
     cross_entropy = compiled(formulas.cross_entropy)
@@ -63,6 +90,95 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     def class_derivatives(t: Number, gamma: Number, one: Number, is_square: bool) -> Any:
         p, q, log_p, log_q = sigmoids(t, one)
         return derivatives(p, q, log_p, gamma, q * q if is_square else exp(gamma * log_q))
+
+    @compiled
+    def inspect_weight(weight: Number, largest: Number) -> int:
+        """Constants of Python's would make the comparisons in double precision."""
+        return 0 if weight >= largest - largest and weight <= largest else BAD_WEIGHT
+
+    @compiled
+    def curvature(g: Number, h: Number, floor: Number, mode: int) -> Number:
+        if mode == _CLIP:
+            return max(h, floor)
+        if mode == _ABS:
+            return abs(h)
+        if mode == _GRADIENT:
+            return abs(g)
+        return h
+
+    @compiled
+    def inspect_binary(y: Number, z: Number, one: Number) -> int:
+        """What a row's label and margin are, as bits. NaN fails every comparison."""
+        zero = one - one
+        return (
+            (0 if y in (zero, one) else SOFT_LABEL)
+            | (0 if y >= zero and y <= one else BAD_LABEL)
+            | (0 if z == z else BAD_MARGIN)
+        )
+
+    @compiled
+    def binary_derivatives(
+        y: Number,
+        z: Number,
+        by_class: Any,
+        limit: Number,
+        floor: Number,
+        one: Number,
+        mode: int,
+        is_soft: bool,
+        is_square: bool,
+    ) -> Any:
+        """Gradient and curvature; ``by_class`` has the gammas and the alphas."""
+        gamma0, gamma1, alpha0, alpha1 = by_class
+        z = min(max(z, -limit), limit)
+        if is_soft:
+            share0 = alpha0 * (one - y)
+            share1 = alpha1 * y
+            alpha = share0 + share1
+            g0, h0 = class_derivatives(-z, gamma0, one, is_square)
+            g1, h1 = class_derivatives(z, gamma1, one, is_square)
+            g = share1 * g1 - share0 * g0
+            h = share1 * h1 + share0 * h0
+        else:
+            positive = y == one
+            alpha = alpha1 if positive else alpha0
+            gamma = gamma1 if positive else gamma0
+            g, h = class_derivatives(z if positive else -z, gamma, one, is_square)
+            g *= alpha if positive else -alpha
+            h *= alpha
+        return g, curvature(g, h, alpha * floor, mode)
+
+    @compiled
+    def binary_loss(y: Number, z: Number, by_class: Any, limit: Number, one: Number) -> Number:
+        # Only the far side of the right answer is cut off: the loss of an infinitely wrong margin
+        # is infinite. A class the label gives no share must not turn that into 0 * inf.
+        gamma0, gamma1, alpha0, alpha1 = by_class
+        zero = one - one
+        loss0 = class_loss(min(-z, limit), gamma0, one)
+        loss1 = class_loss(min(z, limit), gamma1, one)
+        share0 = alpha0 * (one - y)
+        share1 = alpha1 * y
+        return (share0 * loss0 if share0 > zero else zero) + (
+            share1 * loss1 if share1 > zero else zero
+        )
+
+    @compiled
+    def binary_posterior(
+        z: Number,
+        gamma0: Number,
+        gamma1: Number,
+        shift: Number,
+        limit: Number,
+        one: Number,
+        as_margin: int,
+    ) -> Number:
+        """Posterior of the positive class or its log-odds; alpha shifts these."""
+        p, q, log_p, log_q = sigmoids(min(max(z, -limit), limit), one)
+        odds1 = calibration(p, q, log_p, log_q, gamma1, one, log1p_wide)
+        odds0 = calibration(q, p, log_q, log_p, gamma0, one, log1p_wide)
+        log_odds = z + (odds1 - odds0) + shift
+        p, _, _, _ = sigmoids(log_odds, one)
+        return log_odds if as_margin else p
 
     @compiled
     def hard_orders(
@@ -191,10 +307,35 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
             return true_posteriors(z, second, below_second, one, limit)
         return other_posteriors(z, top, below_top, one)
 
+    @compiled
+    def class_log_posterior(
+        z: Number,
+        is_top: bool,
+        ranks: Any,
+        gamma: Number,
+        log_alpha: Number,
+        one: Number,
+        limit: Number,
+    ) -> Number:
+        """Logarithm of a class's posterior up to a term that all classes share."""
+        top, below_top, second, below_second = ranks
+        p, q, log_p, log_q = class_posteriors(
+            z, is_top, top, below_top, second, below_second, one, limit
+        )
+        return log_p + calibration(p, q, log_p, log_q, gamma, one, log1p_wide) - log_alpha
+
     return RowFunctions(
-        sigmoids=sigmoids,
-        class_loss=class_loss,
-        class_derivatives=class_derivatives,
+        loss=loss,
+        derivatives=derivatives,
+        others_derivatives=compiled(formulas.others_derivatives),
+        others_product=compiled(formulas.others_product),
+        share_derivatives=compiled(formulas.share_derivatives),
+        inspect_weight=inspect_weight,
+        curvature=curvature,
+        inspect_binary=inspect_binary,
+        binary_derivatives=binary_derivatives,
+        binary_loss=binary_loss,
+        binary_posterior=binary_posterior,
         hard_orders=hard_orders,
         soft_order=soft_order,
         exp_of_difference=exp_of_difference,
@@ -202,4 +343,5 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         top_two=top_two,
         other_posteriors=other_posteriors,
         class_posteriors=class_posteriors,
+        class_log_posterior=class_log_posterior,
     )

@@ -10,23 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from focal_gbm._kernels import cpu
-from focal_gbm._kernels.cpu import (
+from focal_gbm._kernels.cpu import inlined, row
+from focal_gbm._kernels.elementary import exp, log1p_wide
+from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.launch import launch
+from focal_gbm._kernels.rows import (
     BAD_LABEL,
     BAD_MARGIN,
     FLOOR,
     HESSIAN_MODES,
+    LARGEST_WEIGHT,
     LIMIT,
-    calibration,
-    curvature,
-    derivatives,
-    inlined,
-    inspect_weight,
-    others_derivatives,
 )
-from focal_gbm._kernels.elementary import exp, log1p_wide
-from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.launch import launch
 
 Array = NDArray[Any]
 PerClass = Sequence[float]  # one number per class, in class order
@@ -35,10 +30,15 @@ PerClass = Sequence[float]  # one number per class, in class order
 BLOCK = 128
 
 
-_exp_of_difference = cpu.rows.exp_of_difference
-_true_posteriors = cpu.rows.true_posteriors
-_top_two = cpu.rows.top_two
-_class_posteriors = cpu.rows.class_posteriors
+_derivatives = row.derivatives
+_others_derivatives = row.others_derivatives
+_inspect_weight = row.inspect_weight
+_curvature = row.curvature
+_focal_loss = row.loss
+_exp_of_difference = row.exp_of_difference
+_true_posteriors = row.true_posteriors
+_top_two = row.top_two
+_class_log_posterior = row.class_log_posterior
 
 
 @inlined
@@ -121,7 +121,7 @@ def _gradient_hessian(
 ) -> np.int32:
     found = np.int32(0)
     real = margin.dtype.type
-    one = real(1)
+    one, largest_weight = real(1), real(LARGEST_WEIGHT)
     n_classes = margin.shape[1]
     largest, limit, floor = parameters[0], parameters[1], parameters[2]
     gammas, alphas = parameters[3 : 3 + n_classes], parameters[3 + n_classes :]
@@ -144,11 +144,11 @@ def _gradient_hessian(
         if weight is not None:
             weights = weight[rows]
             for i in range(labels.size):
-                found = np.int32(found | inspect_weight(weights[i]))
+                found = np.int32(found | _inspect_weight(weights[i], largest_weight))
                 alpha[i] *= weights[i]
         for i in range(labels.size):
             p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
-            g, h = derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
+            g, h = _derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
             first[i] = alpha[i] * g
             second[i] = alpha[i] * h
         for k in range(n_classes):
@@ -157,11 +157,11 @@ def _gradient_hessian(
                 total = one + rest[i]
                 share = shares[k, i] / total
                 others = rest[i] / total if top_class[i] == label else one - share
-                g, h = others_derivatives(first[i], second[i], share, others)
+                g, h = _others_derivatives(first[i], second[i], share, others)
                 g = first[i] if labels[i] == label else g
                 h = second[i] if labels[i] == label else h
                 shares[k, i] = g
-                curvatures[k, i] = curvature(g, h, alpha[i] * floor, mode)
+                curvatures[k, i] = _curvature(g, h, alpha[i] * floor, mode)
         drain(shares, grad[rows])
         drain(curvatures, hess[rows])
     return found
@@ -170,7 +170,7 @@ def _gradient_hessian(
 def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters: Array) -> np.int32:
     found = np.int32(0)
     real = margin.dtype.type
-    one = real(1)
+    one, largest_weight = real(1), real(LARGEST_WEIGHT)
     n_classes = margin.shape[1]
     limit = real(np.finfo(margin.dtype).max)
     largest = parameters[0]
@@ -187,9 +187,9 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
         for i in range(labels.size):
             label = 0 if bad & BAD_LABEL else int(labels[i])
             _, _, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
-            value = alphas[label] * cpu.loss(log_p, exp(gammas[label] * log_q))
+            value = alphas[label] * _focal_loss(log_p, exp(gammas[label] * log_q))
             if weight is not None:
-                found = np.int32(found | inspect_weight(weight[start + i]))
+                found = np.int32(found | _inspect_weight(weight[start + i], largest_weight))
                 value *= weight[start + i]
             out[start + i] = value
     return found
@@ -208,13 +208,11 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
         for k in range(n_classes):
             found = np.int32(found | (0 if abs(margin[i, k]) <= largest else BAD_MARGIN))
         top_class, top, below_top, second, below_second = _top_two(margin[i], one)
+        ranks = top, below_top, second, below_second
         highest = real(-np.inf)
         for k in range(n_classes):
-            p, q, log_p, log_q = _class_posteriors(
-                margin[i, k], k == top_class, top, below_top, second, below_second, one, largest
-            )
-            log_odds[k] = (
-                log_p + calibration(p, q, log_p, log_q, gammas[k], one, log1p_wide) - alphas[k]
+            log_odds[k] = _class_log_posterior(
+                margin[i, k], k == top_class, ranks, gammas[k], alphas[k], one, largest
             )
             highest = max(highest, log_odds[k])
         total = zero
@@ -227,10 +225,9 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     return found
 
 
-def largest_margin(margin: Array) -> float:
+def largest_margin(dtype: Any, n_classes: int) -> float:
     """Magnitude up to which differences of a row's margins, and sums of magnitudes, are finite."""
-    n_classes: int = margin.shape[-1]
-    return float(np.finfo(margin.dtype).max) / 4 / n_classes
+    return float(np.finfo(dtype).max) / 4 / n_classes
 
 
 def gradient_hessian(
@@ -248,7 +245,7 @@ def gradient_hessian(
     """Gradient and Hessian's diagonal; returns the bits of what is wrong with a row."""
     inputs, outputs = (y, margin, weight), (grad, hess)
     mode = HESSIAN_MODES.index(hessian)
-    parameters = (largest_margin(margin), LIMIT, FLOOR, *gamma, *alpha)
+    parameters = (largest_margin(margin.dtype, len(gamma)), LIMIT, FLOOR, *gamma, *alpha)
     return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads)
 
 
@@ -263,7 +260,7 @@ def loss(
     n_threads: int | None,
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
-    parameters = (largest_margin(margin), *gamma, *alpha)
+    parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *alpha)
     return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads)
 
 
@@ -271,5 +268,5 @@ def posterior(
     margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
 ) -> int:
     """Posteriors of the classes or their logarithms; returns the bits of what is wrong."""
-    parameters = (largest_margin(margin), *gamma, *np.log(alpha))
+    parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *np.log(alpha))
     return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)

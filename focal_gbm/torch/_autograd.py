@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from focal_gbm._kernels import autodiff
-from focal_gbm._kernels.cpu import BAD_LABEL
+from focal_gbm._kernels.rows import BAD_LABEL
 from focal_gbm.torch._layout import Rows, Vectors, first_element, is_uniform
 from focal_gbm.torch._plain import (
     Parameters,

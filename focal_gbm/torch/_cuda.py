@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from focal_gbm._kernels import cuda
+from focal_gbm._kernels.cuda import autodiff
+from focal_gbm._kernels.cuda.device import stream_at
 from focal_gbm.torch._layout import Rows, Vectors, first_element, is_uniform
 
 
@@ -35,7 +36,7 @@ def sigmoid(
         is_scalar = is_uniform(factor)
         scale = first_element(factor).expand(out.numel()) if is_scalar else vectors(factor)
     with _stream(logits) as stream:
-        cuda.sigmoid(
+        autodiff.sigmoid(
             vectors(logits),
             vectors(target),
             None if mask is None else vectors(mask),
@@ -66,7 +67,7 @@ def softmax(
     out = torch.empty_like(logits if order else logits.select(1, 0))
     rows = Rows(logits, is_turned=False)  # neighbouring threads take neighbouring positions
     with rows.written(out) as out_rows, _stream(logits) as stream:
-        cuda.softmax(
+        autodiff.softmax(
             rows(logits),
             rows(target),
             None if factor is None else rows(factor),
@@ -84,4 +85,4 @@ def softmax(
 def _stream(tensor: Tensor) -> Iterator[Any]:
     """Torch's current stream on the tensor's device, as one of Numba's."""
     with torch.cuda.device(tensor.device):
-        yield cuda.stream_at(torch.cuda.current_stream().cuda_stream)
+        yield stream_at(torch.cuda.current_stream().cuda_stream)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from focal_gbm._kernels.autodiff import SOFT_TARGETS
-from focal_gbm._kernels.cpu import LARGEST_WEIGHT
+from focal_gbm._kernels.rows import LARGEST_WEIGHT
 from focal_gbm._validation import LARGEST_GAMMA
 from focal_gbm.torch._autograd import all_visible, sigmoid_loss, softmax_loss
 from focal_gbm.torch._plain import Parameters

@@ -5,47 +5,42 @@ as often as it needs: nothing of a row is kept but what fits into registers. Not
 that would wait for the device: what has no meaning becomes NaN.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numba import cuda, types
-from numba.np.numpy_support import from_dtype
+from numba import cuda
 
-from focal_gbm._kernels import formulas
 from focal_gbm._kernels.autodiff import SOFT_TARGETS
-from focal_gbm._kernels.cpu import LIMIT
+from focal_gbm._kernels.cuda.device import (
+    Array,
+    below,
+    bounded,
+    highest,
+    inlined,
+    kind,
+    launch,
+    row,
+    share_of,
+)
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.rows import Compiled, Elementary, compile_rows
+from focal_gbm._kernels.rows import LIMIT
 from focal_gbm._kernels.softmax import largest_margin
-
-Array = Any  # with __cuda_array_interface__, as tensors have it
-Kind = tuple[np.dtype[Any], int]
-
-THREADS = 256
-
-# Numba warns of grids of fewer blocks, which cost no more, and a larger one would fill no device
-# better.
-FEWEST_BLOCKS, MOST_BLOCKS = 128, 2**16
 
 _MIXTURE, _MEAN = SOFT_TARGETS.index("mixture"), SOFT_TARGETS.index("pt")
 
-_device: Callable[[Compiled], Compiled] = cuda.jit(device=True)
-_rows = compile_rows(_device, Elementary(math.exp, math.log1p, math.log1p, math.expm1, math.log))
-_hard_orders = _rows.hard_orders
-_soft_order = _rows.soft_order
-_exp_of_difference = _rows.exp_of_difference
-_true_posteriors = _rows.true_posteriors
-_class_posteriors = _rows.class_posteriors
-_loss = _device(formulas.loss)
-_derivatives = _device(formulas.derivatives)
-_others_product = _device(formulas.others_product)
-_share_derivatives = _device(formulas.share_derivatives)
+_loss = row.loss
+_derivatives = row.derivatives
+_others_product = row.others_product
+_share_derivatives = row.share_derivatives
+_hard_orders = row.hard_orders
+_soft_order = row.soft_order
+_true_posteriors = row.true_posteriors
+_class_posteriors = row.class_posteriors
 
 
-@_device
+@inlined
 def _hard_order(
     z: Number,
     is_positive: bool,
@@ -105,39 +100,7 @@ def _sigmoid(
         out[i] = zero if is_masked else factor_i * value
 
 
-@_device
-def _bounded(z: Number, largest: Number) -> Number:
-    """A margin whose difference to any other is finite; NaN goes through on its own."""
-    return max(min(z, largest), -largest) if z == z else largest - largest
-
-
-@_device
-def _highest(margin: Array, left_out: int, largest: Number) -> Any:
-    """The class of the largest margin but one, this margin, and NaN if a margin is, else zero."""
-    real = margin.dtype.type
-    top_class, top, poison = 0, real(-np.inf), real(0)
-    for k in range(margin.size):
-        z = margin[k]
-        poison = poison if z == z else z
-        z = _bounded(z, largest)
-        if k != left_out and z > top:
-            top_class, top = k, z
-    return top_class, top, poison
-
-
-@_device
-def _below(margin: Array, top_class: int, left_out: int, largest: Number) -> Number:
-    """Sum of exp(margin - top) over all classes but these two."""
-    real = margin.dtype.type
-    one, total = real(1), real(0)
-    top = _bounded(margin[top_class], largest)
-    for k in range(margin.size):
-        if k != top_class and k != left_out:
-            total += _exp_of_difference(_bounded(margin[k], largest), top, one)
-    return total
-
-
-@_device
+@inlined
 def _compare(margin: Array, y: int, alpha: Array, ignore_index: int, largest: Number) -> Any:
     """The class that a label names, its weight, and what it is compared with.
 
@@ -147,16 +110,10 @@ def _compare(margin: Array, y: int, alpha: Array, ignore_index: int, largest: Nu
     counts = y != ignore_index
     is_class = y >= 0 and y < margin.size
     label = y if counts and is_class else 0
-    top_class, top, poison = _highest(margin, label, largest)
+    top_class, top, poison = highest(margin, label, largest)
     weight = alpha[label] + poison if is_class else real(np.nan)
-    true, rest = _bounded(margin[label], largest), _below(margin, top_class, label, largest)
+    true, rest = bounded(margin[label], largest), below(margin, top_class, label, largest)
     return label, weight if counts else real(0), true, top, rest
-
-
-@_device
-def _share(z: Number, top: Number, rest: Number, largest: Number, one: Number) -> Number:
-    """Posterior of a class among those that ``top`` is the largest of."""
-    return _exp_of_difference(min(_bounded(z, largest), top), top, one) / (one + rest)
 
 
 def _softmax(
@@ -194,10 +151,10 @@ def _softmax(
         if order == 2:
             for k in range(n_classes):
                 if k != label:
-                    mean += _share(z[k], top, rest, largest, one) * v[k]
+                    mean += share_of(z[k], top, rest, largest, one) * v[k]
         slope = v[label] - mean
         for k in range(n_classes):
-            share = _share(z[k], top, rest, largest, one)
+            share = share_of(z[k], top, rest, largest, one)
             if order == 1:
                 result[k] = first if k == label else -first * share
             else:
@@ -205,23 +162,23 @@ def _softmax(
                 result[k] = second * slope if k == label else other
 
 
-@_device
+@inlined
 def _rank(margin: Array, largest: Number) -> Any:
     """What ``class_posteriors`` compares every class with, and NaN if a margin is, else zero."""
-    top_class, top, poison = _highest(margin, -1, largest)
-    second_class, second, _ = _highest(margin, top_class, largest)
-    below_top = _below(margin, top_class, top_class, largest)
-    below_second = _below(margin, second_class, top_class, largest)
+    top_class, top, poison = highest(margin, -1, largest)
+    second_class, second, _ = highest(margin, top_class, largest)
+    below_top = below(margin, top_class, top_class, largest)
+    below_second = below(margin, second_class, top_class, largest)
     return (top_class, top, below_top, second, below_second), poison
 
 
-@_device
+@inlined
 def _posteriors(z: Number, k: int, ranks: Any, one: Number, largest: Number) -> Any:
     top_class, top, below_top, second, below_second = ranks
     return _class_posteriors(z, k == top_class, top, below_top, second, below_second, one, largest)
 
 
-@_device
+@inlined
 def _share_terms(
     z: Number,
     k: int,
@@ -280,7 +237,7 @@ def _shares(
         top_slope = mean = zero
         if order == 2:
             for k in range(n_classes):
-                weight = _share(z[k], second, below_second, largest, one)
+                weight = share_of(z[k], second, below_second, largest, one)
                 top_slope += v[k] if k == top_class else -weight * v[k]
             _, q, _, _ = _posteriors(top, top_class, ranks, one, largest)
             mean = v[top_class] - q * top_slope
@@ -288,7 +245,7 @@ def _shares(
         top_term = below_terms = gradient = zero
         for k in range(n_classes):
             scale = scale if shares[k] >= zero and shares[k] <= one else real(np.nan)
-            z_k, weight = _bounded(z[k], largest), alpha[k] * shares[k]
+            z_k, weight = bounded(z[k], largest), alpha[k] * shares[k]
             _, _, term, a, _ = _share_terms(
                 z_k, k, v[k], weight, gamma, ranks, along, parameters, order
             )
@@ -299,18 +256,13 @@ def _shares(
             result[0] = scale * (top_term + below_terms)
             continue
         for k in range(n_classes):
-            z_k, weight = _bounded(z[k], largest), alpha[k] * shares[k]
+            z_k, weight = bounded(z[k], largest), alpha[k] * shares[k]
             p, q, term, _, turn = _share_terms(
                 z_k, k, v[k], weight, gamma, ranks, along, parameters, order
             )
             # The top class's own term is never added, as taking it out again would cancel.
             others = below_terms if k == top_class else top_term + (below_terms - term)
             result[k] = scale * (term * q - p * (others + turn * gradient))
-
-
-def stream_at(pointer: int) -> Any:
-    """Numba's name for a stream of another library."""
-    return cuda.external_stream(pointer)
 
 
 def sigmoid(
@@ -337,7 +289,7 @@ def sigmoid(
     numbers += LIMIT, 1 - label_smoothing, label_smoothing / 2
     inputs = (margin, y, nothing if mask is None else mask, *arrays, out)
     flags = (order, SOFT_TARGETS.index(soft_target))
-    _launch(_sigmoid, inputs, numbers, flags, out.shape[0], stream)
+    launch(_sigmoid, inputs, numbers, flags, out.shape[0], stream)
 
 
 def softmax(
@@ -369,40 +321,8 @@ def softmax(
         alpha,
     )
     n_rows, row_size, n_classes = margin.shape
-    numbers = (largest_margin(np.empty((0, n_classes), _kind(margin)[0])), LIMIT)
+    numbers = (largest_margin(kind(margin)[0], n_classes), LIMIT)
     if y.ndim == 2:
-        _launch(_softmax, inputs, numbers, (order, ignore_index), n_rows * row_size, stream)
+        launch(_softmax, inputs, numbers, (order, ignore_index), n_rows * row_size, stream)
     else:
-        _launch(_shares, inputs, numbers, (order,), n_rows * row_size, stream)
-
-
-def _launch(
-    function: Compiled,
-    arrays: Sequence[Array],
-    parameters: Sequence[float],
-    flags: Sequence[int],
-    size: int,
-    stream: Any,
-) -> None:
-    if size == 0:
-        return
-    kernel = _compiled(function, tuple(map(_kind, arrays)), len(parameters), len(flags))
-    blocks = min(max(-(-size // THREADS), FEWEST_BLOCKS), MOST_BLOCKS)
-    kernel[blocks, THREADS, stream](*arrays, tuple(parameters), *flags)
-
-
-def _kind(array: Array) -> Kind:
-    """Type of the elements, which torch names as NumPy does, and number of dimensions."""
-    return np.dtype(str(array.dtype).removeprefix("torch.")), array.ndim
-
-
-@functools.cache
-def _compiled(function: Compiled, kinds: tuple[Kind, ...], n_parameters: int, n_flags: int) -> Any:
-    """The kernel for arrays of these kinds.
-
-    Left to itself, Numba would compile once for each mixture of memory layouts.
-    """
-    arrays = [types.Array(from_dtype(dtype), ndim, "A") for dtype, ndim in kinds]
-    parameters = types.UniTuple(arrays[0].dtype, n_parameters)
-    signature = types.void(*arrays, parameters, *[types.int64] * n_flags)
-    return cuda.jit(signature)(function)
+        launch(_shares, inputs, numbers, (order,), n_rows * row_size, stream)

@@ -1,0 +1,164 @@
+"""Where an array is decides where is computed: NumPy's on the CPU, others on their GPU.
+
+An array on a GPU is anything with ``__cuda_array_interface__``: CuPy's, torch's, Numba's. It is
+taken as it is, without a copy, or refused.
+"""
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from focal_gbm import _validation
+
+Array = NDArray[Any]  # or one on a GPU
+
+
+def is_on_device(array: Any) -> bool:
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def cuda_kernels(name: str) -> ModuleType:
+    """A module of kernels for arrays on a GPU.
+
+    Raises
+    ------
+    ImportError
+        Without numba-cuda.
+    RuntimeError
+        Where numba-cuda finds no GPU, driver or compiler.
+    """
+    if importlib.util.find_spec("numba_cuda") is None:
+        raise ImportError(
+            "arrays on a GPU: expected numba-cuda to compile kernels for them, got none: "
+            "pip install 'focal_gbm[cuda]'"
+        )
+    device = importlib.import_module("focal_gbm._kernels.cuda.device")
+    problem = device.problem()
+    if problem:
+        raise RuntimeError(
+            "arrays on a GPU: expected an NVIDIA GPU with a driver, and CUDA's compiler "
+            f"(pip install 'focal_gbm[cuda]'), got: {problem}"
+        )
+    return importlib.import_module(f"focal_gbm._kernels.cuda.{name}")
+
+
+def kernels_for(margin: Any, of_cpu: ModuleType) -> ModuleType:
+    """The module of kernels for the place of the margins, given that for the CPU."""
+    return cuda_kernels(of_cpu.__name__.rpartition(".")[2]) if is_on_device(margin) else of_cpu
+
+
+def to_host(array: Any) -> Any:
+    """A copy in NumPy of an array on a GPU; anything else as it is."""
+    return cuda_kernels("device").to_host(array) if is_on_device(array) else array
+
+
+def empty(shape: tuple[int, ...], like: Any) -> Array:
+    """A new array of the same kind and type as another, in the same place."""
+    if not is_on_device(like):
+        return np.empty_like(like, shape=shape)
+    name = type(like).__module__.partition(".")[0]
+    library = sys.modules[name]
+    new: Array
+    if name == "torch":
+        new = library.empty(shape, dtype=like.dtype, device=like.device)
+    elif name == "cupy":
+        with like.device:
+            new = library.empty(shape, like.dtype)
+    else:
+        device = cuda_kernels("device")
+        new = device.empty(shape, device.kind(like)[0], device.ordinal_of(like))
+    return new
+
+
+def check_rows(
+    y: Any, margin: Any, sample_weight: Any, n_columns: int | None = None
+) -> tuple[Array, Array, Array | None]:
+    """Labels, margins and weights of equal length, in one place."""
+    if not is_on_device(margin):
+        return _validation.check_rows(to_host(y), margin, to_host(sample_weight), n_columns)
+    margin = as_margins(margin, n_columns)
+    for name, array in (("y", y), ("sample_weight", sample_weight)):
+        if name == "sample_weight" and array is None:
+            continue
+        if not is_on_device(array):
+            raise TypeError(
+                f"{name}: expected an array on the GPU, as the margins are, "
+                f"got {type(array).__name__}"
+            )
+        dtype, shape, _, _ = _layout(name, array, margin)
+        if dtype.kind not in "fiub":
+            raise TypeError(f"{name}: expected real numbers, got dtype {dtype}")
+        if len(shape) != 1:
+            raise ValueError(f"{name}: expected shape (n,), got {shape}")
+        n_rows = margin.shape[0]
+        if shape[0] != n_rows:
+            raise ValueError(f"{name}: expected one for each of {n_rows} margins, got {shape[0]}")
+    return y, margin, sample_weight
+
+
+def as_margins(margin: Any, n_columns: int | None = None) -> Array:
+    """Margins of shape (n,) or (n, n_columns)."""
+    if not is_on_device(margin):
+        return _validation.as_rows("margin", margin, n_columns=n_columns)
+    dtype, shape, _, _ = _layout("margin", margin, margin)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"margin: expected float32 or float64 on a GPU, got dtype {dtype}")
+    if len(shape) != (1 if n_columns is None else 2) or shape[1:] not in ((), (n_columns,)):
+        expected = "(n,)" if n_columns is None else f"(n, {n_columns})"
+        raise ValueError(f"margin: expected shape {expected}, got {shape}")
+    checked: Array = margin
+    return checked
+
+
+def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+    """Two arrays that the gradient and the Hessian can be written to; the margins come first."""
+    margin: Any = inputs[0]
+    if not is_on_device(margin):
+        return _validation.check_out(out, inputs)
+    shape = tuple(margin.shape)
+    expected = f"two writable float32 or float64 arrays of shape {shape} on the GPU"
+    if not isinstance(out, tuple | list) or not all(map(is_on_device, out)):
+        raise TypeError(f"out: expected {expected}, got {type(out).__name__}")
+    if len(out) != 2:
+        raise ValueError(f"out: expected {expected}, got {len(out)} arrays")
+    for array in out:
+        dtype, found, is_read_only, _ = _layout("out", array, margin)
+        if dtype not in (np.float32, np.float64):
+            raise TypeError(f"out: expected {expected}, got dtype {dtype}")
+        if found != shape or is_read_only:
+            raise ValueError(
+                f"out: expected {expected}, got shape {found}, writeable={not is_read_only}"
+            )
+    outputs, others = (
+        [_layout("out", array, margin).addresses for array in arrays if array is not None]
+        for arrays in (out, inputs)
+    )
+    _validation.check_apart(outputs, others)
+    grad, hess = out
+    return grad, hess
+
+
+class _Layout(NamedTuple):
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    is_read_only: bool
+    addresses: NDArray[Any]  # an array that takes up the same memory, not to be read from here
+
+
+def _layout(name: str, array: Any, margin: Any) -> _Layout:
+    """What an array's interface tells; it must be on the device of the margins."""
+    ordinal_of = cuda_kernels("device").ordinal_of
+    ordinals = {ordinal_of(array), ordinal_of(margin)} - {None}
+    if len(ordinals) > 1:
+        raise ValueError(f"{name}: expected an array on the GPU of the margins, got {ordinals}")
+    interface = array.__cuda_array_interface__
+    strides = interface.get("strides")
+    if strides and min(strides) < 0:
+        raise ValueError(f"{name}: expected strides >= 0 on a GPU, got {strides}")
+    addresses = np.asarray(SimpleNamespace(__array_interface__={**interface, "version": 3}))
+    return _Layout(addresses.dtype, addresses.shape, interface["data"][1], addresses)

@@ -1,0 +1,138 @@
+"""The kernels of ``binary`` for arrays on a GPU: a thread takes a row at a time.
+
+Labels and weights may be of any type, and any array may have strides.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numba import cuda
+
+from focal_gbm._kernels.binary import PerClass, posterior_parameters
+from focal_gbm._kernels.cuda.device import Array, kind, row, run
+from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.rows import (
+    BAD_MARGIN,
+    FLOOR,
+    HESSIAN_MODES,
+    LARGEST_WEIGHT,
+    LIMIT,
+    SOFT_LABEL,
+)
+
+_inspect = row.inspect_binary
+_inspect_weight = row.inspect_weight
+_derivatives = row.binary_derivatives
+_loss = row.binary_loss
+_posterior_of = row.binary_posterior
+
+
+def _gradient_hessian(
+    margin: Array,
+    y: Array,
+    weight: Array,
+    grad: Array,
+    hess: Array,
+    found: Array,
+    parameters: Sequence[Number],
+    mode: int,
+) -> None:
+    real = margin.dtype.type
+    one, two = real(1), real(2)
+    gamma0, gamma1, alpha0, alpha1, limit, floor = parameters
+    by_class = gamma0, gamma1, alpha0, alpha1
+    is_square = gamma0 == two and gamma1 == two
+    largest_weight = real(LARGEST_WEIGHT)
+    bits = 0
+    for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
+        label, z = real(y[i]), margin[i]
+        inspected = _inspect(label, z, one)
+        bits |= inspected
+        is_soft = (inspected & SOFT_LABEL) != 0
+        g, h = _derivatives(label, z, by_class, limit, floor, one, mode, is_soft, is_square)
+        if weight.size:
+            bits |= _inspect_weight(real(weight[i]), largest_weight)
+            g *= real(weight[i])
+            h *= real(weight[i])
+        grad[i] = g
+        hess[i] = h
+    if bits & ~SOFT_LABEL:
+        cuda.atomic.or_(found, 0, np.int32(bits))
+
+
+def _focal_loss(
+    margin: Array,
+    y: Array,
+    weight: Array,
+    out: Array,
+    found: Array,
+    parameters: Sequence[Number],
+) -> None:
+    real = margin.dtype.type
+    zero, one = real(0), real(1)
+    gamma0, gamma1, alpha0, alpha1, limit = parameters
+    by_class = gamma0, gamma1, alpha0, alpha1
+    largest_weight = real(LARGEST_WEIGHT)
+    bits = 0
+    for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
+        label, z = real(y[i]), margin[i]
+        bits |= _inspect(label, z, one)
+        value = _loss(label, z, by_class, limit, one)
+        if weight.size:
+            bits |= _inspect_weight(real(weight[i]), largest_weight)
+            value = value * real(weight[i]) if real(weight[i]) != zero else zero
+        out[i] = value
+    if bits & ~SOFT_LABEL:
+        cuda.atomic.or_(found, 0, np.int32(bits))
+
+
+def _posterior(
+    margin: Array, out: Array, found: Array, parameters: Sequence[Number], as_margin: int
+) -> None:
+    one = margin.dtype.type(1)
+    gamma0, gamma1, shift, limit = parameters
+    for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
+        z = margin[i]
+        if z != z:
+            cuda.atomic.or_(found, 0, np.int32(BAD_MARGIN))
+        out[i] = _posterior_of(z, gamma0, gamma1, shift, limit, one, as_margin)
+
+
+def gradient_hessian(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    grad: Array,
+    hess: Array,
+    *,
+    gamma: PerClass,
+    alpha: PerClass,
+    hessian: str,
+    n_threads: int | None,
+) -> int:
+    """As ``binary.gradient_hessian``; threads are the device's own."""
+    parameters = (*gamma, *alpha, LIMIT, FLOOR)
+    flags = (HESSIAN_MODES.index(hessian),)
+    return run(_gradient_hessian, margin, (y, weight, grad, hess), parameters, flags) & ~SOFT_LABEL
+
+
+def loss(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    out: Array,
+    *,
+    gamma: PerClass,
+    alpha: PerClass,
+    n_threads: int | None,
+) -> int:
+    """As ``binary.loss``."""
+    return run(_focal_loss, margin, (y, weight, out), (*gamma, *alpha, LIMIT), ()) & ~SOFT_LABEL
+
+
+def posterior(
+    margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
+) -> int:
+    """As ``binary.posterior``."""
+    parameters = posterior_parameters(gamma, alpha, kind(margin)[0])
+    return run(_posterior, margin, (out,), parameters, (as_margin,))

@@ -1,0 +1,218 @@
+"""What the kernels for a GPU share: the functions of a row, arrays, streams, launching."""
+
+import contextlib
+import functools
+import math
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numba import cuda, types
+from numba.np.numpy_support import from_dtype
+
+from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.rows import Compiled, Elementary, compile_rows
+
+Array = Any  # with __cuda_array_interface__, as tensors have it
+Kind = tuple[np.dtype[Any], int]
+
+THREADS = 256
+
+# Numba warns of grids of fewer blocks, which cost no more, and a larger one would fill no device
+# better.
+FEWEST_BLOCKS, MOST_BLOCKS = 128, 2**16
+
+inlined: Callable[[Compiled], Compiled] = cuda.jit(device=True)
+row = compile_rows(inlined, Elementary(math.exp, math.log1p, math.log1p, math.expm1, math.log))
+_exp_of_difference = row.exp_of_difference
+
+
+@inlined
+def bounded(z: Number, largest: Number) -> Number:
+    """A margin whose difference to any other is finite; NaN goes through on its own."""
+    return max(min(z, largest), -largest) if z == z else largest - largest
+
+
+@inlined
+def highest(margin: Array, left_out: int, largest: Number) -> Any:
+    """The class of the largest margin but one, this margin, and NaN if a margin is, else zero."""
+    real = margin.dtype.type
+    top_class, top, poison = 0, real(-np.inf), real(0)
+    for k in range(margin.size):
+        z = margin[k]
+        poison = poison if z == z else z
+        z = bounded(z, largest)
+        if k != left_out and z > top:
+            top_class, top = k, z
+    return top_class, top, poison
+
+
+@inlined
+def below(margin: Array, top_class: int, left_out: int, largest: Number) -> Number:
+    """Sum of exp(margin - top) over all classes but these two."""
+    real = margin.dtype.type
+    one, total = real(1), real(0)
+    top = bounded(margin[top_class], largest)
+    for k in range(margin.size):
+        if k != top_class and k != left_out:
+            total += _exp_of_difference(bounded(margin[k], largest), top, one)
+    return total
+
+
+@inlined
+def share_of(z: Number, top: Number, rest: Number, largest: Number, one: Number) -> Number:
+    """Posterior of a class among those that ``top`` is the largest of."""
+    return _exp_of_difference(min(bounded(z, largest), top), top, one) / (one + rest)
+
+
+def problem() -> str | None:
+    """Why Numba can run nothing here, if it cannot."""
+    if cuda.is_available():
+        return None
+    return str(cuda.cuda_error() or "no library of its compiler, NVVM")
+
+
+def view(array: Array) -> Any:
+    """The same memory as an array of Numba's."""
+    return cuda.as_cuda_array(array, sync=False)
+
+
+def empty(shape: tuple[int, ...], dtype: Any, ordinal: int | None = None) -> Any:
+    """A new array of Numba's on a device, by default the current one."""
+    with _on(ordinal):
+        return cuda.device_array(shape, dtype)
+
+
+def to_device(array: np.ndarray[Any, Any], ordinal: int | None = None) -> Any:
+    """A copy on a device, by default the current one."""
+    with _on(ordinal):
+        return cuda.to_device(np.ascontiguousarray(array))
+
+
+def to_host(array: Array) -> np.ndarray[Any, Any]:
+    """A copy in NumPy, of what the array holds once its stream has come this far."""
+    with _on(ordinal_of(array)):
+        stream = stream_at(_pointer_of_stream(array))
+        copy: np.ndarray[Any, Any] = view(array).copy_to_host(stream=stream)
+        stream.synchronize()
+        return copy
+
+
+def ordinal_of(array: Array) -> int | None:
+    """Number of the device that an array is on, None if it does not tell."""
+    device = getattr(array, "device", None)  # CuPy's has an id, torch's an index
+    return getattr(device, "id", getattr(device, "index", None))
+
+
+def stream_at(pointer: int) -> Any:
+    """Numba's name for a stream of another library; a null pointer is the default stream."""
+    return cuda.external_stream(pointer) if pointer else cuda.default_stream()
+
+
+def _pointer_of_stream(array: Array) -> int:
+    """The stream on which an array gets its content."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(array, torch.Tensor):  # whose interface does not tell
+        return int(torch.cuda.current_stream(array.device).cuda_stream)
+    pointer = array.__cuda_array_interface__.get("stream") or 0
+    return 0 if pointer == 1 else pointer  # the interface's number for the default stream
+
+
+@contextlib.contextmanager
+def _on(ordinal: int | None) -> Iterator[int]:
+    """Make a device the current one, or keep the one that is."""
+    if ordinal is None:
+        current = cuda.gpus.current
+        ordinal = 0 if current is None else current.id
+    with cuda.gpus[ordinal]:
+        yield ordinal
+
+
+def run(
+    function: Compiled,
+    margin: Array,
+    arrays: Sequence[Array | None],
+    parameters: Sequence[float],
+    flags: Sequence[int],
+    by_class: Sequence[Sequence[float]] = (),
+) -> int:
+    """Run a kernel over the rows of the margins and wait for it; returns the bits it has found.
+
+    It runs on the stream of the margins. A kernel takes the margins and the other arrays, with an
+    empty vector for None, an array for each of ``by_class``, an array of one integer for the bits,
+    the parameters, and the flags.
+    """
+    with _on(ordinal_of(margin)) as ordinal:
+        pointer = _pointer_of_stream(margin)
+        stream = stream_at(pointer)
+        given = [array for array in arrays if array is not None]
+        for other in {_pointer_of_stream(array) for array in given} - {pointer}:
+            stream_at(other).synchronize()
+        margin = view(margin)
+        nothing = margin[:0] if margin.ndim == 1 else margin[:0, 0]
+        found = _found(ordinal, threading.get_ident())
+        views = [
+            margin,
+            *(nothing if array is None else view(array) for array in arrays),
+            *(_by_class(tuple(values), margin.dtype, ordinal) for values in by_class),
+            found,
+        ]
+        launch(function, views, parameters, flags, margin.shape[0], stream)
+        bits = np.zeros(1, np.int32)
+        found.copy_to_host(bits, stream=stream)
+        stream.synchronize()
+        if bits[0]:
+            found.copy_to_device(np.zeros(1, np.int32))
+        return int(bits[0])
+
+
+@functools.cache
+def _found(ordinal: int, thread: int) -> Any:
+    """A thread's array of one integer on a device, which is zero between two kernels."""
+    return cuda.to_device(np.zeros(1, np.int32))
+
+
+@functools.lru_cache(maxsize=64)
+def _by_class(values: tuple[float, ...], dtype: np.dtype[Any], ordinal: int) -> Any:
+    return cuda.to_device(np.array(values, dtype))
+
+
+def launch(
+    function: Compiled,
+    arrays: Sequence[Array],
+    parameters: Sequence[float],
+    flags: Sequence[int],
+    size: int,
+    stream: Any,
+) -> None:
+    """Run a kernel on a stream of Numba's, without waiting for it.
+
+    Parameters are numbers of the first array's type, and flags are integers.
+    """
+    if size == 0:
+        return
+    kernel = _compiled(function, tuple(map(kind, arrays)), len(parameters), len(flags))
+    blocks = min(max(-(-size // THREADS), FEWEST_BLOCKS), MOST_BLOCKS)
+    kernel[blocks, THREADS, stream](*arrays, tuple(parameters), *flags)
+
+
+def kind(array: Array) -> Kind:
+    """Type of the elements, which torch names as NumPy does, and number of dimensions."""
+    return np.dtype(str(array.dtype).removeprefix("torch.")), array.ndim
+
+
+def signature(kinds: Sequence[Kind], n_parameters: int, n_flags: int) -> Any:
+    """Of a kernel for arrays of these kinds.
+
+    Left to itself, Numba would compile once for each mixture of memory layouts.
+    """
+    arrays = [types.Array(from_dtype(dtype), ndim, "A") for dtype, ndim in kinds]
+    parameters = types.UniTuple(arrays[0].dtype, n_parameters)
+    return types.void(*arrays, parameters, *[types.int64] * n_flags)
+
+
+@functools.cache
+def _compiled(function: Compiled, kinds: tuple[Kind, ...], n_parameters: int, n_flags: int) -> Any:
+    return cuda.jit(signature(kinds, n_parameters, n_flags))(function)
