@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focal_gbm import _validation
+from focal_gbm._validation import device_ordinal
 
 Array = NDArray[Any]  # or one on a GPU
 
@@ -22,28 +23,19 @@ def is_on_device(array: Any) -> bool:
     return hasattr(array, "__cuda_array_interface__")
 
 
-def cuda_kernels(name: str) -> ModuleType:
-    """A module of kernels for arrays on a GPU.
-
-    Raises
-    ------
-    ImportError
-        Without numba-cuda.
-    RuntimeError
-        Where numba-cuda finds no GPU, driver or compiler.
-    """
+def cuda_problem() -> str | None:
+    """What is missing to compute on a GPU."""
     if importlib.util.find_spec("numba_cuda") is None:
-        raise ImportError(
-            "arrays on a GPU: expected numba-cuda to compile kernels for them, got none: "
-            "pip install 'focal_gbm[cuda]'"
-        )
-    device = importlib.import_module("focal_gbm._kernels.cuda.device")
-    problem = device.problem()
+        return "no numba-cuda (pip install 'focal_gbm[cuda]')"
+    problem: str | None = importlib.import_module("focal_gbm._kernels.cuda.device").problem()
+    return problem
+
+
+def cuda_kernels(name: str) -> ModuleType:
+    """A module of kernels for arrays on a GPU; raises ``RuntimeError`` if they cannot run."""
+    problem = cuda_problem()
     if problem:
-        raise RuntimeError(
-            "arrays on a GPU: expected an NVIDIA GPU with a driver, and CUDA's compiler "
-            f"(pip install 'focal_gbm[cuda]'), got: {problem}"
-        )
+        raise RuntimeError(f"expected a GPU of NVIDIA's that Numba can compile for, got {problem}")
     return importlib.import_module(f"focal_gbm._kernels.cuda.{name}")
 
 
@@ -57,10 +49,16 @@ def to_host(array: Any) -> Any:
     return cuda_kernels("device").to_host(array) if is_on_device(array) else array
 
 
-def empty(shape: tuple[int, ...], like: Any) -> Array:
-    """A new array of the same kind and type as another, in the same place."""
+def to_device(array: Array, device: str) -> Array:
+    """A copy on a device, named as XGBoost names it."""
+    copy: Array = cuda_kernels("device").to_device(array, device_ordinal(device))
+    return copy
+
+
+def empty(shape: tuple[int, ...], like: Any, dtype: Any = None) -> Array:
+    """A new array of the same kind as another and in the same place."""
     if not is_on_device(like):
-        return np.empty_like(like, shape=shape)
+        return np.empty_like(like, dtype, shape=shape)
     name = type(like).__module__.partition(".")[0]
     library = sys.modules[name]
     new: Array
@@ -68,10 +66,10 @@ def empty(shape: tuple[int, ...], like: Any) -> Array:
         new = library.empty(shape, dtype=like.dtype, device=like.device)
     elif name == "cupy":
         with like.device:
-            new = library.empty(shape, like.dtype)
+            new = library.empty(shape, dtype or like.dtype)
     else:
         device = cuda_kernels("device")
-        new = device.empty(shape, device.kind(like)[0], device.ordinal_of(like))
+        new = device.empty(shape, dtype or device.kind(like)[0], device.ordinal_of(like))
     return new
 
 

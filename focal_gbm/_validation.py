@@ -5,6 +5,7 @@ names the argument, what was expected and what came.
 """
 
 import numbers
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,21 @@ def check_n_threads(n_threads: Any) -> int | None:
     if n_threads is None:
         return None
     return check_integer("n_threads", n_threads, 1, "None or an integer >= 1")
+
+
+def check_device(device: Any) -> str | None:
+    expected = "None, 'cpu', 'cuda' or 'cuda:' and a number"
+    if device is not None and not isinstance(device, str):
+        raise TypeError(f"device: expected {expected}, got {device!r}")
+    if device not in (None, "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise ValueError(f"device: expected {expected}, got {device!r}")
+    return device
+
+
+def device_ordinal(device: str) -> int | None:
+    """Number in the name of a GPU, None for the current one."""
+    _, _, ordinal = device.partition(":")
+    return int(ordinal) if ordinal else None
 
 
 def check_integer(name: str, value: Any, least: int, expected: str) -> int:

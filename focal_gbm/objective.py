@@ -11,9 +11,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from focal_gbm._arrays import empty, is_on_device, to_device
 from focal_gbm._validation import (
     as_real,
     check_alpha,
+    check_device,
     check_gamma,
     check_hessian,
     check_n_threads,
@@ -48,11 +50,18 @@ class FocalObjective:
         The curvature the booster gets, as in ``BinaryFocalLoss``.
     n_threads : int, optional
         At most so many threads; by default one per available processor.
+    device : {"cpu", "cuda", "cuda:<number>"}, optional
+        Where to compute. On a GPU labels and weights stay there, margins are brought there in each
+        iteration, and gradient and Hessian are arrays there, which XGBoost takes as they are and
+        LightGBM does not take. By default it is the CPU, unless ``focal_gbm.xgboost.train`` and
+        ``FocalXGBClassifier`` train on a GPU: they need no way to the host at all.
 
     Raises
     ------
     TypeError, ValueError
         For a parameter of the wrong kind or value.
+    RuntimeError
+        When called, where there is no GPU or numba-cuda for a ``device`` of "cuda".
 
     See Also
     --------
@@ -73,6 +82,7 @@ class FocalObjective:
     alpha: str | float | tuple[float, ...] | None = None
     hessian: str = "exact"
     n_threads: int | None = None
+    device: str | None = None
     _datasets: WeakKeyDictionary[Any, "_Rows"] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
@@ -82,9 +92,10 @@ class FocalObjective:
         object.__setattr__(self, "alpha", check_alpha(self.alpha))
         object.__setattr__(self, "hessian", check_hessian(self.hessian))
         object.__setattr__(self, "n_threads", check_n_threads(self.n_threads))
+        object.__setattr__(self, "device", check_device(self.device))
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), (self.gamma, self.alpha, self.hessian, self.n_threads)
+        return type(self), (self.gamma, self.alpha, self.hessian, self.n_threads, self.device)
 
     def __sklearn_clone__(self) -> "FocalObjective":
         return copy.copy(self)
@@ -171,7 +182,8 @@ class FocalObjective:
         Returns
         -------
         grad, hess : ndarray of the margins' shape and dtype float32
-            In the precision that the boosters keep; computed in that of the margins.
+            In the precision that the boosters keep; computed in that of the margins. On a GPU for a
+            ``device`` of "cuda", as arrays with ``__cuda_array_interface__``.
 
         Raises
         ------
@@ -183,8 +195,9 @@ class FocalObjective:
             rows = self._rows(y_pred, margin)
         else:
             margin = as_real("margin", y_pred)
-            rows = _Rows(self._loss_of(margin), y_true, sample_weight)
-        out = np.empty_like(margin, np.float32), np.empty_like(margin, np.float32)
+            rows = self._placed(self._loss_of(margin), y_true, margin, sample_weight)
+        margin = self._put(margin)
+        out = empty(margin.shape, margin, np.float32), empty(margin.shape, margin, np.float32)
         return rows.loss.gradient_hessian(
             rows.y, margin, rows.sample_weight, out=out, n_threads=self.n_threads
         )
@@ -195,11 +208,20 @@ class FocalObjective:
         if rows is None or _is_constant(margin):
             y, sample_weight = labels_and_weights(dataset)
             loss = self._loss_of(margin).resolve(y, sample_weight)
-            n_columns = None if margin.ndim == 1 else margin.shape[-1]
-            y, _, sample_weight = check_rows(y, margin, sample_weight, n_columns)
-            rows = _Rows(loss, y, sample_weight)
+            rows = self._placed(loss, y, margin, sample_weight)
             self._datasets[dataset] = rows
         return rows
+
+    def _placed(self, loss: Loss, y: Any, margin: Array, sample_weight: Any) -> "_Rows":
+        """Labels and weights where they are used."""
+        n_columns = None if margin.ndim == 1 else margin.shape[-1]
+        y, _, sample_weight = check_rows(y, margin, sample_weight, n_columns)
+        return _Rows(
+            loss, self._put(y), None if sample_weight is None else self._put(sample_weight)
+        )
+
+    def _put(self, array: Array) -> Array:
+        return array if self.device in (None, "cpu") else to_device(array, self.device)
 
 
 class _Rows(NamedTuple):
@@ -225,7 +247,7 @@ class FocalMetric:
         if is_dataset(y_pred):
             margin = y_true
             y_true, sample_weight = labels_and_weights(y_pred)
-        margin = as_real("margin", margin)
+        margin = margin if is_on_device(margin) else as_real("margin", margin)
         loss = self.objective._loss_of(margin)
         if loss.alpha == "balanced":
             raise ValueError(

@@ -4,13 +4,11 @@ Numba reads the variable when it is first imported, which other tests do before 
 """
 
 import os
-from pathlib import Path
 
 import places
 import pytest
 
-# Under Windows' subsystem for Linux the device has another name.
-if not any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg")):
+if not places.HAS_GPU:
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
 on_gpu = [

@@ -1,9 +1,15 @@
 """Where a test's arrays are: on the CPU, or on a GPU, which without one is Numba's simulator."""
 
 import importlib.util
+from contextlib import nullcontext
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
+# Under Windows' subsystem for Linux the device has another name.
+HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
 HAS_NUMBA_CUDA = importlib.util.find_spec("numba_cuda") is not None
 
 
@@ -69,3 +75,16 @@ class GPU:
 
     def get(self, array):
         return array.array if self.is_simulated else array.get()
+
+
+def cupy_of_numpy():
+    """What the package uses of CuPy, with arrays of NumPy's, for libraries that find no GPU."""
+    cupy = ModuleType("cupy")
+    cupy.__spec__ = ModuleSpec("cupy", None)
+    cupy.asarray, cupy.asnumpy, cupy.empty = np.asarray, np.asarray, np.empty
+    cupy.cuda = SimpleNamespace(
+        Device=lambda ordinal: nullcontext(),
+        Stream=SimpleNamespace(ptds=nullcontext()),
+        runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
+    )
+    return cupy

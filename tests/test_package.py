@@ -50,6 +50,7 @@ ORDER = [
     "display",
     "objective",
     "_estimator",
+    "xgboost._resident",
     "xgboost._train",
     "xgboost._classifier",
     "lightgbm._train",

@@ -30,7 +30,7 @@ from focal_gbm.xgboost._train import (
     as_booster,
     library_objective,
     loss_of,
-    train,
+    train_with,
 )
 
 Array = NDArray[Any]
@@ -239,13 +239,20 @@ feature_weights
                 enable_categorical=self.enable_categorical,
                 feature_types=feature_types,
             )
-            booster = train(
+            datasets = [dtrain, *(dataset for dataset, _ in evals)]
+            arrays = [X, *(X_eval for X_eval, _ in eval_set or [])]
+            booster = train_with(
+                {
+                    dataset: (array, self.missing)
+                    for dataset, array in zip(datasets, arrays, strict=True)
+                },
                 params,
                 dtrain,
                 self.get_num_boosting_rounds(),
                 evals=evals,
                 obj=with_threads(training.objective, n_threads),
-                custom_metric=lambda margin, data: [metric(margin, data) for metric in metrics],
+                custom_metric=_joined(metrics),
+                maximize=None,
                 early_stopping_rounds=self.early_stopping_rounds,
                 evals_result=evals_result,
                 verbose_eval=verbose,
@@ -485,6 +492,11 @@ def _posterior_metric(metric: Any, training: Training) -> Any:
         return _name(metric), float(metric(y, training.loss.posterior(margin), **weights))
 
     return of_margin
+
+
+def _joined(metrics: list[Any]) -> Any:
+    """One metric for several, None for none."""
+    return (lambda margin, data: [metric(margin, data) for metric in metrics]) if metrics else None
 
 
 def _name(metric: Any) -> str:

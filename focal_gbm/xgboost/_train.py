@@ -1,5 +1,6 @@
 """Training on XGBoost's native interface."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import xgboost as xgb
 from numpy.typing import ArrayLike, NDArray
 from xgboost.callback import TrainingCallback
 
+from focal_gbm._arrays import cuda_problem
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
@@ -20,9 +22,11 @@ from focal_gbm.objective import (
     is_dataset,
     labels_and_weights,
     loss_for,
+    warn,
     warn_of_no_split,
     warn_of_other_loss,
 )
+from focal_gbm.xgboost._resident import CannotStayError, Features, Resident, Rows
 
 Array = NDArray[Any]
 
@@ -98,6 +102,37 @@ xgb_model, callbacks
     >>> booster.predict(dtrain).max() <= 1
     np.True_
     """
+    return train_with(
+        {},
+        params,
+        dtrain,
+        num_boost_round,
+        evals=evals,
+        obj=obj,
+        maximize=maximize,
+        early_stopping_rounds=early_stopping_rounds,
+        evals_result=evals_result,
+        verbose_eval=verbose_eval,
+        xgb_model=xgb_model,
+        callbacks=callbacks,
+        custom_metric=custom_metric,
+    )
+
+
+def train_with(
+    features: Features,
+    params: dict[str, Any],
+    dtrain: xgb.DMatrix,
+    num_boost_round: int,
+    *,
+    evals: Sequence[tuple[xgb.DMatrix, str]] | None,
+    obj: FocalObjective | None,
+    xgb_model: Any,
+    callbacks: Sequence[TrainingCallback] | None,
+    custom_metric: Any,
+    **options: Any,
+) -> xgb.Booster:
+    """``train``, with the features of data sets where they are at hand."""
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, xgb.DMatrix):
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
@@ -117,10 +152,17 @@ xgb_model, callbacks
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
         params["base_score"] = _base_score(loss, y, sample_weight)
+    datasets = [dtrain, *(dataset for dataset, _ in evals)]
+    resident = _resident(params, datasets, objective, loss, features)
+    if resident is None and _is_on_gpu(params, objective) and cuda_problem() is None:
+        objective = dataclasses.replace(objective, device=_device(params))
     metrics: list[Any] = []
     if "eval_metric" in params:
-        n_threads = params.get("nthread", params.get("n_jobs"))
-        metrics.append(_named_metrics(params.pop("eval_metric"), loss, n_classes, n_threads))
+        names = params.pop("eval_metric")
+        shared = {"nthread": params.get("nthread", params.get("n_jobs"))}
+        if resident is not None:
+            shared["device"] = params["device"]
+        metrics.append(_named_metrics(names, loss, n_classes, shared))
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
     if custom_metric is not None:
@@ -134,20 +176,48 @@ xgb_model, callbacks
         num_boost_round,
         evals=evals,
         obj=objective,
-        maximize=maximize,
-        early_stopping_rounds=early_stopping_rounds,
-        evals_result=evals_result,
-        verbose_eval=verbose_eval,
         xgb_model=xgb_model,
         callbacks=[
             SetAttributes(focal_loss=json.dumps(_parameters(objective))),
-            _Evaluation(evals, metrics),
+            *([resident] if resident else []),
+            _Evaluation(evals, metrics, resident),
             *(callbacks or []),
         ],
+        **options,
     )
     if num_boost_round > 0 and not booster.get_score():
         warn_of_no_split("min_child_weight, lambda or min_split_loss")
     return booster
+
+
+def _resident(
+    params: dict[str, Any],
+    datasets: list[xgb.DMatrix],
+    objective: FocalObjective,
+    loss: Loss,
+    features: Features,
+) -> Resident | None:
+    """What keeps a training on the GPU there, if it can stay."""
+    if not _is_on_gpu(params, objective):
+        return None
+    try:
+        return Resident(params, list(dict.fromkeys(datasets)), loss, features)
+    except CannotStayError as reason:
+        warn(
+            f"device: expected a training that can stay on the GPU, got {reason}; margins or "
+            "gradients go by way of the host"
+        )
+        return None
+
+
+def _is_on_gpu(params: dict[str, Any], objective: FocalObjective) -> bool:
+    """Whether XGBoost is to train on a GPU, and the objective may follow."""
+    return _device(params).startswith("cuda") and objective.device != "cpu"
+
+
+def _device(params: dict[str, Any]) -> str:
+    """XGBoost's other name for "cuda" is "gpu"."""
+    return str(params.get("device", "cpu")).replace("gpu", "cuda")
 
 
 def _parameters(objective: FocalObjective) -> dict[str, Any]:
@@ -191,30 +261,52 @@ class _Evaluation(TrainingCallback):
     keep six decimals of a custom one, too few for the focal loss of a rare class.
     """
 
-    def __init__(self, evals: Sequence[tuple[xgb.DMatrix, str]], metrics: list[Any]) -> None:
+    def __init__(
+        self,
+        evals: Sequence[tuple[xgb.DMatrix, str]],
+        metrics: list[Any],
+        resident: Resident | None,
+    ) -> None:
         self.evals = evals
         self.metrics = metrics
+        self.resident = resident
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         for dataset, dataset_name in self.evals:
             log = evals_log.setdefault(dataset_name, {})
-            margin = model.predict(dataset, output_margin=True)
-            for metric in self.metrics:
-                result = metric(margin, dataset)
+            for result in self._results(model, dataset):
                 for name, value in result if isinstance(result, list) else [result]:
                     log.setdefault(name, []).append(value)
         return False
+
+    def _results(self, model: Any, dataset: xgb.DMatrix) -> list[Any]:
+        if self.resident is None:
+            margin = model.predict(dataset, output_margin=True)
+            return [metric(margin, dataset) for metric in self.metrics]
+        rows = self.resident.rows[dataset]
+        with self.resident.place():
+            return [_evaluated_on_gpu(metric, rows, dataset) for metric in self.metrics]
+
+
+def _evaluated_on_gpu(metric: Any, rows: Rows, dataset: xgb.DMatrix) -> Any:
+    """Only a user's own metric needs the margins on the host."""
+    if isinstance(metric, FocalMetric):
+        return metric.__name__, metric.mean(rows.y, rows.margin, rows.sample_weight)
+    margin = rows.margin if isinstance(metric, _NamedMetrics) else rows.host_margin()
+    return metric(margin, dataset)
 
 
 class _NamedMetrics:
     """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
 
-    def __init__(self, names: list[str], loss: Loss, n_classes: int, n_threads: Any) -> None:
+    def __init__(
+        self, names: list[str], loss: Loss, n_classes: int, params: dict[str, Any]
+    ) -> None:
         self.loss = loss
         self.params: dict[str, Any] = {
             "objective": library_objective(n_classes),
             "eval_metric": names,
-            "nthread": n_threads,
+            **params,
         }
         if n_classes > 2:
             self.params["num_class"] = n_classes
@@ -236,7 +328,9 @@ class _NamedMetrics:
         return [(name, float(value)) for name, value in values]
 
 
-def _named_metrics(metrics: Any, loss: Loss, n_classes: int, n_threads: Any) -> _NamedMetrics:
+def _named_metrics(
+    metrics: Any, loss: Loss, n_classes: int, params: dict[str, Any]
+) -> _NamedMetrics:
     """One metric for all that are named, each tried on a row of every class before."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
@@ -245,12 +339,12 @@ def _named_metrics(metrics: Any, loss: Loss, n_classes: int, n_threads: Any) -> 
         if not isinstance(name, str):
             raise TypeError(f"eval_metric: expected names of metrics, got {name!r}")
         try:
-            _NamedMetrics([name], loss, n_classes, n_threads)(margin, one_of_each)
+            _NamedMetrics([name], loss, n_classes, params)(margin, one_of_each)
         except xgb.core.XGBoostError as error:
             raise ValueError(
                 f"eval_metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
             ) from error
-    return _NamedMetrics(names, loss, n_classes, n_threads)
+    return _NamedMetrics(names, loss, n_classes, params)
 
 
 class _XGBoostMetric(FocalMetric):

@@ -71,7 +71,7 @@ def problem() -> str | None:
     """Why Numba can run nothing here, if it cannot."""
     if cuda.is_available():
         return None
-    return str(cuda.cuda_error() or "no library of its compiler, NVVM")
+    return f"no GPU: {cuda.cuda_error()}" if cuda.cuda_error() else "no NVVM, CUDA's compiler"
 
 
 def view(array: Array) -> Any:

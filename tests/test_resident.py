@@ -1,0 +1,427 @@
+"""Training of XGBoost that stays on the GPU: the model of a training that does not.
+
+Without a GPU, CuPy's place is taken by NumPy and XGBoost falls back to the CPU, by the same steps.
+"""
+
+import json
+import pickle
+import sys
+
+import numpy as np
+import places
+import pytest
+import scipy.sparse
+import xgboost as xgb
+from numpy.testing import assert_allclose, assert_array_equal
+
+from focal_gbm import FocalObjective
+from focal_gbm.xgboost import FocalXGBClassifier, _resident, _train, focal_metric, train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore:.*No visible GPU is found"),
+    pytest.mark.filterwarnings("ignore:.*Device is changed from GPU to CPU"),
+    pytest.mark.filterwarnings("ignore:.*booster=dart:UserWarning"),
+    pytest.mark.filterwarnings("ignore:(.|\\n)*are not used"),
+]
+
+HAS_GPU = xgb.build_info()["USE_CUDA"] and places.HAS_GPU
+PARAMS = {"device": "cuda", "max_depth": 4, "eta": 0.3, "nthread": 2, "seed": 1}
+ROUNDS = 12
+
+
+@pytest.fixture(autouse=True)
+def cupy(monkeypatch):
+    if HAS_GPU:
+        return pytest.importorskip("cupy")
+    cupy = places.cupy_of_numpy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(_resident, "cuda_problem", lambda: None)
+    monkeypatch.setattr(_train, "cuda_problem", lambda: "no GPU")  # for what does not stay
+    return cupy
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 6)).astype(np.float32)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    margin = 2 * np.nan_to_num(X[:, 0]) - np.nan_to_num(X[:, 1]) ** 2 + rng.normal(size=2000)
+    weight = rng.gamma(2.0, size=2000).astype(np.float32)
+    return X, margin, weight
+
+
+def labels(margin, n_classes):
+    return np.digitize(margin, np.quantile(margin, np.linspace(0, 1, n_classes + 1)[1:-1]))
+
+
+class Spy(FocalObjective):
+    """An objective that XGBoost must not call."""
+
+    def __call__(self, *arguments):
+        raise AssertionError("called with margins on the host")
+
+
+def both_ways(params, objective, dtrain, *arguments, **options):
+    """Boosters and results: of a training that stays, and of one that does not."""
+    settings = {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
+    trained = []
+    for stays in (True, False):
+        results = {}
+        fresh = {name: make() for name, make in options.items()}
+        with pytest.MonkeyPatch.context() as patch:
+            if not stays:
+                patch.setattr(_train, "_resident", lambda *arguments: None)
+            booster = train(
+                {**PARAMS, **params},
+                dtrain,
+                ROUNDS,
+                *arguments,
+                obj=(Spy if stays else FocalObjective)(**settings),
+                evals_result=results,
+                verbose_eval=False,
+                **fresh,
+            )
+        trained.append((booster, results))
+    return trained
+
+
+def assert_same(trained, dataset):
+    (stayed, its_results), (plain, results) = trained
+    assert type(stayed) is xgb.Booster
+    assert stayed.get_dump(with_stats=False) == plain.get_dump(with_stats=False)
+    assert stayed.attributes() == plain.attributes()
+    assert_allclose(
+        stayed.predict(dataset, output_margin=True),
+        plain.predict(dataset, output_margin=True),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert its_results.keys() == results.keys()
+    for name, metrics in results.items():
+        for metric, values in metrics.items():
+            assert_allclose(its_results[name][metric], values, rtol=1e-5)
+            assert len(values) > 0
+
+
+@pytest.mark.parametrize("make", [xgb.DMatrix, xgb.QuantileDMatrix])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_same_model(data, n_classes, weighted, make):
+    X, margin, weight = data
+    y = labels(margin, n_classes)
+    dtrain = make(X[:1500], y[:1500], weight=weight[:1500] if weighted else None)
+    ref = {"ref": dtrain} if make is xgb.QuantileDMatrix else {}
+    dvalid = make(X[1500:], y[1500:], weight=weight[1500:] if weighted else None, **ref)
+    params = {"num_class": n_classes} if n_classes > 2 else {}
+    trained = both_ways(
+        params,
+        FocalObjective(2.0, "balanced"),
+        dtrain,
+        evals=lambda: [(dtrain, "train"), (dvalid, "valid")],
+    )
+    assert_same(trained, dvalid)
+    assert set(trained[0][1]) == {"train", "valid"}
+    assert list(trained[0][1]["valid"]) == ["focal_loss"]
+
+
+CASES = {
+    "sampling": {"subsample": 0.6, "colsample_bytree": 0.7},
+    "forests": {"num_parallel_tree": 3, "subsample": 0.7},
+    "lossguide": {"grow_policy": "lossguide", "max_leaves": 7, "max_depth": 0},
+    "approx": {"tree_method": "approx"},
+    "base score": {"base_score": 0.3},
+    "vector leaves": {"num_class": 3, "multi_strategy": "multi_output_tree"},
+    "named metrics": {"eval_metric": ["auc", "logloss", "error@0.3"]},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_model_with(data, case):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, CASES[case].get("num_class", 2)))
+    base_score = CASES[case].get("base_score")
+    trained = both_ways(
+        CASES[case], FocalObjective(1.5, hessian="clip"), dtrain, evals=lambda: [(dtrain, "train")]
+    )
+    assert_same(trained, dtrain)
+    config = json.loads(trained[0][0].save_config())["learner"]["learner_model_param"]
+    assert base_score is None or abs(float(config["base_score"].strip("[]")) - base_score) < 1e-6
+
+
+def test_early_stopping(data):
+    X, margin, _ = data
+    y = labels(margin + np.random.default_rng(1).normal(0, 5, margin.size), 2)
+    dtrain, dvalid = xgb.DMatrix(X[:1500], y[:1500]), xgb.DMatrix(X[1500:], y[1500:])
+    for options in (
+        {"early_stopping_rounds": lambda: 2},
+        {
+            "callbacks": lambda: [
+                xgb.callback.EarlyStopping(
+                    rounds=2, save_best=True, metric_name="auc", maximize=True
+                )
+            ]
+        },
+    ):
+        trained = both_ways(
+            {"eval_metric": ["logloss", "auc"], "eta": 1.0},
+            FocalObjective(),
+            dtrain,
+            evals=lambda: [(dvalid, "valid")],
+            **options,
+        )
+        assert_same(trained, dvalid)
+        assert trained[0][0].num_boosted_rounds() < ROUNDS
+        assert trained[0][0].best_iteration == trained[1][0].best_iteration
+
+
+def test_soft_labels_and_margins_to_start_from(data):
+    X, margin, _ = data
+    y = 1 / (1 + np.exp(-margin))
+    dtrain = xgb.DMatrix(X, y, base_margin=np.sin(margin))
+    assert_same(both_ways({}, FocalObjective(0.5, 0.7), dtrain), dtrain)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_continued_training(data, n_classes):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, n_classes))
+    params = {"num_class": n_classes} if n_classes > 2 else {}
+    (first, _), _ = both_ways(params, FocalObjective(), dtrain)
+    trained = both_ways(params, FocalObjective(), dtrain, xgb_model=lambda: first)
+    assert_same(trained, dtrain)
+    assert trained[0][0].num_boosted_rounds() == 2 * ROUNDS
+    assert first.num_boosted_rounds() == ROUNDS
+
+
+@pytest.mark.parametrize("matrix", [scipy.sparse.csr_matrix, scipy.sparse.csc_matrix])
+def test_sparse_features(data, matrix):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(matrix(np.where(np.isnan(X) | (X < 0.5), 0, X)), labels(margin, 2))
+    assert dtrain.num_nonmissing() < X.size
+    assert_same(both_ways({}, FocalObjective(), dtrain), dtrain)
+
+
+def test_categories(data):
+    X, margin, _ = data
+    codes = np.digitize(X[:, :2], [-1, 0, 1]).astype(np.float32)
+    dtrain = xgb.DMatrix(
+        np.hstack([codes, X[:, 2:]]),
+        labels(margin, 2),
+        feature_types=["c", "c", "q", "q", "q", "q"],
+        enable_categorical=True,
+    )
+    params = {"max_cat_to_onehot": 2}
+    assert_same(both_ways(params, FocalObjective(), dtrain), dtrain)
+
+
+def test_categories_of_a_data_frame(data):
+    pandas = pytest.importorskip("pandas")
+    X, margin, _ = data
+    names = np.array(["low", "middle", "high"])[np.digitize(X[:, 0], [-1, 1])]
+    frame = pandas.DataFrame({"rank": pandas.Categorical(names), "number": X[:, 1]})
+    y = labels(margin, 2)
+    stayed, plain = (
+        FocalXGBClassifier(device=device, enable_categorical=True, n_estimators=9).fit(frame, y)
+        for device in ("cuda", "cpu")
+    )
+    assert_allclose(stayed.predict_proba(frame), plain.predict_proba(frame), rtol=1e-4)
+    assert {"rank"} <= set(stayed.get_booster().get_score())
+
+
+def test_callbacks_see_a_booster_of_xgboost(data, tmp_path):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+    seen = []
+
+    class Watch(xgb.callback.TrainingCallback):
+        def after_iteration(self, model, epoch, evals_log):
+            copied, pickled = model.copy(), pickle.loads(pickle.dumps(model))  # noqa: S301
+            expected = model.predict(dtrain)
+            for booster in (copied, pickled, model[:]):
+                assert type(booster) is xgb.Booster
+                assert not hasattr(booster, "resident")
+                assert_array_equal(booster.predict(dtrain), expected)
+            seen.append((epoch, model.num_boosted_rounds()))
+            return epoch == 4
+
+    def callbacks():
+        return [
+            Watch(),
+            xgb.callback.LearningRateScheduler(lambda epoch: 0.5 / (1 + epoch)),
+            xgb.callback.TrainingCheckPoint(tmp_path, as_pickle=True, interval=2),
+        ]
+
+    assert_same(both_ways({}, FocalObjective(), dtrain, callbacks=callbacks), dtrain)
+    assert seen == [(epoch, epoch + 1) for epoch in range(5)] * 2
+    checkpoint = pickle.loads((tmp_path / "model_2.pkl").read_bytes())  # noqa: S301
+    assert "focal_loss" in checkpoint.attributes()
+
+
+def test_metrics_of_a_user_get_margins_of_numpy(data):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+
+    def mean_margin(margins, dataset):
+        assert type(margins) is np.ndarray
+        return "mean", float(margins.mean())
+
+    trained = both_ways(
+        {},
+        FocalObjective(),
+        dtrain,
+        evals=lambda: [(dtrain, "t")],
+        custom_metric=lambda: mean_margin,
+    )
+    assert_same(trained, dtrain)
+    assert list(trained[0][1]["t"]) == ["mean"]
+
+
+def test_nothing_returns_to_the_host(data, cupy, monkeypatch):
+    X, margin, _ = data
+    dtrain, dvalid = (xgb.DMatrix(X, labels(margin, 2)) for _ in range(2))
+    predicted = []
+    predict = xgb.Booster.predict
+
+    def counting(booster, dataset, **options):
+        predicted.append(dataset)
+        return predict(booster, dataset, **options)
+
+    monkeypatch.setattr(xgb.Booster, "predict", counting)
+    monkeypatch.setattr(cupy, "asnumpy", lambda array: pytest.fail("brought to the host"))
+    params = {**PARAMS, "eval_metric": "aucpr"}
+    for custom_metric in (None, focal_metric(FocalObjective())):
+        train(
+            params,
+            dtrain,
+            5,
+            obj=Spy(),
+            evals=[(dvalid, "valid")],
+            custom_metric=custom_metric,
+            verbose_eval=False,
+        )
+    assert predicted == [dtrain, dvalid] * 2  # where they start
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("container", ["numpy", "fortran", "double", "pandas", "missing", "device"])
+def test_classifier(data, cupy, n_classes, container):
+    X, margin, weight = data
+    y = labels(margin, n_classes)
+    given, missing = X, np.nan
+    if container == "fortran":
+        given = np.asfortranarray(X)
+    elif container == "double":
+        given = X.astype(np.float64)
+    elif container == "pandas":
+        given = pytest.importorskip("pandas").DataFrame(X)
+    elif container == "missing":
+        given, missing = np.where(np.isnan(X), -99, X), -99
+    elif container == "device":
+        given = cupy.asarray(X)
+    settings = {"n_estimators": 8, "max_depth": 4, "n_jobs": 2, "missing": missing}
+    options = {"sample_weight": weight[:1500], "verbose": False}
+    fitted = []
+    for device in ("cuda", "cpu"):
+        model = FocalXGBClassifier(device=device, early_stopping_rounds=3, **settings)
+        eval_set = [(given[1500:], y[1500:])]
+        fitted.append(model.fit(given[:1500], y[:1500], eval_set=eval_set, **options))
+    stayed, plain = fitted
+    if not HAS_GPU:
+        assert stayed.get_booster().get_dump() == plain.get_booster().get_dump()
+    assert_allclose(stayed.predict_proba(given), plain.predict_proba(given), rtol=1e-4)
+    for name, values in plain.evals_result()["validation_0"].items():
+        assert_allclose(stayed.evals_result()["validation_0"][name], values, rtol=1e-5)
+
+
+def external_memory(X, y, tmp_path, make):
+    class Batches(xgb.DataIter):
+        def __init__(self):
+            super().__init__(cache_prefix=str(tmp_path / "cache"))
+            self.batch = 0
+
+        def next(self, input_data):
+            if self.batch == 2:
+                return False
+            rows = slice(self.batch * 1000, (self.batch + 1) * 1000)
+            input_data(data=X[rows], label=y[rows])
+            self.batch += 1
+            return True
+
+        def reset(self):
+            self.batch = 0
+
+    return make(Batches())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"booster": "dart"}, "booster='dart'"),
+        ({"rate_drop": 0.1}, "rate_drop=0.1"),
+        ({"booster": "gblinear", "updater": "coord_descent"}, "booster='gblinear'"),
+        ("external memory", "external memory"),
+        ("quantised external memory", "external memory"),
+        ("categories", "categories in an evaluation set"),
+        ("memory", "0.0 GB of features and 0.0 GB free"),
+        ("no cupy", "no CuPy"),
+        ("no numba-cuda", "no numba-cuda"),
+        ("no GPU", "no GPU"),
+    ],
+)
+def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change, reason):
+    X, margin, _ = data
+    y = labels(margin, 2)
+    dtrain, params, evals = xgb.DMatrix(X, y), dict(PARAMS), []
+    if isinstance(change, dict):
+        params.update(change)
+    elif change.endswith("external memory"):
+        quantised = change.startswith("quantised")
+        make = xgb.ExtMemQuantileDMatrix if quantised else xgb.DMatrix
+        dtrain = external_memory(X, y, tmp_path, make)
+    elif change == "categories":
+        codes = np.digitize(X[:, :1], [0]).astype(np.float32)
+        sets = [
+            xgb.DMatrix(codes, y, feature_types=["c"], enable_categorical=True) for _ in range(2)
+        ]
+        dtrain, evals = sets[0], [(sets[1], "valid")]
+    elif change == "memory":
+        monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (50_000, 100_000))
+    elif change == "no cupy":
+        find_spec = _resident.importlib.util.find_spec
+        monkeypatch.setattr(
+            _resident.importlib.util,
+            "find_spec",
+            lambda name: None if name == "cupy" else find_spec(name),
+        )
+    else:
+        monkeypatch.setattr(_resident, "cuda_problem", lambda: change)
+    with pytest.warns(UserWarning, match="device: expected a training that can stay") as warned:
+        booster = train(params, dtrain, 4, obj=FocalObjective(), evals=evals, verbose_eval=False)
+    ours = [w for w in warned if str(w.message).startswith("device:")]
+    assert len(ours) == 1
+    assert reason in str(ours[0].message)
+    assert ours[0].filename == __file__
+    plain = train(
+        {**params, "device": "cpu"},
+        dtrain,
+        4,
+        obj=FocalObjective(),
+        evals=evals,
+        verbose_eval=False,
+    )
+    assert_allclose(booster.predict(dtrain), plain.predict(dtrain), rtol=1e-4)
+
+
+def test_an_objective_on_the_cpu_stays_there(data):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+    called = []
+
+    class Calls(FocalObjective):
+        def __call__(self, *arguments):
+            called.append(self.device)
+            return super().__call__(*arguments)
+
+    train(PARAMS, dtrain, 2, obj=Calls(device="cpu"))
+    assert called == ["cpu", "cpu"]
