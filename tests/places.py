@@ -61,6 +61,9 @@ class GPU:
 
             monkeypatch.setattr(device, "view", lambda array: FakeCUDAArray(array.array))
             monkeypatch.setattr(
+                device, "to_device", lambda array, _: SimulatedArray(np.array(array))
+            )
+            monkeypatch.setattr(
                 device, "empty", lambda shape, dtype, _: SimulatedArray(np.full(shape, 7, dtype))
             )
 

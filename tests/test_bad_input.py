@@ -77,6 +77,9 @@ CASES = {
         "'newton'",
         lambda: FocalObjective(hessian="newton"),
     ),
+    "objective device": (ValueError, "device", "'cuda:'", lambda: FocalObjective(device="cuda:")),
+    "objective other device": (ValueError, "device", "'mps'", lambda: FocalObjective(device="mps")),
+    "objective device number": (TypeError, "device", "0", lambda: FocalObjective(device=0)),
     "objective threads 0": (ValueError, "n_threads", "0", lambda: FocalObjective(n_threads=0)),
     "objective threads text": (
         TypeError,
@@ -403,6 +406,46 @@ CASES = {
         "boosting",
         "'RF'",
         lambda: train_lightgbm({"boost": "RF"}),
+    ),
+    "lightgbm bagging by query": (
+        ValueError,
+        "bagging_by_query",
+        "True",
+        lambda: train_lightgbm({"bagging_by_query": True, "bagging_fraction": 0.5}),
+    ),
+    "lightgbm objective on a GPU": (
+        ValueError,
+        "device",
+        "'cuda:1'",
+        lambda: train_lightgbm({"objective": FocalObjective(device="cuda:1")}),
+    ),
+    "lightgbm on several GPUs": (
+        ValueError,
+        "num_gpu",
+        "2",
+        lambda: train_lightgbm({"device": "CUDA", "num_gpu": 2}),
+    ),
+    "lightgbm GOSS on a GPU": (
+        ValueError,
+        "data_sample_strategy",
+        "'goss'",
+        lambda: train_lightgbm({"device_type": "cuda", "data_sample_strategy": "goss"}),
+    ),
+    "lightgbm GOSS by its old name on a GPU": (
+        ValueError,
+        "boosting",
+        "'goss'",
+        lambda: train_lightgbm({"device_type": "cuda", "boost": "goss"}),
+    ),
+    "lightgbm data for the CPU on a GPU": (
+        ValueError,
+        "train_set",
+        "for the CPU",
+        lambda: focal_gbm.lightgbm.train(
+            {"objective": FocalObjective(), "device_type": "cuda"},
+            lgb.Dataset(X, LABELS).construct(),
+            1,
+        ),
     ),
     "lightgbm valid_sets": (
         TypeError,

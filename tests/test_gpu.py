@@ -1,17 +1,20 @@
 """Losses of arrays on a GPU, or in Numba's simulator where there is none."""
 
+import copy
 import dataclasses
 import importlib.util
 import os
+import pickle
 import re
 import subprocess
 import sys
 
 import numpy as np
+import places
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from focal_gbm import BinaryFocalLoss, SoftmaxFocalLoss
+from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 from focal_gbm._kernels.rows import HESSIAN_MODES
 
 pytest.importorskip("numba_cuda")
@@ -223,6 +226,15 @@ def test_outputs_need_memory_of_their_own(gpu):
             BinaryFocalLoss().gradient_hessian(y, margin, out=outputs)
 
 
+def test_outputs_must_be_writable(gpu):
+    if not gpu.is_simulated:
+        pytest.skip("for the simulator")
+    y, margin, *out = (gpu.put(array()) for _ in range(4))
+    out[1].array.flags.writeable = False
+    with pytest.raises(ValueError, match="out: expected .*got shape .*writeable=False"):
+        BinaryFocalLoss().gradient_hessian(y, margin, out=out)
+
+
 def test_columns_of_softmax(gpu):
     with pytest.raises(ValueError, match=r"margin: expected shape \(n, 3\), got \(4, 2\)"):
         SoftmaxFocalLoss(3).gradient_hessian(gpu.put(array()), gpu.put(array((4, 2))))
@@ -234,6 +246,70 @@ def test_labels_on_a_gpu_with_margins_on_the_cpu(gpu):
     y, margin, weight = rows(LOSSES["alpha"], np.float32)
     actual = LOSSES["alpha"].gradient_hessian(gpu.put(y), margin, gpu.put(weight))
     assert_array_equal(actual, LOSSES["alpha"].gradient_hessian(y, margin, weight))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_objective_on_a_gpu(gpu, dtype, n_classes):
+    """Arguments are NumPy's, as boosters have them, and results are on the GPU."""
+    loss = LOSSES["alpha" if n_classes == 2 else "softmax balanced"]
+    y, margin, weight = rows(loss, dtype)
+    objective = FocalObjective(loss.gamma, loss.alpha, device="cuda:0")
+    on_cpu = dataclasses.replace(objective, device="cpu")(y, margin, weight)
+    for actual, expected in zip(objective(y, margin, weight), on_cpu, strict=True):
+        assert gpu.get(actual).dtype == np.float32
+        assert_allclose(gpu.get(actual), expected, rtol=4e-6, atol=1e-7)
+
+
+def test_labels_of_a_data_set_are_brought_to_the_gpu_once(gpu, monkeypatch):
+    y, margin, weight = rows(LOSSES["alpha"], np.float32)
+    dataset = DataSet(y, weight)
+    objective = FocalObjective(device="cuda")
+    moved = []
+    to_device = device.to_device
+
+    def counting(array, ordinal):
+        moved.append(array)
+        return to_device(array, ordinal)
+
+    monkeypatch.setattr(device, "to_device", counting)
+    expected = objective.loss.gradient_hessian(y, margin, weight)
+    for _ in range(3):
+        for actual, exact in zip(objective(margin, dataset), expected, strict=True):
+            assert_allclose(gpu.get(actual), exact, rtol=4e-6, atol=1e-7)
+    assert len(moved) == 5
+    assert [array is margin for array in moved] == [False, False, True, True, True]
+
+
+class DataSet:
+    def __init__(self, y, weight):
+        self.get_label, self.get_weight = lambda: y, lambda: weight
+
+
+def test_copies_of_an_objective_keep_its_device():
+    objective = FocalObjective(1.5, device="cuda:1")
+    for copied in (copy.copy(objective), pickle.loads(pickle.dumps(objective))):  # noqa: S301
+        assert copied == objective
+        assert copied.device == "cuda:1"
+    assert objective.resolve([0, 1]).device == "cuda:1"
+
+
+@pytest.mark.skipif(not places.HAS_GPU, reason="without a GPU")
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_xgboost_takes_gradients_on_the_gpu(n_classes):
+    xgb = pytest.importorskip("xgboost")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5000, 4)).astype(np.float32)
+    y = np.digitize(X[:, 0] + rng.normal(size=5000), np.arange(n_classes - 1))
+    dtrain = xgb.DMatrix(X, y, weight=rng.gamma(2.0, size=5000))
+    params = {"device": "cuda", "objective": "binary:logistic", "base_score": 0.3, "eta": 0.1}
+    if n_classes == 3:
+        params |= {"objective": "multi:softprob", "num_class": 3, "base_score": [0.1, 0.2, 0.3]}
+    on_gpu, on_cpu = (
+        xgb.train(params, dtrain, 10, obj=FocalObjective(1.5, device=device)).predict(dtrain)
+        for device in ("cuda", "cpu")
+    )
+    assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-5)
 
 
 class Interface:
@@ -293,13 +369,13 @@ def test_without_numba_cuda(gpu, monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "numba_cuda" else find_spec(name)
     )
-    with pytest.raises(ImportError, match=r"numba-cuda.*pip install 'focal_gbm\[cuda\]'"):
+    with pytest.raises(RuntimeError, match=r"numba-cuda.*pip install 'focal_gbm\[cuda\]'"):
         BinaryFocalLoss().posterior(gpu.put(array()))
 
 
-def run(program, **environment):
+def run(program):
     command = [sys.executable, "-c", program]
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0", **environment}
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0", "CUDA_VISIBLE_DEVICES": "-1"}
     return subprocess.run(  # noqa: S603
         command, env=environment, capture_output=True, text=True, check=False
     )
@@ -312,8 +388,13 @@ def test_without_a_gpu():
         "margin = SimpleNamespace(__cuda_array_interface__={})\n"
         "BinaryFocalLoss().posterior(margin)\n"
     )
-    result = run(program, CUDA_VISIBLE_DEVICES="-1")
-    assert "RuntimeError: arrays on a GPU: expected an NVIDIA GPU with a driver" in result.stderr
+    result = run(program)
+    assert "RuntimeError: expected a GPU of NVIDIA's" in result.stderr
+    assert "got no GPU" in result.stderr
+    program = (
+        "from focal_gbm import FocalObjective; FocalObjective(device='cuda')([0, 1], [0.5, 1])"
+    )
+    assert "RuntimeError: expected a GPU of NVIDIA's" in run(program).stderr
 
 
 PTX = """

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from focal_gbm import FocalObjective
-from focal_gbm.lightgbm import focal_metric, train
+from focal_gbm.lightgbm import FocalLGBMClassifier, focal_metric, train
 
 PARAMS = {
     "num_leaves": 15,
@@ -135,6 +135,28 @@ def test_shap_values_add_up_to_the_margin(data, boosting):
     booster = train(with_objective(2.0, boosting=boosting), lgb.Dataset(X, y), 20)
     contributions = booster.predict(X, pred_contrib=True)
     assert_allclose(contributions.sum(axis=1), booster.predict(X, raw_score=True), atol=1e-9)
+
+
+def test_dart_depends_on_its_seed_alone():
+    """Left to itself LightGBM reads memory that it has not initialised, in a new process zeros."""
+    program = """
+import lightgbm as lgb
+import numpy as np
+from focal_gbm import FocalObjective
+from focal_gbm.lightgbm import train
+rng = np.random.default_rng(0)
+X = rng.normal(size=(1000, 5))
+y = X[:, 0] + rng.normal(size=1000) > 0
+params = {"objective": FocalObjective(1.0), "boosting": "dart", "drop_rate": 0.5, "skip_drop": 0.1}
+params |= {"verbose": -1, "num_threads": 1}
+models, others = [], []
+for size in rng.integers(1, 2000, 15):
+    others.append(np.ones(size))
+    models.append(train(params, lgb.Dataset(X, y), 10).model_to_string())
+assert len(set(models)) == 1, [models.index(model) for model in models]
+assert train({**params, "seed": 2}, lgb.Dataset(X, y), 10).model_to_string() not in models
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603
 
 
 def test_early_stopping(data):
@@ -389,3 +411,54 @@ def test_multiclass_doors_grow_the_same_trees(classes):
     assert_array_equal(
         fitted.booster_.predict(X, raw_score=True), trained.predict(X, raw_score=True)
     )
+
+
+@pytest.fixture(scope="module")
+def opencl(tmp_path_factory):
+    """Parameters of an OpenCL device, such as PoCL's, which is a CPU."""
+    params = {**PARAMS, "device_type": "gpu", "max_bin": 63}
+    params.pop("force_row_wise")
+    try:
+        lgb.train({**params, "objective": "binary"}, lgb.Dataset(np.eye(50), np.arange(50) % 2), 1)
+    except lgb.basic.LightGBMError as error:
+        if "OpenCL" not in str(error) and "GPU" not in str(error):
+            raise
+        pytest.skip(f"without an OpenCL device: {error}")
+    return params
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gamma_zero_equals_binary_on_opencl(data, opencl, weighted):
+    X, y, weight = data
+    weight = weight if weighted else None
+    builtin = lgb.train({**opencl, "objective": "binary"}, lgb.Dataset(X, y, weight=weight), 30)
+    params = {**opencl, "objective": FocalObjective(0.0)}
+    booster = train(params, lgb.Dataset(X, y, weight=weight), 30)
+    assert_allclose(booster.predict(X), builtin.predict(X), rtol=1e-5)
+    assert booster.feature_importance().tolist() == builtin.feature_importance().tolist()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_opencl_agrees_with_the_cpu(data, opencl, n_classes):
+    X, y, _ = data
+    y = y if n_classes == 2 else np.digitize(X[:, 0], [-1, 1])
+    params = {**opencl, "num_class": n_classes if n_classes > 2 else 1}
+    on_gpu, on_cpu = (
+        train(
+            {**params, "device_type": device, "objective": FocalObjective(2.0)},
+            lgb.Dataset(X, y),
+            10,
+        ).predict(X)
+        for device in ("gpu", "cpu")
+    )
+    assert_allclose(on_gpu, on_cpu, rtol=1e-4)
+
+
+@pytest.mark.gpu
+def test_classifier_on_opencl(data, opencl):
+    X, y, weight = data
+    model = FocalLGBMClassifier(n_estimators=20, device_type="gpu", max_bin=63, verbosity=-1)
+    probability = model.fit(X, y, sample_weight=weight).predict_proba(X)[:, 1]
+    assert abs(np.average(probability, weights=weight) - np.average(y, weights=weight)) < 0.01

@@ -30,6 +30,10 @@ _ALIASES = {
     "metric": ("metrics", "metric_types"),
     "num_class": ("num_classes",),
     "boosting": ("boosting_type", "boost"),
+    "data_sample_strategy": (),
+    "bagging_by_query": (),
+    "device_type": ("device",),
+    "num_gpu": (),
     "linear_tree": ("linear_trees",),
     "num_threads": ("num_thread", "nthread", "nthreads", "n_jobs"),
     "verbosity": ("verbose",),
@@ -108,8 +112,10 @@ def train(
     ValueError
         For a parameter that LightGBM ignores next to a callable objective (``scale_pos_weight``,
         ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
-        ``boosting="rf"``, for an unknown metric, for labels outside [0, 1], and, where a starting
-        margin is chosen, for labels that lack a class.
+        ``boosting="rf"``, for what crashes or misleads LightGBM next to one (``bagging_by_query``;
+        with ``device_type="cuda"`` several GPUs, GOSS and a ``train_set`` constructed for the CPU),
+        for an objective on a GPU, for an unknown metric, for labels outside [0, 1], and, where a
+        starting margin is chosen, for labels that lack a class.
 
     Warns
     -----
@@ -140,6 +146,7 @@ def train(
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
             raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
+    _refuse_on_gpu(params, objective, train_set)
     if init_model is None:
         _construct(params, train_set, valid_sets)
         y, sample_weight = labels_and_weights(train_set)
@@ -171,7 +178,7 @@ def train(
             feval=metrics,
             init_model=init_model,
             keep_training_booster=True,
-            callbacks=[_without_reset, *(callbacks or [])],
+            callbacks=[_before_first_iteration, *(callbacks or [])],
         )
     _finish(booster, margin, keep_training_booster)
     if not booster.feature_importance().any():
@@ -314,6 +321,11 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
             "boosting: expected 'gbdt' or 'dart', because LightGBM's random forest takes no "
             f"callable objective, got {params['boosting']!r}"
         )
+    if _is_on(params.get("bagging_by_query")):
+        raise ValueError(
+            "bagging_by_query: expected False, because LightGBM draws no queries for a callable "
+            "objective, and trains on the first row alone, got True"
+        )
     if keep_training_booster and _is_on(params.get("linear_tree")):
         raise ValueError(
             "keep_training_booster: expected False with linear_tree, because a starting margin can "
@@ -321,6 +333,37 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
         )
     if _is_on(params.get("use_quantized_grad")):
         warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
+
+
+def _refuse_on_gpu(
+    params: dict[str, Any], objective: FocalObjective, train_set: lgb.Dataset
+) -> None:
+    """Raise for what crashes LightGBM, or fails late, next to gradients from the host."""
+    if objective.device not in (None, "cpu"):
+        raise ValueError(
+            "device: expected an objective on the CPU, because LightGBM takes gradients from the "
+            f"host whatever its device_type, got {objective.device!r}"
+        )
+    if str(params.get("device_type")).lower() != "cuda":
+        return
+    n_gpus = int(params.get("num_gpu", 1))
+    if n_gpus > 1:
+        raise ValueError(
+            "num_gpu: expected 1 with device_type='cuda', because on several GPUs LightGBM ends "
+            f"the process where the objective is a callable, got {n_gpus}"
+        )
+    for name in ("data_sample_strategy", "boosting"):
+        if str(params.get(name)).lower() == "goss":
+            raise ValueError(
+                f"{name}: expected no 'goss' with device_type='cuda', because LightGBM fails there "
+                "once it begins to sample, got 'goss'"
+            )
+    is_for_cpu = str(canonical(train_set.params or {}).get("device_type")).lower() != "cuda"
+    if train_set._handle is not None and is_for_cpu:
+        raise ValueError(
+            "train_set: expected a Dataset that is not constructed yet, or for device_type='cuda', "
+            "because LightGBM looks for its features on the GPU, got one constructed for the CPU"
+        )
 
 
 def _labels_before_construction(train_set: lgb.Dataset, objective: FocalObjective) -> Any:
@@ -376,15 +419,22 @@ def _init_score_raised(margin: Array, datasets: list[lgb.Dataset]) -> Iterator[N
             dataset.init_score = score
 
 
-def _without_reset(env: lgb.callback.CallbackEnv) -> None:
-    """Keep LightGBM from setting the objective to "none" in the first iteration, where it is so.
+def _before_first_iteration(env: lgb.callback.CallbackEnv) -> None:
+    """Bring the booster into a defined state."""
+    booster: Any = env.model
+    if env.iteration != env.begin_iteration:
+        return
+    # In its first iteration LightGBM would set the objective to "none", where it is so, and fail on
+    # data without a feature to split, of which built-in losses make a constant.
+    booster._Booster__set_objective_to_none = True
+    if booster.params.get("boosting") == "dart":
+        # Whether LightGBM draws trees to drop, when first asked for margins, depends on memory that
+        # it does not initialise. Once asked it will not draw again, and a reset renews the seed.
+        booster._Booster__inner_predict(data_idx=0)
+        booster.reset_parameter({"verbosity": booster.params.get("verbosity", 1)})
 
-    It would fail on data without a feature to split, of which built-in losses make a constant.
-    """
-    env.model._Booster__set_objective_to_none = True  # type: ignore[union-attr]
 
-
-_without_reset.before_iteration = True  # type: ignore[attr-defined]
+_before_first_iteration.before_iteration = True  # type: ignore[attr-defined]
 
 
 def _finish(booster: lgb.Booster, margin: Array, keep_training_booster: bool) -> None:
