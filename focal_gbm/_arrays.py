@@ -45,7 +45,9 @@ def kernels_for(margin: Any, of_cpu: ModuleType) -> ModuleType:
 
 
 def to_host(array: Any) -> Any:
-    """A copy in NumPy of an array on a GPU; anything else as it is."""
+    """A copy in NumPy or pandas of what is on a GPU; anything else as it is."""
+    if type(array).__module__.partition(".")[0] == "cudf":
+        return array.to_pandas()  # which knows text too
     return cuda_kernels("device").to_host(array) if is_on_device(array) else array
 
 

@@ -11,6 +11,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, compute_sa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from focal_gbm._arrays import to_host
 from focal_gbm._validation import (
     as_real,
     as_rows,
@@ -63,7 +64,7 @@ class Training(NamedTuple):
         expected, found = _n_features(X), _n_features(X_eval)
         if expected != found and None not in (expected, found):
             raise ValueError(f"eval_set: expected {expected} features as in X, got {found}")
-        labels = column_or_1d(y_eval, warn=True)
+        labels = column_or_1d(to_host(y_eval), warn=True)
         _check_lengths("eval_set", X_eval, labels)
         if not labels.size:
             raise ValueError("eval_set: expected rows, got none")
@@ -130,7 +131,7 @@ class FocalClassifier:
 
     def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Training:
         """Labels, weights and objective, checked."""
-        y = column_or_1d(y, warn=True)
+        y = column_or_1d(to_host(y), warn=True)
         assert_all_finite(y, input_name="y")
         check_classification_targets(y)
         _check_lengths("y", X, y)
@@ -172,7 +173,7 @@ def with_threads(objective: FocalObjective, n_threads: Any) -> FocalObjective:
 def checked_weight(name: str, sample_weight: Any, y: Array) -> Array | None:
     if sample_weight is None:
         return None
-    sample_weight = np.asarray(sample_weight)
+    sample_weight = np.asarray(to_host(sample_weight))
     if sample_weight.dtype.kind == "O":  # which data frames hand out
         sample_weight = sample_weight.astype(np.float64)
     weight = as_rows(name, sample_weight)
@@ -200,7 +201,7 @@ def check_start(name: str, margin: Any, y: Array, n_classes: int) -> None:
     if margin is None:
         return
     size = y.size * (1 if n_classes == 2 else n_classes)
-    margin = as_real(name, margin)
+    margin = as_real(name, to_host(margin))
     if margin.size != size:
         raise ValueError(f"{name}: expected {size} margins, got {margin.size}")
     if not np.isfinite(margin).all():

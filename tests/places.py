@@ -81,13 +81,21 @@ class GPU:
 
 
 def cupy_of_numpy():
-    """What the package uses of CuPy, with arrays of NumPy's, for libraries that find no GPU."""
+    """NumPy in the place of CuPy, for libraries that find no GPU."""
     cupy = ModuleType("cupy")
     cupy.__spec__ = ModuleSpec("cupy", None)
-    cupy.asarray, cupy.asnumpy, cupy.empty = np.asarray, np.asarray, np.empty
+    cupy.__getattr__ = lambda name: getattr(np, name)
+    cupy.asnumpy = np.asarray
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
     cupy.cuda = SimpleNamespace(
         Device=lambda ordinal: nullcontext(),
         Stream=SimpleNamespace(ptds=nullcontext()),
-        runtime=SimpleNamespace(memGetInfo=lambda: (2**30, 2**31)),
+        runtime=SimpleNamespace(
+            memGetInfo=lambda: (2**30, 2**31),
+            getDevice=lambda: 0,
+            getDeviceProperties=lambda ordinal: {"name": b"NumPy"},
+            driverGetVersion=lambda: 0,
+            deviceSynchronize=lambda: None,
+        ),
     )
     return cupy

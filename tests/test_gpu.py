@@ -231,7 +231,7 @@ def test_outputs_must_be_writable(gpu):
         pytest.skip("for the simulator")
     y, margin, *out = (gpu.put(array()) for _ in range(4))
     out[1].array.flags.writeable = False
-    with pytest.raises(ValueError, match="out: expected .*got shape .*writeable=False"):
+    with pytest.raises(ValueError, match=r"out: expected .*got shape .*writeable=False"):
         BinaryFocalLoss().gradient_hessian(y, margin, out=out)
 
 

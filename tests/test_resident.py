@@ -15,6 +15,7 @@ import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
 
 from focal_gbm import FocalObjective
+from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier, _resident, _train, focal_metric, train
 
 pytestmark = [
@@ -332,6 +333,44 @@ def test_classifier(data, cupy, n_classes, container):
     assert_allclose(stayed.predict_proba(given), plain.predict_proba(given), rtol=1e-4)
     for name, values in plain.evals_result()["validation_0"].items():
         assert_allclose(stayed.evals_result()["validation_0"][name], values, rtol=1e-5)
+
+
+@pytest.mark.skipif(not places.HAS_NUMBA_CUDA, reason="without numba-cuda")
+def test_labels_and_weights_on_a_gpu(data, gpu):
+    X, margin, weight = data
+    y = labels(margin, 3) + 5
+    for classifier in (FocalXGBClassifier, FocalLGBMClassifier):
+        model = classifier(n_estimators=3, n_jobs=2)
+        eval_set = [(X[1500:], gpu.put(y[1500:]))]
+        model.fit(
+            X[:1500], gpu.put(y[:1500]), sample_weight=gpu.put(weight[:1500]), eval_set=eval_set
+        )
+        expected = classifier(n_estimators=3, n_jobs=2)
+        expected.fit(X[:1500], y[:1500], sample_weight=weight[:1500])
+        assert_array_equal(model.classes_, [5, 6, 7])
+        assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+
+
+def test_labels_of_cudf(data):
+    """Text has no interface of arrays, and asking for it raises."""
+    pandas = pytest.importorskip("pandas")
+    X, margin, _ = data
+    names = np.where(margin > 0, "yes", "no")
+
+    class Series:
+        def to_pandas(self):
+            return pandas.Series(names)
+
+        @property
+        def __cuda_array_interface__(self):
+            raise NotImplementedError("strings")
+
+        def __len__(self):
+            return len(names)
+
+    Series.__module__ = "cudf.core.series"
+    model = FocalXGBClassifier(n_estimators=3, n_jobs=2).fit(X, Series())
+    assert_array_equal(model.classes_, ["no", "yes"])
 
 
 def external_memory(X, y, tmp_path, make):

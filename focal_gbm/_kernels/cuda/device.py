@@ -71,7 +71,8 @@ def problem() -> str | None:
     """Why Numba can run nothing here, if it cannot."""
     if cuda.is_available():
         return None
-    return f"no GPU: {cuda.cuda_error()}" if cuda.cuda_error() else "no NVVM, CUDA's compiler"
+    error = cuda.cuda_error()
+    return f"no GPU: {' '.join(str(error).split())}" if error else "no NVVM, CUDA's compiler"
 
 
 def view(array: Array) -> Any:
