@@ -5,7 +5,7 @@ BIN = .venv/bin
 # another program wants the same processors.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint gpu clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -18,6 +18,11 @@ lint: .venv/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# On a machine with an NVIDIA GPU.
+gpu: .venv/gpu
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/gpu.py
+
 # Each stamp stands for an environment that has the extra of its name.
 .venv/demo: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[bench]'
@@ -26,6 +31,10 @@ lint: .venv/test
 .venv/test: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test]'
 	touch $@ .venv/demo
+
+.venv/gpu: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --editable '.[test,bench,cuda]'
+	touch $@ .venv/test .venv/demo
 
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv

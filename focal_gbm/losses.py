@@ -66,20 +66,23 @@ class _FocalLoss(ABC):
             to n_classes - 1 for softmax.
         margin : array-like of shape (n,), or (n, n_classes) for softmax
             Margins (scores on the log-odds scale). float32 is computed in float32, anything else in
-            float64.
+            float64. An array with ``__cuda_array_interface__`` is computed on its GPU, where it
+            must be of one of these types, and labels and weights must be too.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
 
         Returns
         -------
         ndarray of shape (n,)
-            float32 for float32 margins, else float64. Infinite only where a binary margin is
-            infinite on the wrong side.
+            Where the margins are; float32 for float32 margins, else float64. Infinite only where a
+            binary margin is infinite on the wrong side.
 
         Raises
         ------
         TypeError, ValueError
             For input of the wrong kind, shape or value; NaN is refused everywhere.
+        RuntimeError
+            For arrays on a GPU without numba-cuda.
 
         Examples
         --------
@@ -110,25 +113,29 @@ class _FocalLoss(ABC):
         y : array-like of shape (n,)
             Labels, as for ``loss``.
         margin : array-like of shape (n,), or (n, n_classes) for softmax
-            Margins. float32 is computed in float32, anything else in float64.
+            Margins. float32 is computed in float32, anything else in float64; on a GPU as for
+            ``loss``.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         out : tuple of 2 ndarrays of the margins' shape, optional
-            float32 or float64 arrays to write the result to: contiguous ones for the binary loss,
-            of any strides for softmax. Their content is undefined after an error.
+            float32 or float64 arrays to write the result to, where the margins are: contiguous
+            ones for the binary loss on the CPU, else of any strides. Their content is undefined
+            after an error.
         n_threads : int, optional
             At most so many threads; by default one per available processor.
 
         Returns
         -------
         grad, hess : ndarray of the margins' shape
-            ``out`` if given, else new arrays in the precision of the margins. ``hess`` is what
-            ``hessian`` names, for softmax of the Hessian's diagonal.
+            ``out`` if given, else new arrays where the margins are, and in their precision.
+            ``hess`` is what ``hessian`` names, for softmax of the Hessian's diagonal.
 
         Raises
         ------
         TypeError, ValueError
             For input of the wrong kind, shape or value; NaN is refused everywhere.
+        RuntimeError
+            For arrays on a GPU without numba-cuda.
 
         Examples
         --------
@@ -162,7 +169,8 @@ class _FocalLoss(ABC):
         Parameters
         ----------
         margin : array-like
-            Margins: of any shape for the binary loss, of shape (n, n_classes) for softmax.
+            Margins: of any shape for the binary loss, of shape (n,) on a GPU; of shape
+            (n, n_classes) for softmax.
 
         Returns
         -------

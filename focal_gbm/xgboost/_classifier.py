@@ -65,7 +65,9 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         metrics of the posterior, or is a callable that gets labels as integers from 0, the
         posterior ((n,) for the second of two classes, or (n, n_classes)) and, if there are any,
         ``sample_weight``. Without it the metric is the posterior's log loss, as "logloss" or
-        "mlogloss".
+        "mlogloss". With ``device="cuda"`` training stays on the GPU, as with
+        ``focal_gbm.xgboost.train``, and features given as an array of CuPy's or torch's are not
+        copied.
 
     Attributes
     ----------

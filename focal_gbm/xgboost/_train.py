@@ -59,12 +59,14 @@ def train(
     params : dict
         As for ``xgboost.train``. ``base_score`` (a probability), if given, replaces the
         focal-optimal starting margin; so does a ``base_margin`` of ``dtrain``. ``eval_metric``
-        names metrics of the posterior, not of the sigmoid that the booster predicts.
+        names metrics of the posterior, not of the sigmoid that the booster predicts. With
+        ``device="cuda"`` features, labels, margins and gradients stay on the GPU, for which CuPy
+        and numba-cuda are needed, and memory for the features in single precision.
     dtrain, num_boost_round, evals, maximize, early_stopping_rounds, evals_result, verbose_eval, \
 xgb_model, callbacks
         As for ``xgboost.train``.
     obj : FocalObjective
-        The objective.
+        The objective. One with ``device="cpu"`` computes on the CPU wherever trees grow.
     custom_metric : callable, optional
         As for ``xgboost.train``; it receives margins. ``focal_metric`` makes one.
 
@@ -89,7 +91,9 @@ xgb_model, callbacks
     -----
     UserWarning
         For an ``xgb_model`` of another loss, because the posterior is then right only once the new
-        trees outweigh the old, and where no tree has a split.
+        trees outweigh the old, where no tree has a split, and where a training on a GPU cannot stay
+        there (DART, external memory, categories in an evaluation set, features larger than half
+        the free memory, no CuPy or numba-cuda).
 
     Examples
     --------
