@@ -18,6 +18,7 @@ from sklearn.base import clone
 from focal_gbm import BinaryFocalLoss, FocalObjective
 from focal_gbm._kernels import launch
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
+from focal_gbm.objective import for_training
 from focal_gbm.xgboost import focal_metric as xgboost_metric
 
 XGBOOST = {"objective": "binary:logistic", "base_score": 0.2, "max_depth": 3, "nthread": 2}
@@ -311,3 +312,20 @@ def test_metric_in_the_classifiers(data):
     assert next(iter(fitted.evals_result_.values()))["focal_loss"][-1] == pytest.approx(
         objective.loss.loss(y, margin).mean()
     )
+
+
+def test_results_of_a_training_share_their_memory(data):
+    X, y, weight = data
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    margin = np.linspace(-3, 3, len(y)).astype(np.float32)
+    objective = FocalObjective(1.5)
+    first, second = objective(margin, dtrain), objective(-margin, dtrain)
+    assert not np.shares_memory(first[0], second[0])
+    training = pickle.loads(pickle.dumps(for_training(objective)))  # noqa: S301
+    assert training == objective
+    assert_array_equal(training(margin, dtrain), first)
+    again = training(-margin, dtrain)
+    assert np.shares_memory(again[0], training(margin, dtrain)[0])
+    other = training(-margin, xgb.DMatrix(X, y, weight=weight))
+    assert not np.shares_memory(again[0], other[0])
+    assert_array_equal(other, second)

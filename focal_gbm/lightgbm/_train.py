@@ -16,6 +16,7 @@ from focal_gbm.objective import (
     FocalObjective,
     Loss,
     check_objective,
+    for_training,
     labels_and_weights,
     loss_for,
     warn,
@@ -170,7 +171,7 @@ def train(
         metrics = [focal_metric(objective)]
     with _init_score_raised(margin, [train_set, *valid_sets]):
         booster = lgb.train(
-            {**params, "objective": objective, "metric": "None"},
+            {**params, "objective": for_training(objective), "metric": "None"},
             train_set,
             num_boost_round,
             valid_sets=valid_sets or None,

@@ -76,11 +76,15 @@ class Resident(TrainingCallback):
     def update(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
         """Add the trees of an iteration."""
         with self.place():
-            train = self.rows[dtrain]
-            grad, hess = self.loss.gradient_hessian(train.y, train.margin, train.sample_weight)
-            booster.boost(dtrain, iteration, grad=grad, hess=hess)
+            self._boost(booster, dtrain, iteration)
             for rows in self.rows.values():
                 rows.advance(booster)
+
+    def _boost(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
+        # The memory of gradient and Hessian is free again when margins need some to advance.
+        rows = self.rows[dtrain]
+        grad, hess = self.loss.gradient_hessian(rows.y, rows.margin, rows.sample_weight)
+        booster.boost(dtrain, iteration, grad=grad, hess=hess)
 
 
 class _ResidentBooster(xgb.Booster):

@@ -19,6 +19,7 @@ from focal_gbm.objective import (
     FocalObjective,
     Loss,
     check_objective,
+    for_training,
     is_dataset,
     labels_and_weights,
     loss_for,
@@ -179,7 +180,7 @@ def train_with(
         dtrain,
         num_boost_round,
         evals=evals,
-        obj=objective,
+        obj=for_training(objective),
         xgb_model=xgb_model,
         callbacks=[
             SetAttributes(focal_loss=json.dumps(_parameters(objective))),
