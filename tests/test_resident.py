@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore:.*No visible GPU is found"),
     pytest.mark.filterwarnings("ignore:.*Device is changed from GPU to CPU"),
-    pytest.mark.filterwarnings("ignore:.*booster=dart:UserWarning"),
+    pytest.mark.filterwarnings("ignore:(.|\\n)*booster=(dart|gblinear)"),
     pytest.mark.filterwarnings("ignore:(.|\\n)*are not used"),
 ]
 
