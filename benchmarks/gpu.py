@@ -12,11 +12,13 @@ Providers take turns, iteration by iteration. Without a GPU it says so and does 
 import argparse
 import csv
 import datetime
+import multiprocessing
 import re
 import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -277,18 +279,10 @@ def measure_xgboost(cupy, report, n_rows, n_classes, rounds):
 
 
 def measure_memory(cupy, report, n_rows):
-    """Peak of the device's memory while boosting, beyond data and features, as bytes a row."""
-    X, y = make_data(cupy, n_rows)
+    """Peak of the device's memory while boosting, in a process of its own for each provider."""
     peaks = {}
     for name in ("built-in log loss", "stays on the GPU", "FocalObjective(device='cuda')"):
-        cupy.get_default_memory_pool().free_all_blocks()
-        before, _ = cupy.cuda.runtime.memGetInfo()
-        with LeastFreeMemory(cupy) as watched:
-            step = xgboost_steps(cupy, X, y, 2)[name]()
-            for _ in range(5):
-                step()
-        peaks[name] = (before - watched.least) / n_rows
-        del step
+        peaks[name] = in_new_process(peak_memory, name, n_rows) / n_rows
         report.add("peak device memory", n_rows, name, peaks[name], "bytes a row")
     print(
         f"peak device memory beyond the {4 * FEATURES} bytes a row of the features, {n_rows} rows"
@@ -299,13 +293,34 @@ def measure_memory(cupy, report, n_rows):
     print(flush=True)
 
 
+def in_new_process(function, *arguments):
+    """Libraries keep memory that they do not need any more, each in its own way."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(function, *arguments).result()
+
+
+def peak_memory(name, n_rows):
+    """Bytes, the features and labels not counted, which are there before."""
+    import cupy
+
+    X, y = make_data(cupy, n_rows)
+    cupy.get_default_memory_pool().free_all_blocks()
+    before, _ = cupy.cuda.runtime.memGetInfo()
+    with LeastFreeMemory(cupy) as watched:
+        step = xgboost_steps(cupy, X, y, 2)[name]()
+        for _ in range(5):
+            step()
+    return before - watched.least
+
+
 class LeastFreeMemory:
     """Watches the device's free memory from a thread."""
 
     def __init__(self, cupy):
         self.cupy = cupy
         self.least, _ = cupy.cuda.runtime.memGetInfo()
-        self.stopped = threading.Event()
+        self.is_over = threading.Event()
 
     def __enter__(self):
         self.thread = threading.Thread(target=self.watch)
@@ -313,13 +328,17 @@ class LeastFreeMemory:
         return self
 
     def __exit__(self, *error):
-        self.stopped.set()
+        self.is_over.set()
         self.thread.join()
 
     def watch(self):
-        while not self.stopped.is_set():
-            self.least = min(self.least, self.cupy.cuda.runtime.memGetInfo()[0])
-            time.sleep(1e-4)
+        while not self.is_over.wait(1e-4):
+            self.look()
+        self.look()
+
+    def look(self):
+        free, _ = self.cupy.cuda.runtime.memGetInfo()
+        self.least = min(self.least, free)
 
 
 def measure_lightgbm(cupy, report, n_rows, rounds):

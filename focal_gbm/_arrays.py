@@ -31,11 +31,13 @@ def cuda_problem() -> str | None:
     return problem
 
 
-def cuda_kernels(name: str) -> ModuleType:
+def cuda_kernels(name: str, argument: str = "margin") -> ModuleType:
     """A module of kernels for arrays on a GPU; raises ``RuntimeError`` if they cannot run."""
     problem = cuda_problem()
     if problem:
-        raise RuntimeError(f"expected a GPU of NVIDIA's that Numba can compile for, got {problem}")
+        raise RuntimeError(
+            f"{argument}: expected a GPU of NVIDIA's that Numba can compile for, got {problem}"
+        )
     return importlib.import_module(f"focal_gbm._kernels.cuda.{name}")
 
 
@@ -46,26 +48,46 @@ def kernels_for(margin: Any, of_cpu: ModuleType) -> ModuleType:
 
 def to_host(array: Any) -> Any:
     """A copy in NumPy or pandas of what is on a GPU; anything else as it is."""
-    if type(array).__module__.partition(".")[0] == "cudf":
+    name = _library_of(array)
+    if name == "cudf":
         return array.to_pandas()  # which knows text too
-    return cuda_kernels("device").to_host(array) if is_on_device(array) else array
+    if not is_on_device(array):
+        return array
+    if name == "cupy":
+        return array.get()
+    if name == "torch":
+        return array.numpy(force=True)
+    return cuda_kernels("device").to_host(array)
 
 
-def to_device(array: Array, device: str) -> Array:
-    """A copy on a device, named as XGBoost names it."""
-    copy: Array = cuda_kernels("device").to_device(array, device_ordinal(device))
+def to_device(array: Array, device: str, to: Array | None = None) -> Array:
+    """A copy on a device, named as XGBoost names it, in a new array or a given one."""
+    kernels = cuda_kernels("device", "device")
+    copy: Array = kernels.to_device(array, device_ordinal(device), to)
     return copy
+
+
+def total(array: Any) -> float:
+    """Sum in double precision, where the array is if its library can."""
+    if _library_of(array) != "cupy":
+        array = np.asarray(to_host(array))
+    return float(array.sum(dtype=np.float64))
+
+
+def _library_of(array: Any) -> str:
+    return type(array).__module__.partition(".")[0]
 
 
 def empty(shape: tuple[int, ...], like: Any, dtype: Any = None) -> Array:
     """A new array of the same kind as another and in the same place."""
     if not is_on_device(like):
         return np.empty_like(like, dtype, shape=shape)
-    name = type(like).__module__.partition(".")[0]
+    name = _library_of(like)
     library = sys.modules[name]
     new: Array
     if name == "torch":
-        new = library.empty(shape, dtype=like.dtype, device=like.device)
+        torch_type = getattr(library, np.dtype(dtype).name) if dtype else like.dtype
+        new = library.empty(shape, dtype=torch_type, device=like.device)
     elif name == "cupy":
         with like.device:
             new = library.empty(shape, dtype or like.dtype)

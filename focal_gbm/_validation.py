@@ -75,9 +75,13 @@ def check_device(device: Any) -> str | None:
     expected = "None, 'cpu', 'cuda' or 'cuda:' and a number"
     if device is not None and not isinstance(device, str):
         raise TypeError(f"device: expected {expected}, got {device!r}")
-    if device not in (None, "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+    if device not in (None, "cpu") and not is_cuda(device):
         raise ValueError(f"device: expected {expected}, got {device!r}")
     return device
+
+
+def is_cuda(device: str) -> bool:
+    return re.fullmatch(r"cuda(:\d+)?", device) is not None
 
 
 def device_ordinal(device: str) -> int | None:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from focal_gbm._arrays import empty, is_on_device, to_device
+from focal_gbm._arrays import check_rows, empty, is_on_device, to_device, total
 from focal_gbm._validation import (
     as_real,
     check_alpha,
@@ -19,7 +19,6 @@ from focal_gbm._validation import (
     check_gamma,
     check_hessian,
     check_n_threads,
-    check_rows,
 )
 from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
@@ -38,7 +37,9 @@ class FocalObjective:
     Labels and weights of a ``DMatrix`` or ``Dataset`` are read when a training begins, at a
     constant margin, and kept as long as that data set lives. To have them read again at another
     time (set anew in the middle of a training, or before one that starts from margins of its own)
-    pass a copy of the objective: pickles and copies carry the parameters only.
+    pass a copy of the objective: pickles and copies carry the parameters only. Within
+    ``focal_gbm.xgboost.train`` and ``focal_gbm.lightgbm.train`` the results of an iteration are
+    written over those of the one before.
 
     Parameters
     ----------
@@ -52,9 +53,10 @@ class FocalObjective:
         At most so many threads; by default one per available processor.
     device : {"cpu", "cuda", "cuda:<number>"}, optional
         Where to compute. On a GPU labels and weights stay there, margins are brought there in each
-        iteration, and gradient and Hessian are arrays there, which XGBoost takes as they are and
-        LightGBM does not take. By default it is the CPU, unless ``focal_gbm.xgboost.train`` and
-        ``FocalXGBClassifier`` train on a GPU: they need no way to the host at all.
+        iteration, and gradient and Hessian are arrays there, for a data set the same ones each
+        time, which XGBoost takes as they are and LightGBM does not take. By default it is the CPU,
+        unless ``focal_gbm.xgboost.train`` and ``FocalXGBClassifier`` train on a GPU: they need no
+        way to the host at all.
 
     Raises
     ------
@@ -96,8 +98,8 @@ class FocalObjective:
         object.__setattr__(self, "device", check_device(self.device))
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...], dict[str, bool]]:
-        parameters = self.gamma, self.alpha, self.hessian, self.n_threads, self.device
-        return type(self), parameters, {"_reuses_outputs": self._reuses_outputs}
+        parameters = [getattr(self, f.name) for f in dataclasses.fields(self) if f.init]
+        return type(self), tuple(parameters), {"_reuses_outputs": self._reuses_outputs}
 
     def __sklearn_clone__(self) -> "FocalObjective":
         return copy.copy(self)
@@ -196,11 +198,13 @@ class FocalObjective:
             margin = as_real("margin", y_true)
             rows = self._rows(y_pred, margin)
         else:
-            margin = as_real("margin", y_pred)
+            margin = y_pred if is_on_device(y_pred) else as_real("margin", y_pred)
             rows = self._placed(self._loss_of(margin), y_true, margin, sample_weight)
-        margin = self._put(margin)
+        margin = self._put(margin, rows.margin)
         out = rows.out or tuple(empty(margin.shape, margin, np.float32) for _ in range(2))
-        if self._reuses_outputs and is_dataset(y_pred):
+        if is_dataset(y_pred) and is_on_device(margin):
+            self._datasets[y_pred] = rows._replace(margin=margin, out=out)
+        elif is_dataset(y_pred) and self._reuses_outputs:
             self._datasets[y_pred] = rows._replace(out=out)
         return rows.loss.gradient_hessian(
             rows.y, margin, rows.sample_weight, out=out, n_threads=self.n_threads
@@ -223,8 +227,10 @@ class FocalObjective:
         weight = None if sample_weight is None else self._put(sample_weight)
         return _Rows(loss, self._put(y), weight)
 
-    def _put(self, array: Array) -> Array:
-        return array if self.device in (None, "cpu") else to_device(array, self.device)
+    def _put(self, array: Array, to: Array | None = None) -> Array:
+        if self.device in (None, "cpu") or is_on_device(array):
+            return array
+        return to_device(array, self.device, to)
 
 
 class _Rows(NamedTuple):
@@ -233,7 +239,9 @@ class _Rows(NamedTuple):
     loss: Loss
     y: Array
     sample_weight: Array | None
-    out: Any = None  # two arrays to write the next results to
+    # What the next iteration writes to: the margins on a device, gradient and Hessian.
+    margin: Array | None = None
+    out: Any = None
 
 
 @dataclass(frozen=True)
@@ -259,10 +267,10 @@ class FocalMetric:
                 "it evaluates: use resolve(y) with the training labels"
             )
         losses = loss.loss(y_true, margin, sample_weight)
-        total = len(losses) if sample_weight is None else np.sum(sample_weight, dtype=np.float64)
-        if total == 0:
+        weight = len(losses) if sample_weight is None else total(sample_weight)
+        if weight == 0:
             raise ValueError("sample_weight: expected a total above 0, got 0")
-        return float(losses.sum(dtype=np.float64) / total)
+        return total(losses) / weight
 
     def resolve(
         self, y: ArrayLike, sample_weight: ArrayLike | None = None, *, n_classes: int = 2

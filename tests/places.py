@@ -31,6 +31,12 @@ class SimulatedArray:
         return SimulatedArray(self.array[index])
 
 
+def simulated_copy(array, ordinal=None, to=None):
+    to = SimulatedArray(np.empty_like(array)) if to is None else to
+    to.array[...] = array
+    return to
+
+
 class CPU:
     name = "cpu"
 
@@ -60,9 +66,7 @@ class GPU:
             from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
             monkeypatch.setattr(device, "view", lambda array: FakeCUDAArray(array.array))
-            monkeypatch.setattr(
-                device, "to_device", lambda array, _: SimulatedArray(np.array(array))
-            )
+            monkeypatch.setattr(device, "to_device", simulated_copy)
             monkeypatch.setattr(
                 device, "empty", lambda shape, dtype, _: SimulatedArray(np.full(shape, 7, dtype))
             )
@@ -86,7 +90,8 @@ def cupy_of_numpy():
     cupy.__spec__ = ModuleSpec("cupy", None)
     cupy.__getattr__ = lambda name: getattr(np, name)
     cupy.asnumpy = np.asarray
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    pool = SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.get_default_memory_pool = cupy.get_default_pinned_memory_pool = lambda: pool
     cupy.cuda = SimpleNamespace(
         Device=lambda ordinal: nullcontext(),
         Stream=SimpleNamespace(ptds=nullcontext()),

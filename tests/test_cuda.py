@@ -30,6 +30,8 @@ def small_grid(monkeypatch):
     monkeypatch.setattr(device, "THREADS", 2)
     monkeypatch.setattr(device, "FEWEST_BLOCKS", 1)
     monkeypatch.setattr(device, "MOST_BLOCKS", 3)
+    if config.ENABLE_CUDASIM:  # which has its own arrays in the place of tensors
+        monkeypatch.setattr(cuda, "_launch", device.launch)
 
 
 def to_device(array):
@@ -276,12 +278,10 @@ def operators(monkeypatch):
 
     from focal_gbm.torch import _cuda
 
-    launch = cuda.launch
-
     def simulated(function, arrays, *arguments):
-        launch(function, [FakeCUDAArray(array.numpy()) for array in arrays], *arguments)
+        device.launch(function, [FakeCUDAArray(array.numpy()) for array in arrays], *arguments)
 
-    monkeypatch.setattr(cuda, "launch", simulated)
+    monkeypatch.setattr(cuda, "_launch", simulated)
     monkeypatch.setattr(_cuda, "_stream", lambda tensor: nullcontext(0))
     return _cuda
 

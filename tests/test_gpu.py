@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import places
@@ -268,9 +269,9 @@ def test_labels_of_a_data_set_are_brought_to_the_gpu_once(gpu, monkeypatch):
     moved = []
     to_device = device.to_device
 
-    def counting(array, ordinal):
+    def counting(array, ordinal, to):
         moved.append(array)
-        return to_device(array, ordinal)
+        return to_device(array, ordinal, to)
 
     monkeypatch.setattr(device, "to_device", counting)
     expected = objective.loss.gradient_hessian(y, margin, weight)
@@ -279,6 +280,41 @@ def test_labels_of_a_data_set_are_brought_to_the_gpu_once(gpu, monkeypatch):
             assert_allclose(gpu.get(actual), exact, rtol=4e-6, atol=1e-7)
     assert len(moved) == 5
     assert [array is margin for array in moved] == [False, False, True, True, True]
+    first, second = objective(margin, dataset), objective(margin, dataset)
+    assert first[0] is second[0]
+
+
+def test_objective_of_margins_on_a_gpu(gpu):
+    y, margin, weight = rows(LOSSES["softmax"], np.float64)
+    there = gpu.put(y), gpu.put(margin), gpu.put(weight)
+    for device_name in (None, "cuda"):
+        objective = FocalObjective(1.5, device=device_name)
+        for actual, expected in zip(
+            objective(*there),
+            objective.softmax_loss(3).gradient_hessian(y, margin, weight),
+            strict=True,
+        ):
+            assert gpu.get(actual).dtype == np.float32
+            assert_allclose(gpu.get(actual), expected, rtol=4e-6, atol=1e-7)
+
+
+def test_metric_of_margins_on_a_gpu(gpu):
+    focal_metric = pytest.importorskip("focal_gbm.xgboost").focal_metric
+    y, margin, weight = rows(LOSSES["alpha"], np.float32)
+    metric = focal_metric(FocalObjective(1.5, 0.25))
+    expected = metric.mean(y, margin, weight)
+    assert_allclose(metric.mean(gpu.put(y), gpu.put(margin), gpu.put(weight)), expected, rtol=1e-5)
+
+
+def of(number, name="id"):
+    return SimpleNamespace(**{name: number})
+
+
+def test_device_of_an_array():
+    of_numba = SimpleNamespace(gpu_data=SimpleNamespace(context=SimpleNamespace(device=of(3))))
+    of_cupy, of_torch = SimpleNamespace(device=of(2)), SimpleNamespace(device=of(1, "index"))
+    arrays = of_numba, of_cupy, of_torch, Interface()
+    assert [device.ordinal_of(array) for array in arrays] == [3, 2, 1, None]
 
 
 class DataSet:
@@ -389,12 +425,12 @@ def test_without_a_gpu():
         "BinaryFocalLoss().posterior(margin)\n"
     )
     result = run(program)
-    assert "RuntimeError: expected a GPU of NVIDIA's" in result.stderr
+    assert "RuntimeError: margin: expected a GPU of NVIDIA's" in result.stderr
     assert "got no GPU" in result.stderr
     program = (
         "from focal_gbm import FocalObjective; FocalObjective(device='cuda')([0, 1], [0.5, 1])"
     )
-    assert "RuntimeError: expected a GPU of NVIDIA's" in run(program).stderr
+    assert "RuntimeError: device: expected a GPU of NVIDIA's" in run(program).stderr
 
 
 PTX = """
@@ -423,8 +459,11 @@ for real in (np.float32, np.float64):
         (softmax._loss, arrays(real, 2, 1, 1, 1, 1, 1) + found, 2, 0),
         (softmax._posterior, arrays(real, 2, 2, 1, 1) + found, 1, 1),
         (autodiff._sigmoid, arrays(real, *[1] * 9), 8, 2),
+        (autodiff._softmax, arrays(real, 3, 2, 2, 3, 3, 1, 1), 2, 2),
         (autodiff._shares, arrays(real, 3, 3, 2, 3, 3, 1, 1), 2, 1),
     ):
+        if function is autodiff._softmax:
+            kinds[1] = np.dtype(np.int64), 2
         signature = device.signature(kinds, n_parameters, n_flags)
         ptx, _ = cuda.compile(function, signature, cc=(9, 0), device=False, abi="numba")
         assert ".target sm_90" in ptx
@@ -442,4 +481,4 @@ def test_kernels_compile_for_hopper():
     if "row_stack" in result.stderr:
         pytest.skip("numba-cuda 0.30 does not compile with NumPy 2.5")
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 16
+    assert len(result.stdout.splitlines()) == 18

@@ -30,8 +30,11 @@ def test_runs(benchmark_of_gpus, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "cupy", places.cupy_of_numpy())
     monkeypatch.setattr(_resident, "cuda_problem", lambda: None)
     monkeypatch.setattr(benchmark_of_gpus, "cuda_problem", lambda: None)
-    monkeypatch.setattr(objective, "to_device", lambda array, device: array)
+    monkeypatch.setattr(objective, "to_device", lambda array, device, to: array)
     monkeypatch.setattr(benchmark_of_gpus, "measure_torch", lambda *settings: None)
+    monkeypatch.setattr(
+        benchmark_of_gpus, "in_new_process", lambda function, *arguments: function(*arguments)
+    )
     path = tmp_path / "gpu.csv"
     command = ["gpu.py", "--rows", "3000", "--rounds", "2", "--csv", str(path)]
     monkeypatch.setattr(sys, "argv", command)

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import joblib
 import lightgbm as lgb
@@ -329,3 +330,14 @@ def test_results_of_a_training_share_their_memory(data):
     other = training(-margin, xgb.DMatrix(X, y, weight=weight))
     assert not np.shares_memory(again[0], other[0])
     assert_array_equal(other, second)
+
+
+def test_subclasses_keep_their_own_parameters():
+    @dataclass(frozen=True)
+    class Scaled(FocalObjective):
+        scale: float = 1.0
+
+    objective = Scaled(1.5, scale=3.0)
+    for copied in (copy.copy(objective), for_training(objective), copy.deepcopy(objective)):
+        assert copied == objective
+        assert copied.scale == 3.0

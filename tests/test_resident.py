@@ -5,6 +5,7 @@ Without a GPU, CuPy's place is taken by NumPy and XGBoost falls back to the CPU,
 
 import json
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -184,6 +185,26 @@ def test_soft_labels_and_margins_to_start_from(data):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
+def test_margins_to_start_from_for_the_training_data_alone(data, n_classes):
+    X, margin, _ = data
+    y = labels(margin, n_classes)
+    start = np.tile(np.sin(margin)[:, None], n_classes) if n_classes > 2 else np.sin(margin)
+    dtrain, dvalid = xgb.DMatrix(X, y, base_margin=start), xgb.DMatrix(X, y)
+    params = {"num_class": n_classes} if n_classes > 2 else {}
+    trained = both_ways(params, FocalObjective(), dtrain, evals=lambda: [(dvalid, "v")])
+    assert_same(trained, dvalid)
+
+
+def test_continued_from_a_model_without_trees(data):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+    empty = xgb.train({"objective": "binary:logistic"}, dtrain, 0)
+    with pytest.warns(UserWarning, match="xgb_model"):
+        trained = both_ways({}, FocalObjective(), dtrain, xgb_model=lambda: empty)
+    assert_same(trained, dtrain)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
 def test_continued_training(data, n_classes):
     X, margin, _ = data
     dtrain = xgb.DMatrix(X, labels(margin, n_classes))
@@ -257,6 +278,84 @@ def test_callbacks_see_a_booster_of_xgboost(data, tmp_path):
     assert seen == [(epoch, epoch + 1) for epoch in range(5)] * 2
     checkpoint = pickle.loads((tmp_path / "model_2.pkl").read_bytes())  # noqa: S301
     assert "focal_loss" in checkpoint.attributes()
+
+
+def test_callbacks_that_replace_the_booster_or_its_trees(data):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+    other = train({**PARAMS, "device": "cpu"}, dtrain, 3, obj=FocalObjective())
+
+    class Loads(xgb.callback.TrainingCallback):
+        def after_iteration(self, model, epoch, evals_log):
+            if epoch == 4:
+                model.load_model(other.save_raw())
+            return False
+
+    trained = both_ways(
+        {},
+        FocalObjective(),
+        dtrain,
+        evals=lambda: [(dtrain, "t")],
+        callbacks=lambda: [Loads()],
+    )
+    assert_same(trained, dtrain)
+    assert trained[0][0].num_boosted_rounds() == 3 + ROUNDS - 5
+
+    class Copies(xgb.callback.TrainingCallback):
+        def before_training(self, model):
+            return model.copy()
+
+    results = {}
+    booster = train(
+        PARAMS,
+        dtrain,
+        5,
+        obj=FocalObjective(),
+        evals=[(dtrain, "t")],
+        evals_result=results,
+        callbacks=[Copies()],
+        verbose_eval=False,
+    )
+    _, value = focal_metric(FocalObjective())(booster.predict(dtrain, output_margin=True), dtrain)
+    assert_allclose(results["t"]["focal_loss"][-1], value, rtol=1e-5)
+
+
+def test_weights_set_before_training(data):
+    X, margin, weight = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+
+    class Weighs(xgb.callback.TrainingCallback):
+        def before_training(self, model):
+            dtrain.set_weight(weight)
+            return model
+
+    def callbacks():
+        dtrain.set_weight(np.ones(len(weight)))
+        return [Weighs()]
+
+    trained = both_ways({}, FocalObjective(), dtrain, callbacks=callbacks)
+    dtrain.set_weight(np.ones(len(weight)))
+    unweighted = both_ways({}, FocalObjective(), dtrain)
+    assert_same(trained, dtrain)
+    assert trained[0][0].get_dump() != unweighted[0][0].get_dump()
+
+
+def test_evaluation_sets_of_fewer_columns_and_without_labels(data):
+    X, margin, _ = data
+    dtrain = xgb.DMatrix(X, labels(margin, 2))
+    dvalid = xgb.DMatrix(X[:, :4])
+
+    def mean_margin(margins, dataset):
+        return "mean", float(margins.mean())
+
+    trained = both_ways(
+        {},
+        FocalObjective(),
+        dtrain,
+        evals=lambda: [(dvalid, "v")],
+        custom_metric=lambda: mean_margin,
+    )
+    assert_same(trained, dtrain)
 
 
 def test_metrics_of_a_user_get_margins_of_numpy(data):
@@ -403,6 +502,8 @@ def external_memory(X, y, tmp_path, make):
         ("quantised external memory", "external memory"),
         ("categories", "categories in an evaluation set"),
         ("memory", "0.0 GB of features and 0.0 GB free"),
+        ("out of memory", "too little memory"),
+        ("continued dart", "booster='dart'|rate_drop='0.5'"),
         ("no cupy", "no CuPy"),
         ("no numba-cuda", "no numba-cuda"),
         ("no GPU", "no GPU"),
@@ -411,7 +512,7 @@ def external_memory(X, y, tmp_path, make):
 def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change, reason):
     X, margin, _ = data
     y = labels(margin, 2)
-    dtrain, params, evals = xgb.DMatrix(X, y), dict(PARAMS), []
+    dtrain, params, options = xgb.DMatrix(X, y), dict(PARAMS), {"verbose_eval": False}
     if isinstance(change, dict):
         params.update(change)
     elif change.endswith("external memory"):
@@ -423,9 +524,18 @@ def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change
         sets = [
             xgb.DMatrix(codes, y, feature_types=["c"], enable_categorical=True) for _ in range(2)
         ]
-        dtrain, evals = sets[0], [(sets[1], "valid")]
+        dtrain, options["evals"] = sets[0], [(sets[1], "valid")]
     elif change == "memory":
         monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (50_000, 100_000))
+    elif change == "out of memory":
+
+        def full(*arguments):
+            raise MemoryError
+
+        monkeypatch.setattr(cupy, "full", full, raising=False)
+    elif change == "continued dart":
+        dart = {"booster": "dart", "rate_drop": 0.5, "device": "cpu"}
+        options["xgb_model"] = train({**PARAMS, **dart}, dtrain, 4, obj=FocalObjective())
     elif change == "no cupy":
         find_spec = _resident.importlib.util.find_spec
         monkeypatch.setattr(
@@ -436,20 +546,26 @@ def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change
     else:
         monkeypatch.setattr(_resident, "cuda_problem", lambda: change)
     with pytest.warns(UserWarning, match="device: expected a training that can stay") as warned:
-        booster = train(params, dtrain, 4, obj=FocalObjective(), evals=evals, verbose_eval=False)
+        booster = train(params, dtrain, 4, obj=FocalObjective(), **options)
     ours = [w for w in warned if str(w.message).startswith("device:")]
     assert len(ours) == 1
-    assert reason in str(ours[0].message)
+    assert re.search(reason, str(ours[0].message))
     assert ours[0].filename == __file__
-    plain = train(
-        {**params, "device": "cpu"},
-        dtrain,
-        4,
-        obj=FocalObjective(),
-        evals=evals,
-        verbose_eval=False,
-    )
-    assert_allclose(booster.predict(dtrain), plain.predict(dtrain), rtol=1e-4)
+    if change != "continued dart":  # of which the trees change
+        plain = train({**params, "device": "cpu"}, dtrain, 4, obj=FocalObjective(), **options)
+        assert_allclose(booster.predict(dtrain), plain.predict(dtrain), rtol=1e-4)
+
+
+def test_devices_that_are_none(data):
+    X, margin, _ = data
+    y = labels(margin, 2)
+    with pytest.raises(xgb.core.XGBoostError, match="device"):
+        train({"device": "cuda:x"}, xgb.DMatrix(X, y), 1, obj=FocalObjective())
+    with pytest.raises(TypeError, match="evals"):
+        train(PARAMS, xgb.DMatrix(X, y), 1, obj=FocalObjective(), evals=[(X, "v")])
+    params = {**PARAMS, "device": "cuda:1"}
+    with pytest.raises(ValueError, match=r"device: expected .* 'cuda:1', got 'cuda:2'"):
+        train(params, xgb.DMatrix(X, y), 1, obj=FocalObjective(device="cuda:2"))
 
 
 def test_an_objective_on_the_cpu_stays_there(data):

@@ -5,8 +5,10 @@ gradients that are given to it, and the margins follow by predicting with the ne
 """
 
 import copy
+import functools
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +27,7 @@ Features = Mapping[xgb.DMatrix, tuple[Any, float]]
 # two, take less than these.
 _SHARE_OF_MEMORY = 0.5
 
-# Rows that are made dense at a time, on the host.
+# Rows that are brought to the GPU at a time.
 _PART = 2**20
 
 
@@ -36,7 +38,8 @@ class CannotStayError(Exception):
 class Resident(TrainingCallback):
     """Keeps a training on the GPU; raises ``CannotStayError`` where that cannot be.
 
-    Of each data set it holds the features in single precision, labels, weights and margins.
+    Of each data set, the first of which is trained on, it holds the features in single precision,
+    labels, weights and margins.
     """
 
     def __init__(
@@ -45,14 +48,23 @@ class Resident(TrainingCallback):
         datasets: Sequence[xgb.DMatrix],
         loss: Loss,
         features: Features,
+        xgb_model: xgb.Booster | None = None,
     ) -> None:
-        _check_can_stay(params, datasets)
+        _check_can_stay(params, datasets, xgb_model)
         self.params = params
         self.loss = loss
         self.ordinal = device_ordinal(params["device"])
-        with self.place():
-            _check_memory(datasets, features)
-            self.rows = {dataset: Rows(dataset, features) for dataset in datasets}
+        self.n_rounds = -1  # of the booster whose margins are here
+        n_features = datasets[0].num_col()
+        try:
+            with self.place():
+                _check_memory(datasets, features)
+                self.rows = {
+                    dataset: Rows(dataset, n_features, *features.get(dataset, (None, np.nan)))
+                    for dataset in datasets
+                }
+        except MemoryError as error:  # CuPy's is one
+            raise CannotStayError("too little memory for the features") from error
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -65,25 +77,37 @@ class Resident(TrainingCallback):
     def before_training(self, model: Any) -> xgb.Booster:
         booster = _ResidentBooster(self.params, list(self.rows), model_file=model)
         booster.resident = self
-        with self.place():
-            for dataset, rows in self.rows.items():
-                rows.start(booster.predict(dataset, output_margin=True))
         return booster
 
     def after_training(self, model: Any) -> xgb.Booster:
+        self.rows.clear()
+        with self.place():
+            _free_pools()
         return xgb.Booster(model_file=model)
+
+    def has_margins_of(self, booster: xgb.Booster) -> bool:
+        """Whether it does, which callbacks that replace the booster or its trees may change."""
+        is_in_training = isinstance(booster, _ResidentBooster)
+        return is_in_training and booster.num_boosted_rounds() == self.n_rounds
 
     def update(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
         """Add the trees of an iteration."""
         with self.place():
+            if not self.has_margins_of(booster):
+                for dataset, rows in self.rows.items():
+                    # XGBoost takes the starting margin from the data it is first trained on.
+                    is_trained_on = dataset is dtrain
+                    rows.start(booster.predict(dataset, output_margin=True, training=is_trained_on))
             self._boost(booster, dtrain, iteration)
+            self.n_rounds = booster.num_boosted_rounds()
             for rows in self.rows.values():
                 rows.advance(booster)
 
     def _boost(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
         # The memory of gradient and Hessian is free again when margins need some to advance.
         rows = self.rows[dtrain]
-        grad, hess = self.loss.gradient_hessian(rows.y, rows.margin, rows.sample_weight)
+        y, sample_weight = rows.labels_and_weights
+        grad, hess = self.loss.gradient_hessian(y, rows.margin, sample_weight)
         booster.boost(dtrain, iteration, grad=grad, hess=hess)
 
 
@@ -102,21 +126,29 @@ class _ResidentBooster(xgb.Booster):
 
 
 class Rows:
-    """A data set on the GPU."""
+    """A data set on the GPU, from its features where they are given, else from itself."""
 
-    def __init__(self, dataset: xgb.DMatrix, features: Features) -> None:
+    def __init__(self, dataset: xgb.DMatrix, n_features: int, given: Any, missing: Any) -> None:
         import cupy
 
-        given, self.missing = features.get(dataset, (None, np.nan))
-        if is_on_device(given) or type(given) is np.ndarray:
+        self.dataset = dataset
+        self.missing = np.nan if missing is None else float(missing)
+        if is_on_device(given):
             self.features = cupy.asarray(given, np.float32)
+        elif _is_plain(given):
+            self.features = _uploaded(given, n_features, lambda part: part)
         else:
-            self.features, self.missing = _features_of(dataset), np.nan
-        y, sample_weight = labels_and_weights(dataset)
-        self.y = cupy.asarray(y, np.float32)
-        self.sample_weight = sample_weight
+            self.features, self.missing = _uploaded(_data_of(dataset), n_features, _dense), np.nan
+
+    @functools.cached_property
+    def labels_and_weights(self) -> tuple[Any, Any]:
+        """Read when they are first needed, as callbacks may set them before."""
+        import cupy
+
+        y, sample_weight = labels_and_weights(self.dataset)
         if sample_weight is not None:
-            self.sample_weight = cupy.asarray(sample_weight, np.float32)
+            sample_weight = cupy.asarray(sample_weight, np.float32)
+        return cupy.asarray(y, np.float32), sample_weight
 
     def start(self, margin: Any) -> None:
         import cupy
@@ -141,19 +173,22 @@ class Rows:
         return cupy.asnumpy(self.margin)
 
 
-def _check_can_stay(params: Mapping[str, Any], datasets: Sequence[xgb.DMatrix]) -> None:
+def _check_can_stay(
+    params: Mapping[str, Any], datasets: Sequence[xgb.DMatrix], xgb_model: xgb.Booster | None
+) -> None:
     """Check what can be told before anything is brought to the GPU."""
     if importlib.util.find_spec("cupy") is None:
         raise CannotStayError("no CuPy (pip install 'focal_gbm[cuda]')")
     problem = cuda_problem()
     if problem:
         raise CannotStayError(problem)
+    settings = {**_settings_of(xgb_model), **params}
     for name, expected in (("booster", "gbtree"), ("process_type", "default")):
-        if params.get(name, expected) != expected:
-            raise CannotStayError(f"{name}={params[name]!r}")
+        if settings.get(name, expected) != expected:
+            raise CannotStayError(f"{name}={settings[name]!r}")
     for name in ("rate_drop", "one_drop"):  # dropout changes trees that the margins come from
-        if float(params.get(name, 0)):
-            raise CannotStayError(f"{name}={params[name]!r}")
+        if str(settings.get(name, 0)).lower() not in ("0", "0.0", "false"):
+            raise CannotStayError(f"{name}={settings[name]!r}")
     for dataset in datasets:
         if isinstance(dataset, xgb.ExtMemQuantileDMatrix):
             raise CannotStayError("external memory")
@@ -162,39 +197,71 @@ def _check_can_stay(params: Mapping[str, Any], datasets: Sequence[xgb.DMatrix]) 
             raise CannotStayError("categories in an evaluation set")
 
 
+def _settings_of(xgb_model: xgb.Booster | None) -> dict[str, Any]:
+    """What a model that is continued brings along."""
+    if xgb_model is None:
+        return {}
+    booster = json.loads(xgb_model.save_config())["learner"]["gradient_booster"]
+    return {"booster": booster["name"], **booster.get("dart_train_param", {})}
+
+
 def _check_memory(datasets: Sequence[xgb.DMatrix], features: Features) -> None:
     import cupy
 
-    size = sum(
-        4 * dataset.num_row() * dataset.num_col()
-        for dataset in datasets
-        if not is_on_device(features.get(dataset, (None,))[0])
-    )
+    def is_there(dataset: xgb.DMatrix) -> bool:
+        given: Any = features.get(dataset, (None,))[0]
+        return is_on_device(given) and str(given.dtype) in ("float32", "torch.float32")
+
+    size = sum(4 * d.num_row() * d.num_col() for d in datasets if not is_there(d))
+    _free_pools()
     free, _ = cupy.cuda.runtime.memGetInfo()
     if size > _SHARE_OF_MEMORY * free:
         raise CannotStayError(f"{size / 1e9:.1f} GB of features and {free / 1e9:.1f} GB free")
 
 
-def _features_of(dataset: xgb.DMatrix) -> Any:
-    """Features of a data set, NaN where they are missing.
+def _free_pools() -> None:
+    """Give back memory that CuPy keeps for itself and XGBoost could not use."""
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()
+    cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+
+def _data_of(dataset: xgb.DMatrix) -> Any:
+    """Features of a data set, sparse.
 
     Of a quantised one they are the lower bounds of bins, which go the way of the bin at each split.
     """
-    import cupy
-
     try:
-        rows = dataset.get_data()
+        return dataset.get_data()
     except xgb.core.XGBoostError as error:
         raise CannotStayError("external memory") from error
-    features = cupy.empty(rows.shape, np.float32)
-    for start in range(0, rows.shape[0], _PART):
-        part = rows[start : start + _PART]
-        if part.nnz == part.shape[0] * part.shape[1]:
-            dense = part.toarray()
-        else:
-            dense = np.full(part.shape, np.nan, np.float32)
-            dense[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = (
-                part.data
-            )
-        features[start : start + _PART] = cupy.asarray(dense)
+
+
+def _dense(part: Any) -> Any:
+    """Rows of a sparse matrix, NaN where it has nothing."""
+    if part.nnz == part.shape[0] * part.shape[1]:
+        return part.toarray()
+    dense = np.full(part.shape, np.nan, np.float32)
+    dense[np.repeat(np.arange(part.shape[0]), np.diff(part.indptr)), part.indices] = part.data
+    return dense
+
+
+def _uploaded(rows: Any, n_features: int, dense: Callable[[Any], Any]) -> Any:
+    """Rows in single precision on the GPU, by way of little memory on the host.
+
+    XGBoost takes features that rows lack for missing.
+    """
+    import cupy
+
+    n_rows, n_given = rows.shape
+    features = cupy.full((n_rows, n_features), np.nan, np.float32)
+    for start in range(0, n_rows, _PART):
+        part = dense(rows[start : start + _PART])
+        features[start : start + _PART, :n_given] = cupy.asarray(part, np.float32)
     return features
+
+
+def _is_plain(features: Any) -> bool:
+    """Whether XGBoost sees in an array what NumPy sees."""
+    return type(features) is np.ndarray and features.ndim == 2 and features.dtype.isnative

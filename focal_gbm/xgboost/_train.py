@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
+from focal_gbm._validation import is_cuda
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
@@ -157,10 +158,13 @@ def train_with(
     starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
     if "base_score" not in params and not starts_elsewhere:
         params["base_score"] = _base_score(loss, y, sample_weight)
-    datasets = [dtrain, *(dataset for dataset, _ in evals)]
-    resident = _resident(params, datasets, objective, loss, features)
-    if resident is None and _is_on_gpu(params, objective) and cuda_problem() is None:
-        objective = dataclasses.replace(objective, device=_device(params))
+    device = _device(params, objective)
+    resident = None
+    if device is not None:
+        datasets = [dtrain, *(dataset for dataset, _ in evals)]
+        resident = _resident(params, datasets, loss, features, xgb_model)
+        if resident is None and cuda_problem() is None:
+            objective = dataclasses.replace(objective, device=device)
     metrics: list[Any] = []
     if "eval_metric" in params:
         names = params.pop("eval_metric")
@@ -195,34 +199,37 @@ def train_with(
     return booster
 
 
+def _device(params: dict[str, Any], objective: FocalObjective) -> str | None:
+    """The GPU that XGBoost trains on and the objective may compute on, None if there is none."""
+    device = str(params.get("device", "cpu")).replace("gpu", "cuda")  # XGBoost's other name
+    if not is_cuda(device) or objective.device == "cpu":
+        return None
+    if objective.device not in (None, "cuda", device):
+        raise ValueError(
+            f"device: expected an objective on the GPU of the trees, {device!r}, "
+            f"got {objective.device!r}"
+        )
+    return device
+
+
 def _resident(
     params: dict[str, Any],
     datasets: list[xgb.DMatrix],
-    objective: FocalObjective,
     loss: Loss,
     features: Features,
+    xgb_model: xgb.Booster | None,
 ) -> Resident | None:
     """What keeps a training on the GPU there, if it can stay."""
-    if not _is_on_gpu(params, objective):
-        return None
+    if not all(isinstance(dataset, xgb.DMatrix) for dataset in datasets):
+        return None  # XGBoost refuses it
     try:
-        return Resident(params, list(dict.fromkeys(datasets)), loss, features)
+        return Resident(params, list(dict.fromkeys(datasets)), loss, features, xgb_model)
     except CannotStayError as reason:
         warn(
             f"device: expected a training that can stay on the GPU, got {reason}; margins or "
             "gradients go by way of the host"
         )
         return None
-
-
-def _is_on_gpu(params: dict[str, Any], objective: FocalObjective) -> bool:
-    """Whether XGBoost is to train on a GPU, and the objective may follow."""
-    return _device(params).startswith("cuda") and objective.device != "cpu"
-
-
-def _device(params: dict[str, Any]) -> str:
-    """XGBoost's other name for "cuda" is "gpu"."""
-    return str(params.get("device", "cpu")).replace("gpu", "cuda")
 
 
 def _parameters(objective: FocalObjective) -> dict[str, Any]:
@@ -285,7 +292,7 @@ class _Evaluation(TrainingCallback):
         return False
 
     def _results(self, model: Any, dataset: xgb.DMatrix) -> list[Any]:
-        if self.resident is None:
+        if self.resident is None or not self.resident.has_margins_of(model):
             margin = model.predict(dataset, output_margin=True)
             return [metric(margin, dataset) for metric in self.metrics]
         rows = self.resident.rows[dataset]
@@ -295,8 +302,9 @@ class _Evaluation(TrainingCallback):
 
 def _evaluated_on_gpu(metric: Any, rows: Rows, dataset: xgb.DMatrix) -> Any:
     """Only a user's own metric needs the margins on the host."""
-    if isinstance(metric, FocalMetric):
-        return metric.__name__, metric.mean(rows.y, rows.margin, rows.sample_weight)
+    if type(metric) is _XGBoostMetric:
+        y, sample_weight = rows.labels_and_weights
+        return metric.__name__, metric.mean(y, rows.margin, sample_weight)
     margin = rows.margin if isinstance(metric, _NamedMetrics) else rows.host_margin()
     return metric(margin, dataset)
 

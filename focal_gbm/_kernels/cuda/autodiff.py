@@ -23,9 +23,10 @@ from focal_gbm._kernels.cuda.device import (
     launch,
     row,
     share_of,
+    view,
 )
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.rows import LIMIT
+from focal_gbm._kernels.rows import LIMIT, Compiled
 from focal_gbm._kernels.softmax import largest_margin
 
 _MIXTURE, _MEAN = SOFT_TARGETS.index("mixture"), SOFT_TARGETS.index("pt")
@@ -278,7 +279,7 @@ def sigmoid(
     order: int,
     stream: Any,
 ) -> None:
-    """As ``autodiff.sigmoid``, on a stream of Numba's; a bad label's result is NaN.
+    """As ``autodiff.sigmoid`` for tensors, on a stream of Numba's; a bad label's result is NaN.
 
     Vectors may have any stride.
     """
@@ -289,7 +290,7 @@ def sigmoid(
     numbers += LIMIT, 1 - label_smoothing, label_smoothing / 2
     inputs = (margin, y, nothing if mask is None else mask, *arrays, out)
     flags = (order, SOFT_TARGETS.index(soft_target))
-    launch(_sigmoid, inputs, numbers, flags, out.shape[0], stream)
+    _launch(_sigmoid, inputs, numbers, flags, out.shape[0], stream)
 
 
 def softmax(
@@ -323,6 +324,11 @@ def softmax(
     n_rows, row_size, n_classes = margin.shape
     numbers = (largest_margin(kind(margin)[0], n_classes), LIMIT)
     if y.ndim == 2:
-        launch(_softmax, inputs, numbers, (order, ignore_index), n_rows * row_size, stream)
+        _launch(_softmax, inputs, numbers, (order, ignore_index), n_rows * row_size, stream)
     else:
-        launch(_shares, inputs, numbers, (order,), n_rows * row_size, stream)
+        _launch(_shares, inputs, numbers, (order,), n_rows * row_size, stream)
+
+
+def _launch(function: Compiled, arrays: Sequence[Array], *settings: Any) -> None:
+    """Numba itself would take tensors by DLPack, and wait for streams."""
+    launch(function, [view(array.detach()) for array in arrays], *settings)

@@ -86,10 +86,17 @@ def empty(shape: tuple[int, ...], dtype: Any, ordinal: int | None = None) -> Any
         return cuda.device_array(shape, dtype)
 
 
-def to_device(array: np.ndarray[Any, Any], ordinal: int | None = None) -> Any:
-    """A copy on a device, by default the current one."""
+def to_device(array: np.ndarray[Any, Any], ordinal: int | None = None, to: Any = None) -> Any:
+    """A copy on a device, by default the current one, in a new array or a given one."""
     with _on(ordinal):
-        return cuda.to_device(np.ascontiguousarray(array))
+        return _uploaded(np.ascontiguousarray(array), to)
+
+
+def _uploaded(array: np.ndarray[Any, Any], to: Any = None) -> Any:
+    copy = cuda.to_device(array, to=to)
+    # Streams of other libraries may not wait for the default one.
+    cuda.default_stream().synchronize()
+    return copy
 
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
@@ -103,12 +110,28 @@ def to_host(array: Array) -> np.ndarray[Any, Any]:
 
 def ordinal_of(array: Array) -> int | None:
     """Number of the device that an array is on, None if it does not tell."""
+    memory = getattr(array, "gpu_data", None)  # of Numba's
+    if memory is not None:
+        return int(memory.context.device.id)
     device = getattr(array, "device", None)  # CuPy's has an id, torch's an index
     return getattr(device, "id", getattr(device, "index", None))
 
 
 def stream_at(pointer: int) -> Any:
     """Numba's name for a stream of another library; a null pointer is the default stream."""
+    current = cuda.gpus.current
+    if pointer <= _LAST_DEFAULT_STREAM:
+        return _default_stream(pointer, 0 if current is None else current.id)
+    return cuda.external_stream(pointer)
+
+
+# The legacy default stream and a thread's own are numbers instead of pointers.
+_LAST_DEFAULT_STREAM = 2
+
+
+@functools.cache
+def _default_stream(pointer: int, ordinal: int) -> Any:
+    """The same object each time, because Numba keeps how it launches a kernel by stream."""
     return cuda.external_stream(pointer) if pointer else cuda.default_stream()
 
 
@@ -160,24 +183,23 @@ def run(
             *(_by_class(tuple(values), margin.dtype, ordinal) for values in by_class),
             found,
         ]
-        launch(function, views, parameters, flags, margin.shape[0], stream)
         bits = np.zeros(1, np.int32)
+        found.copy_to_device(bits, stream=stream)
+        launch(function, views, parameters, flags, margin.shape[0], stream)
         found.copy_to_host(bits, stream=stream)
         stream.synchronize()
-        if bits[0]:
-            found.copy_to_device(np.zeros(1, np.int32))
         return int(bits[0])
 
 
 @functools.cache
 def _found(ordinal: int, thread: int) -> Any:
-    """A thread's array of one integer on a device, which is zero between two kernels."""
-    return cuda.to_device(np.zeros(1, np.int32))
+    """A thread's array of one integer on a device."""
+    return _uploaded(np.zeros(1, np.int32))
 
 
 @functools.lru_cache(maxsize=64)
 def _by_class(values: tuple[float, ...], dtype: np.dtype[Any], ordinal: int) -> Any:
-    return cuda.to_device(np.array(values, dtype))
+    return _uploaded(np.array(values, dtype))
 
 
 def launch(
