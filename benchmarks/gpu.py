@@ -16,7 +16,6 @@ import multiprocessing
 import re
 import sys
 import threading
-import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
