@@ -387,6 +387,12 @@ def test_nothing_returns_to_the_host(data, cupy, monkeypatch):
         predicted.append(dataset)
         return predict(booster, dataset, **options)
 
+    read, freed = [], []
+    labels_and_weights, free_pools = _resident.labels_and_weights, _resident._free_pools
+    monkeypatch.setattr(
+        _resident, "labels_and_weights", lambda ds: read.append(ds) or labels_and_weights(ds)
+    )
+    monkeypatch.setattr(_resident, "_free_pools", lambda: freed.append(1) or free_pools())
     monkeypatch.setattr(xgb.Booster, "predict", counting)
     monkeypatch.setattr(cupy, "asnumpy", lambda array: pytest.fail("brought to the host"))
     params = {**PARAMS, "eval_metric": "aucpr"}
@@ -401,6 +407,8 @@ def test_nothing_returns_to_the_host(data, cupy, monkeypatch):
             verbose_eval=False,
         )
     assert predicted == [dtrain, dvalid] * 2  # where they start
+    assert read == [dtrain, dtrain, dvalid]  # once for each training, and its focal metric
+    assert len(freed) == 4  # before and after
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -87,8 +87,7 @@ class Resident(TrainingCallback):
 
     def has_margins_of(self, booster: xgb.Booster) -> bool:
         """Whether it does, which callbacks that replace the booster or its trees may change."""
-        is_in_training = isinstance(booster, _ResidentBooster)
-        return is_in_training and booster.num_boosted_rounds() == self.n_rounds
+        return booster.num_boosted_rounds() == self.n_rounds
 
     def update(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
         """Add the trees of an iteration."""
