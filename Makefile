@@ -5,7 +5,7 @@ BIN = .venv/bin
 # another program wants the same processors.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint gpu clean
+.PHONY: demo test lint benchmarks gpu clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
@@ -17,6 +17,12 @@ lint: .venv/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# DATA is a folder of data sets; the speed in ten minutes, the quality on a reduced setting in fifteen.
+benchmarks: .venv/bench
+	env -u OMP_WAIT_POLICY $(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/quality.py --data $(DATA) --reduced --results benchmarks/reduced.csv
+	$(BIN)/python benchmarks/quality_report.py --results benchmarks/reduced.csv --plot benchmarks/reduced.png
 
 # On a machine with an NVIDIA GPU.
 gpu: .venv/gpu
@@ -30,6 +36,10 @@ gpu: .venv/gpu
 
 .venv/test: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@ .venv/demo
+
+.venv/bench: pyproject.toml benchmarks/requirements.txt | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --editable '.[bench]' --requirement benchmarks/requirements.txt
 	touch $@ .venv/demo
 
 .venv/gpu: pyproject.toml | .venv/pyvenv.cfg

@@ -18,9 +18,8 @@ from functools import partial
 import lightgbm as lgb
 import numpy as np
 import xgboost as xgb
-from harness import interleaved, print_machine, print_table
+from harness import interleaved, make_data, print_machine, print_table
 from sklearn.metrics import log_loss
-from training import make_data
 
 import focal_gbm.lightgbm
 import focal_gbm.xgboost

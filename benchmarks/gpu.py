@@ -10,84 +10,30 @@ Providers take turns, iteration by iteration. Without a GPU it says so and does 
 """
 
 import argparse
-import csv
-import datetime
 import multiprocessing
 import re
 import sys
 import threading
 import traceback
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-from harness import interleaved, print_machine, print_table, ratio
+from harness import RESULTS, Report, interleaved
 
 from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 from focal_gbm._arrays import cuda_problem
 
 GAMMA, ALPHA = 2.0, 0.25
 DEPTH, FEATURES, CLASSES = 8, 28, 5
-PACKAGES = ("focal_gbm", "xgboost", "lightgbm", "torch", "cupy-cuda13x", "numba-cuda", "numba")
-COLUMNS = (
-    *("question", "rows", "provider", "median", "low quartile", "high quartile", "unit"),
-    *("times reference", "reference", "date", "device", "driver", "versions"),
-)
 
 
-class Report:
-    """Prints tables and keeps their lines for a file."""
-
-    def __init__(self, cupy, path):
-        runtime = cupy.cuda.runtime
-        name = runtime.getDeviceProperties(runtime.getDevice())["name"]
-        self.path = path
-        self.machine = {
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "device": name.decode() if isinstance(name, bytes) else name,
-            "driver": f"{_driver()} for CUDA {runtime.driverGetVersion()}",
-            "versions": ", ".join(found for found in map(_version, PACKAGES) if found),
-        }
-        self.lines = []
-        print_machine()
-        print(*self.machine.values(), sep="\n", end="\n\n", flush=True)
-
-    def table(self, question, rows, seconds, reference):
-        print(question)
-        print_table(seconds, reference, per=1e-3, unit="ms")
-        for provider, values in seconds.items():
-            low, middle, high = np.percentile(values, [25, 50, 75]) * 1e3
-            times = ratio(seconds, provider, reference)
-            self.add(
-                question,
-                rows,
-                provider,
-                middle,
-                "ms",
-                **{"low quartile": low, "high quartile": high},
-                **{"times reference": times, "reference": reference},
-            )
-
-    def add(self, question, rows, provider, median, unit, **others):
-        line = {"question": question, "rows": rows, "provider": provider, "median": median}
-        self.lines.append({**line, "unit": unit, **others, **self.machine})
-
-    def save(self):
-        """Replace the file as a whole."""
-        new = self.path.with_suffix(".new")
-        with new.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.lines)
-        new.replace(self.path)
-
-
-def _version(package):
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return None
+def report_of(cupy, path):
+    runtime = cupy.cuda.runtime
+    name = runtime.getDeviceProperties(runtime.getDevice())["name"]
+    name = name.decode() if isinstance(name, bytes) else name
+    cuda = runtime.driverGetVersion()
+    return Report(path, f"{name}, driver {_driver()} for CUDA {cuda}")
 
 
 def _driver():
@@ -404,7 +350,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[10**6, 10**7, 5 * 10**7])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "results" / "gpu.csv")
+    parser.add_argument("--csv", type=Path, default=RESULTS / "gpu.csv")
     arguments = parser.parse_args()
 
     problem = cuda_problem()
@@ -414,7 +360,7 @@ def main():
     import cupy
 
     rounds, (fewest, *more) = arguments.rounds, sorted(arguments.rows)
-    report = Report(cupy, arguments.csv)
+    report = report_of(cupy, arguments.csv)
     check(cupy)
     check_training(cupy, report)
     parts = [

@@ -8,11 +8,9 @@ process beyond what it held before, read from Linux's own count for one forward 
 """
 
 import argparse
-import ctypes
-from pathlib import Path
 
 import torch
-from harness import interleaved, print_machine, print_table
+from harness import interleaved, peak_memory, print_machine, print_table
 from torch.nn import functional
 
 from focal_gbm.torch import sigmoid_focal_loss, softmax_focal_loss
@@ -79,21 +77,6 @@ def forward_and_backward(loss, logits, target):
     return logits.grad
 
 
-def peak_memory(loss, inputs):
-    """Bytes beyond those held before, once what was freed is given back to the system."""
-    status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    ctypes.CDLL(None).malloc_trim(0)
-
-    def resident(field):
-        (line,) = (x for x in status.read_text().splitlines() if x.startswith(field))
-        return 1024 * int(line.split()[1])
-
-    clear.write_text("5")  # forget the peak so far
-    before = resident("VmRSS")
-    forward_and_backward(loss, *inputs)
-    return resident("VmHWM") - before
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--elements", type=int, default=1_000_000)
@@ -126,8 +109,8 @@ def main():
         print_table(seconds, "focal_gbm", per=1e-3, unit="ms")
         bytes_in = sum(tensor.nbytes for tensor in inputs)
         print(f"peak memory beyond the inputs' {bytes_in / 1e6:.1f} MB, in MB")
-        for provider, loss in losses.items():
-            print(f"    {provider:20} {peak_memory(loss, inputs) / 1e6:8.1f}")
+        for provider, action in providers.items():
+            print(f"    {provider:20} {peak_memory(action) / 1e6:8.1f}")
         print()
 
 

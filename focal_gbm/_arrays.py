@@ -1,4 +1,4 @@
-"""Where an array is decides where is computed: NumPy's on the CPU, others on their GPU.
+"""Where the margins are is where losses are computed: NumPy's on the CPU, others on their GPU.
 
 An array on a GPU is anything with ``__cuda_array_interface__``: CuPy's, torch's, Numba's. It is
 taken as it is, without a copy, or refused.

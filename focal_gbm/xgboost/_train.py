@@ -165,20 +165,9 @@ def train_with(
         resident = _resident(params, datasets, loss, features, xgb_model)
         if resident is None and cuda_problem() is None:
             objective = dataclasses.replace(objective, device=device)
-    metrics: list[Any] = []
-    if "eval_metric" in params:
-        names = params.pop("eval_metric")
-        shared = {"nthread": params.get("nthread", params.get("n_jobs"))}
-        if resident is not None:
-            shared["device"] = params["device"]
-        metrics.append(_named_metrics(names, loss, n_classes, shared))
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
-    if custom_metric is not None:
-        metrics.append(custom_metric)
-    if not metrics and not params.get("disable_default_eval_metric"):
-        metrics.append(focal_metric(objective))
-    params["disable_default_eval_metric"] = True
+    metrics = _metrics(params, custom_metric, objective, n_classes, resident is not None)
     booster = xgb.train(
         params,
         dtrain,
@@ -197,6 +186,29 @@ def train_with(
     if num_boost_round > 0 and not booster.get_score():
         warn_of_no_split("min_child_weight, lambda or min_split_loss")
     return booster
+
+
+def _metrics(
+    params: dict[str, Any],
+    custom_metric: Any,
+    objective: FocalObjective,
+    n_classes: int,
+    is_resident: bool,
+) -> list[Any]:
+    """What the data sets are evaluated by, taken over from XGBoost."""
+    metrics: list[Any] = []
+    if "eval_metric" in params:
+        names = params.pop("eval_metric")
+        shared = {"nthread": params.get("nthread", params.get("n_jobs"))}
+        if is_resident:
+            shared["device"] = params["device"]
+        metrics.append(_named_metrics(names, loss_for(objective, n_classes), n_classes, shared))
+    if custom_metric is not None:
+        metrics.append(custom_metric)
+    if not metrics and not params.get("disable_default_eval_metric"):
+        metrics.append(focal_metric(objective))
+    params["disable_default_eval_metric"] = True
+    return metrics
 
 
 def _device(params: dict[str, Any], objective: FocalObjective) -> str | None:
