@@ -202,10 +202,10 @@ class FocalObjective:
             rows = self._placed(self._loss_of(margin), y_true, margin, sample_weight)
         margin = self._put(margin, rows.margin)
         out = rows.out or tuple(empty(margin.shape, margin, np.float32) for _ in range(2))
-        if is_dataset(y_pred) and is_on_device(margin):
-            self._datasets[y_pred] = rows._replace(margin=margin, out=out)
-        elif is_dataset(y_pred) and self._reuses_outputs:
-            self._datasets[y_pred] = rows._replace(out=out)
+        is_on_gpu = is_on_device(margin)
+        if is_dataset(y_pred) and (is_on_gpu or self._reuses_outputs):
+            # Margins of the host are the booster's own.
+            self._datasets[y_pred] = rows._replace(margin=margin if is_on_gpu else None, out=out)
         return rows.loss.gradient_hessian(
             rows.y, margin, rows.sample_weight, out=out, n_threads=self.n_threads
         )
