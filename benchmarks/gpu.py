@@ -20,11 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from harness import RESULTS, Report, interleaved
+from peers import GAMMA, numpy_closed_form
 
 from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 from focal_gbm._arrays import cuda_problem
 
-GAMMA, ALPHA = 2.0, 0.25
+ALPHA = 0.25
 DEPTH, FEATURES, CLASSES = 8, 28, 5
 
 
@@ -140,32 +141,19 @@ def measure_kernels(cupy, report, n_rows, rounds):
 
 
 def numpy_objective(margin, dataset):
-    """Focal loss by NumPy's operations, as a user would write it from the closed form."""
-    return _closed_form(np, margin, dataset.get_label())
+    return numpy_closed_form(dataset.get_label(), margin)
 
 
 def cupy_objective(cupy):
-    """The same by CuPy's, the labels being kept on the device."""
+    """The closed form by CuPy's operations, the labels being kept on the device."""
     labels = {}
 
     def objective(margin, dataset):
         if id(dataset) not in labels:
             labels[id(dataset)] = cupy.asarray(dataset.get_label())
-        return _closed_form(cupy, cupy.asarray(margin), labels[id(dataset)])
+        return numpy_closed_form(labels[id(dataset)], cupy.asarray(margin), cupy)
 
     return objective
-
-
-def _closed_form(xp, margin, y):
-    sign = 2 * y - 1
-    t = sign * margin
-    q = 1 / (1 + xp.exp(t))
-    p = 1 - q
-    log_p = -xp.logaddexp(0, -t)
-    power = q**GAMMA
-    grad = sign * power * (GAMMA * p * log_p - q)
-    hess = power * p * (q * (GAMMA * log_p + 2 * GAMMA + 1) - GAMMA**2 * p * log_p)
-    return grad, hess
 
 
 def parameters(cupy, y, n_classes):

@@ -15,7 +15,7 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     *("focal_gbm", "numpy", "numba", "xgboost", "lightgbm", "scikit-learn", "torch", "catboost"),
-    *("imbalance-xgboost", "imlightgbm", "gbdtCBL", "bokbokbok"),
+    *("imbalance-xgboost", "imlightgbm", "gbdtCBL", "bokbokbok", "cupy-cuda13x", "numba-cuda"),
 )
 COLUMNS = (
     *("question", "rows", "provider", "median", "low quartile", "high quartile", "unit"),
@@ -159,7 +159,7 @@ def _processor() -> str:
 
 def _versions() -> str:
     found = []
-    for package in (*PACKAGES, "cupy-cuda13x", "numba-cuda"):
+    for package in PACKAGES:
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -18,17 +18,17 @@ class Labels:
         return self.y
 
 
-def numpy_closed_form(y, margin):
-    """The package's formulas, as one would write them in NumPy."""
+def numpy_closed_form(y, margin, xp=np):
+    """The package's formulas, as one would write them in NumPy, or in CuPy if that is ``xp``."""
     sign = 2 * y - 1
     t = sign * margin
-    e = np.exp(-np.abs(t))
-    p = np.where(t >= 0, 1, e) / (1 + e)
-    q = np.where(t >= 0, e, 1) / (1 + e)
-    log1p = np.log1p(e)
-    log_p = np.minimum(t, 0) - log1p
-    log_q = np.minimum(-t, 0) - log1p
-    power = np.exp(GAMMA * log_q)
+    e = xp.exp(-xp.abs(t))
+    p = xp.where(t >= 0, 1, e) / (1 + e)
+    q = xp.where(t >= 0, e, 1) / (1 + e)
+    log1p = xp.log1p(e)
+    log_p = xp.minimum(t, 0) - log1p
+    log_q = xp.minimum(-t, 0) - log1p
+    power = xp.exp(GAMMA * log_q)
     grad = sign * power * (GAMMA * p * log_p - q)
     hess = power * p * (q * (GAMMA * log_p + 2 * GAMMA + 1) - GAMMA**2 * p * log_p)
     return grad, hess

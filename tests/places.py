@@ -37,6 +37,15 @@ def simulated_copy(array, ordinal=None, to=None):
     return to
 
 
+def shrink_grid(monkeypatch):
+    """A few threads, so that each takes several rows; the simulator starts one for each."""
+    from focal_gbm._kernels.cuda import device
+
+    monkeypatch.setattr(device, "THREADS", 2)
+    monkeypatch.setattr(device, "FEWEST_BLOCKS", 1)
+    monkeypatch.setattr(device, "MOST_BLOCKS", 3)
+
+
 class CPU:
     name = "cpu"
 
@@ -58,10 +67,7 @@ class GPU:
         from focal_gbm._kernels.cuda import device
 
         self.is_simulated = bool(config.ENABLE_CUDASIM)
-        # A few threads, so that each takes several rows; the simulator starts one for each.
-        monkeypatch.setattr(device, "THREADS", 2)
-        monkeypatch.setattr(device, "FEWEST_BLOCKS", 1)
-        monkeypatch.setattr(device, "MOST_BLOCKS", 3)
+        shrink_grid(monkeypatch)
         if self.is_simulated:
             from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 

@@ -1,6 +1,7 @@
 """The GPU's kernels agree with the CPU's: in Numba's simulator, or on a GPU if there is one."""
 
 import numpy as np
+import places
 import pytest
 
 pytest.importorskip("numba_cuda")
@@ -26,10 +27,7 @@ SPECIAL = [np.inf, -np.inf, np.nan, 0, 40, -40, 2e3, -2e3, 3e38, -3e38]
 
 @pytest.fixture(autouse=True)
 def small_grid(monkeypatch):
-    """The simulator starts a thread for each of the device's; fewer than there are elements."""
-    monkeypatch.setattr(device, "THREADS", 2)
-    monkeypatch.setattr(device, "FEWEST_BLOCKS", 1)
-    monkeypatch.setattr(device, "MOST_BLOCKS", 3)
+    places.shrink_grid(monkeypatch)
     if config.ENABLE_CUDASIM:  # which has its own arrays in the place of tensors
         monkeypatch.setattr(cuda, "_launch", device.launch)
 

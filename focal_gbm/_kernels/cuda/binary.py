@@ -47,7 +47,7 @@ def _gradient_hessian(
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         label, z = real(y[i]), margin[i]
         inspected = _inspect(label, z, one)
-        bits |= inspected
+        bits |= inspected & ~SOFT_LABEL
         is_soft = (inspected & SOFT_LABEL) != 0
         g, h = _derivatives(label, z, by_class, limit, floor, one, mode, is_soft, is_square)
         if weight.size:
@@ -56,7 +56,7 @@ def _gradient_hessian(
             h *= real(weight[i])
         grad[i] = g
         hess[i] = h
-    if bits & ~SOFT_LABEL:
+    if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 
 
@@ -76,13 +76,13 @@ def _focal_loss(
     bits = 0
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         label, z = real(y[i]), margin[i]
-        bits |= _inspect(label, z, one)
+        bits |= _inspect(label, z, one) & ~SOFT_LABEL
         value = _loss(label, z, by_class, limit, one)
         if weight.size:
             bits |= _inspect_weight(real(weight[i]), largest_weight)
             value = value * real(weight[i]) if real(weight[i]) != zero else zero
         out[i] = value
-    if bits & ~SOFT_LABEL:
+    if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 
 
@@ -113,7 +113,7 @@ def gradient_hessian(
     """As ``binary.gradient_hessian``; threads are the device's own."""
     parameters = (*gamma, *alpha, LIMIT, FLOOR)
     flags = (HESSIAN_MODES.index(hessian),)
-    return run(_gradient_hessian, margin, (y, weight, grad, hess), parameters, flags) & ~SOFT_LABEL
+    return run(_gradient_hessian, margin, (y, weight, grad, hess), parameters, flags)
 
 
 def loss(
@@ -127,7 +127,7 @@ def loss(
     n_threads: int | None,
 ) -> int:
     """As ``binary.loss``."""
-    return run(_focal_loss, margin, (y, weight, out), (*gamma, *alpha, LIMIT), ()) & ~SOFT_LABEL
+    return run(_focal_loss, margin, (y, weight, out), (*gamma, *alpha, LIMIT), ())
 
 
 def posterior(
