@@ -325,7 +325,7 @@ def warn_of_no_split(parameters: str) -> None:
 def warn(message: str) -> None:
     """Warn at the line that called the package."""
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals["__name__"].startswith("focal_gbm."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("focal_gbm."):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
 

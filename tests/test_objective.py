@@ -19,7 +19,7 @@ from sklearn.base import clone
 from focal_gbm import BinaryFocalLoss, FocalObjective
 from focal_gbm._kernels import launch
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
-from focal_gbm.objective import for_training
+from focal_gbm.objective import for_training, warn_of_no_split
 from focal_gbm.xgboost import focal_metric as xgboost_metric
 
 XGBOOST = {"objective": "binary:logistic", "base_score": 0.2, "max_depth": 3, "nthread": 2}
@@ -341,3 +341,9 @@ def test_subclasses_keep_their_own_parameters():
     for copied in (copy.copy(objective), for_training(objective), copy.deepcopy(objective)):
         assert copied == objective
         assert copied.scale == 3.0
+
+
+def test_warnings_reach_code_without_a_name():
+    """As that of ``exec`` in a dictionary of its own."""
+    with pytest.warns(UserWarning, match="no split"):
+        exec("warn_of_no_split('x')", {"warn_of_no_split": warn_of_no_split})  # noqa: S102
