@@ -41,7 +41,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.preprocessing import LabelEncoder
 from tqdm import tqdm
 
-from focal_gbm import BinaryFocalLoss, SoftmaxFocalLoss
+from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier
 
@@ -62,15 +62,15 @@ class Contender:
 
     library: str
     name: str
-    kind: str = "focal"  # or "log loss", "weighted", "imbalance-xgboost", "imlightgbm"
-    hessian: str = "exact"
+    kind: str = "focal"  # or "log loss", "weighted", "balanced", "imbalance-xgboost", "imlightgbm"
+    hessian: str | None = None
     is_scaled: bool = False
     gamma: float | None = None  # searched, with alpha, if it is None
 
     def suggest(self, trial, n_classes):
         if self.kind == "weighted":
             return {"scale_pos_weight": trial.suggest_float("scale_pos_weight", 1, 100, log=True)}
-        if self.kind == "log loss":
+        if self.kind in ("log loss", "balanced"):
             return {}
         if self.gamma is not None:
             return {"gamma": self.gamma, "alpha": None}
@@ -86,9 +86,8 @@ def contenders():
         yield Contender(library, "scale_pos_weight", "weighted")
         yield default_of(library)
         for hessian in HESSIANS:
-            for is_scaled in (False, True):
-                name = f"focal, {hessian}" + (", scaled" if is_scaled else "")
-                yield Contender(library, name, "focal", hessian, is_scaled)
+            yield Contender(library, f"focal, {hessian}", "focal", hessian)
+        yield Contender(library, "focal, clip, scaled", "focal", "clip", is_scaled=True)
     yield Contender("CatBoost", "log loss", "log loss")
     yield Contender("CatBoost", "Focal")
     yield Contender("XGBoost", "imbalance-xgboost", "imbalance-xgboost")
@@ -97,19 +96,21 @@ def contenders():
 
 def default_of(library):
     """Focal loss as the package has it by default."""
-    loss = BinaryFocalLoss()
-    return Contender(library, "focal, defaults", "focal", loss.hessian, gamma=loss.gamma)
+    return Contender(library, "focal, defaults", gamma=FocalObjective().gamma)
 
 
 def alternatives():
     """What the defaults might be, without a search."""
     for library in ("XGBoost", "LightGBM"):
         yield Contender(library, "log loss", "log loss")
+        yield Contender(library, "scale_pos_weight", "balanced")
         for gamma in (0.5, 1.0, 2.0, 3.0):
-            for hessian in ("exact", "clip", "gradient"):
-                for is_scaled in (False, True):
-                    name = f"gamma {gamma:g}, {hessian}" + (", scaled" if is_scaled else "")
-                    yield Contender(library, name, "focal", hessian, is_scaled, gamma)
+            for hessian in HESSIANS:
+                yield Contender(
+                    library, f"gamma {gamma:g}, {hessian}", "focal", hessian, False, gamma
+                )
+            name = f"gamma {gamma:g}, clip, scaled"
+            yield Contender(library, name, "focal", "clip", True, gamma)
 
 
 # The parameters that the first trial has, and those searched, by the libraries' names.
@@ -161,10 +162,11 @@ class Model:
         self.contender, self.n_classes, self.criterion = contender, n_classes, criterion
         self.params = dict(params)
         self.loss = {name: self.params.pop(name) for name in ("gamma", "alpha") if name in params}
-        self.weight = self.params.get("scale_pos_weight", 1.0)
 
     def fit(self, X, y, valid=None, n_trees=MAX_TREES):
         """With a validation set trees stop early, without one there are so many."""
+        if self.contender.kind == "balanced":
+            self.params["scale_pos_weight"] = (len(y) - y.sum()) / y.sum()
         self.model = self.make(n_trees, valid is not None)
         eval_set = {} if valid is None else {"eval_set": [valid]}
         if self.contender.is_scaled:
@@ -268,9 +270,9 @@ class Model:
 
     def predict_proba(self, X):
         probability = self.model.predict_proba(X)
-        if self.contender.kind == "weighted":  # its weights undone
+        if self.contender.kind in ("weighted", "balanced"):  # the weights are undone
             p = probability[:, 1]
-            p = p / (p + self.weight * (1 - p))
+            p = p / (p + self.params["scale_pos_weight"] * (1 - p))
             probability = np.column_stack([1 - p, p])
         return probability
 
@@ -417,7 +419,9 @@ def run(arguments):
                 continue
             if contender.library not in arguments.libraries:
                 continue
-            if y.max() > 1 and (contender.kind == "weighted" or contender.library == "CatBoost"):
+            if y.max() > 1 and (
+                contender.kind in ("weighted", "balanced") or contender.library == "CatBoost"
+            ):
                 continue  # they are for two classes
             for fold in range(arguments.folds):
                 key = (name, contender.library, contender.name, criterion, fold)

@@ -36,6 +36,8 @@ class Training(NamedTuple):
     y: Array  # integers from 0
     sample_weight: Array | None
     objective: FocalObjective  # with a value for alpha
+    # Labels and weights to start from, where these are of one machine among several.
+    of_all: tuple[Array, Array] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -87,6 +89,7 @@ class FocalClassifier:
     loss_: Loss
     _classes: Any
     _margin_option: ClassVar[str]  # the argument of ``predict`` that asks for margins
+    _start_option: ClassVar[str]  # the one of ``fit`` that gives margins to start from
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -143,12 +146,17 @@ class FocalClassifier:
             raise ValueError(f"y: expected labels of two or more classes, got {found}")
         weight = checked_weight("sample_weight", sample_weight, encoded)
         weight = times_class_weight(weight, self.class_weight, y)
-        objective = FocalObjective(
+        objective = self._objective_for(n_classes)
+        objective = objective.resolve(encoded, weight, n_classes=n_classes)
+        return Training(encoder, encoded, weight, objective)
+
+    def _objective_for(self, n_classes: int) -> FocalObjective:
+        """The objective of the parameters, checked."""
+        return FocalObjective(
             check_gamma(self.focal_gamma, n_classes, name="focal_gamma"),
             check_alpha(self.focal_alpha, n_classes, name="focal_alpha"),
             self.hessian,
-        ).resolve(encoded, weight, n_classes=n_classes)
-        return Training(encoder, encoded, weight, objective)
+        )
 
     def _set_training(self, training: Training) -> None:
         self._classes = training.encoder.classes_
@@ -170,7 +178,9 @@ def with_threads(objective: FocalObjective, n_threads: Any) -> FocalObjective:
     return dataclasses.replace(objective, n_threads=int(n_threads))
 
 
-def checked_weight(name: str, sample_weight: Any, y: Array) -> Array | None:
+def checked_weight(
+    name: str, sample_weight: Any, y: Array, *, may_be_zero: bool = False
+) -> Array | None:
     if sample_weight is None:
         return None
     sample_weight = np.asarray(to_host(sample_weight))
@@ -179,7 +189,7 @@ def checked_weight(name: str, sample_weight: Any, y: Array) -> Array | None:
     weight = as_rows(name, sample_weight)
     check_length(name, weight, y)
     check_weights(weight, name)
-    if not weight.any():
+    if not may_be_zero and not weight.any():
         raise ValueError(f"{name}: expected a total above zero, got weights that are all zero")
     return weight
 

@@ -248,7 +248,7 @@ class _FocalLoss(ABC):
         """
         if self.alpha != "balanced":
             return self
-        alpha = self._balanced(self._totals(y, sample_weight))
+        alpha = self._balanced(_check_totals(self._totals(y, sample_weight)))
         return dataclasses.replace(self, alpha=alpha)  # type: ignore[type-var]
 
     @property
@@ -258,7 +258,11 @@ class _FocalLoss(ABC):
 
     @abstractmethod
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
-        """Total weight of each class, all above zero."""
+        """Total weight of each class; soft labels count for both.
+
+        Labels and weights are summed up by it: one row of each class, with these weights, has the
+        same starting margin and the same alpha.
+        """
 
     @abstractmethod
     def _balanced(self, totals: Array) -> float | tuple[float, ...]:
@@ -320,8 +324,9 @@ class BinaryFocalLoss(_FocalLoss):
         of the (weighted) labels.
     hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
         The curvature a booster gets. The exact second derivative is negative where the posterior
-        of the true class is small; "clip" raises it to at least 0.001 times the row's weight,
-        "abs" takes its absolute value, and "gradient" takes the absolute gradient instead.
+        of the true class is small; "clip" raises it to that of log loss, but not above 0.001 times
+        the row's weight, "abs" takes its absolute value, and "gradient" takes the absolute
+        gradient instead.
 
     Raises
     ------
@@ -390,7 +395,7 @@ class BinaryFocalLoss(_FocalLoss):
         >>> round(BinaryFocalLoss(gamma=2.0).initial_margin([0, 0, 0, 1]), 4)
         -0.4104
         """
-        negative, positive = self._totals(y, sample_weight)
+        negative, positive = _check_totals(self._totals(y, sample_weight))
         loss = self.resolve(y, sample_weight)
         target = math.log(positive) - math.log(negative)
         if loss.gamma == 0 and loss.alpha is None:
@@ -414,7 +419,7 @@ class BinaryFocalLoss(_FocalLoss):
         check_labels(y)
         positive = np.einsum("i,i", y, sample_weight, dtype=np.float64)
         negative = np.einsum("i,i", 1 - y, sample_weight, dtype=np.float64)
-        return _check_totals(np.array([negative, positive]))
+        return np.array([negative, positive])
 
     def _balanced(self, totals: Array) -> float:
         return float(totals[0] / totals.sum())
@@ -518,7 +523,7 @@ class SoftmaxFocalLoss(_FocalLoss):
         >>> SoftmaxFocalLoss(3, gamma=2.0).initial_margin([0, 0, 1, 2]).round(4)
         array([-0.8572, -1.2454, -1.2454])
         """
-        totals = self._totals(y, sample_weight)
+        totals = _check_totals(self._totals(y, sample_weight))
         loss = self.resolve(y, sample_weight)
         target: Array = np.log(totals / totals.sum())
         if loss.gamma == 0 and loss.alpha is None:
@@ -545,7 +550,7 @@ class SoftmaxFocalLoss(_FocalLoss):
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
         y, sample_weight = _labels_and_weights(y, sample_weight)
         check_classes(y, self.n_classes)
-        return _check_totals(np.bincount(y.astype(np.intp), sample_weight, self.n_classes))
+        return np.bincount(y.astype(np.intp), sample_weight, self.n_classes)
 
     def _balanced(self, totals: Array) -> tuple[float, ...]:
         return tuple(1 - totals / totals.sum())

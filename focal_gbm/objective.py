@@ -47,8 +47,9 @@ class FocalObjective:
         Focusing parameter, >= 0, or one per class in class order; 0 is log loss.
     alpha : None, "balanced", float or sequence of floats, default=None
         Class weights, as in ``BinaryFocalLoss``. "balanced" takes them from the training labels.
-    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
-        The curvature the booster gets, as in ``BinaryFocalLoss``.
+    hessian : {"exact", "clip", "abs", "gradient"}, optional
+        The curvature the booster gets, as in ``BinaryFocalLoss``. By default it is exact for two
+        classes, and clipped for more, where negative curvature makes leaves explode.
     n_threads : int, optional
         At most so many threads; by default one per available processor.
     device : {"cpu", "cuda", "cuda:<number>"}, optional
@@ -82,7 +83,7 @@ class FocalObjective:
 
     gamma: float | tuple[float, ...] = 2.0
     alpha: str | float | tuple[float, ...] | None = None
-    hessian: str = "exact"
+    hessian: str | None = None
     n_threads: int | None = None
     device: str | None = None
     _datasets: WeakKeyDictionary[Any, "_Rows"] = field(
@@ -93,7 +94,8 @@ class FocalObjective:
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", check_gamma(self.gamma))
         object.__setattr__(self, "alpha", check_alpha(self.alpha))
-        object.__setattr__(self, "hessian", check_hessian(self.hessian))
+        if self.hessian is not None:
+            check_hessian(self.hessian)
         object.__setattr__(self, "n_threads", check_n_threads(self.n_threads))
         object.__setattr__(self, "device", check_device(self.device))
 
@@ -107,7 +109,7 @@ class FocalObjective:
     @property
     def loss(self) -> BinaryFocalLoss:
         """The binary loss behind the objective, which has the posterior of a trained margin."""
-        return BinaryFocalLoss(self.gamma, self.alpha, self.hessian)
+        return BinaryFocalLoss(self.gamma, self.alpha, self.hessian or "exact")
 
     def softmax_loss(self, n_classes: int) -> SoftmaxFocalLoss:
         """The loss behind the objective for margins of shape (n, n_classes).
@@ -129,9 +131,9 @@ class FocalObjective:
         Examples
         --------
         >>> FocalObjective(gamma=1.5).softmax_loss(3)
-        SoftmaxFocalLoss(n_classes=3, gamma=1.5, alpha=None, hessian='exact')
+        SoftmaxFocalLoss(n_classes=3, gamma=1.5, alpha=None, hessian='clip')
         """
-        return SoftmaxFocalLoss(n_classes, self.gamma, self.alpha, self.hessian)
+        return SoftmaxFocalLoss(n_classes, self.gamma, self.alpha, self.hessian or "clip")
 
     def _loss_of(self, margin: Array) -> Loss:
         """The binary loss for a vector of margins, the softmax loss for a matrix."""

@@ -73,7 +73,7 @@ CASES = {
         lambda lib: lib.fit(focal_alpha=0.3, y=Y3),
     ),
     "hessian": (BOTH, ValueError, "hessian", "'newton'", lambda lib: lib.fit(hessian="newton")),
-    "hessian None": (BOTH, TypeError, "hessian", "None", lambda lib: lib.fit(hessian=None)),
+    "hessian number": (BOTH, TypeError, "hessian", "2", lambda lib: lib.fit(hessian=2)),
     # parameters of the libraries
     "objective": (
         BOTH,

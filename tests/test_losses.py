@@ -192,7 +192,8 @@ def test_hessian_modes():
     weight = np.array([1.0, 2.0, 1.0, 2.0])
     grad, exact = BinaryFocalLoss(2.0, 0.25).gradient_hessian(y, margin, weight)
     assert exact[0] < 0 < exact[1] < 1e-4
-    floor = 1e-3 * weight * np.array([0.25, 0.25, 0.75, 0.75])
+    of_log_loss = expit(margin) * expit(-margin)
+    floor = np.minimum(1e-3, of_log_loss) * weight * np.array([0.25, 0.25, 0.75, 0.75])
     for hessian, expected in {
         "clip": np.maximum(exact, floor),
         "abs": np.abs(exact),
@@ -200,6 +201,14 @@ def test_hessian_modes():
     }.items():
         focal = BinaryFocalLoss(2.0, 0.25, hessian)
         assert_allclose(focal.gradient_hessian(y, margin, weight), [grad, expected], rtol=1e-14)
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_clipped_curvature_of_gamma_zero_is_log_loss(real):
+    margin = np.linspace(-100, 100, 999).astype(real)
+    y = np.arange(margin.size) % 2
+    exact = BinaryFocalLoss(0.0).gradient_hessian(y, margin)
+    assert_array_equal(BinaryFocalLoss(0.0, hessian="clip").gradient_hessian(y, margin), exact)
 
 
 def test_parameters_per_class_and_their_scalar_forms():

@@ -27,6 +27,8 @@ HEAVY = {
     "pandas",
     "matplotlib",
     "cupy",
+    "dask",
+    "distributed",
 }
 PACKAGE = Path(focal_gbm.__file__).parent
 
@@ -55,6 +57,9 @@ ORDER = [
     "xgboost._classifier",
     "lightgbm._train",
     "lightgbm._classifier",
+    "dask._collections",
+    "dask._xgboost",
+    "dask._lightgbm",
     "torch._layout",
     "torch._cuda",
     "torch._plain",
@@ -113,8 +118,10 @@ def test_imports_run_one_way():
 
 def test_libraries_are_imported_only_where_they_are_served():
     homes = {
-        "xgboost": {"xgboost"},
-        "lightgbm": {"lightgbm"},
+        "xgboost": {"xgboost", "dask"},
+        "lightgbm": {"lightgbm", "dask"},
+        "dask": {"dask"},
+        "distributed": {"dask"},
         "torch": {"torch"},
         "numba": {"_kernels"},
     }
@@ -149,6 +156,11 @@ def test_public_names():
     for library, classifier in (("xgboost", "XGBClassifier"), ("lightgbm", "LGBMClassifier")):
         module = importlib.import_module(f"focal_gbm.{library}")
         assert module.__all__ == [f"Focal{classifier}", "focal_metric", "train"]
+    assert importlib.import_module("focal_gbm.dask").__all__ == [
+        "DaskFocalLGBMClassifier",
+        "DaskFocalXGBClassifier",
+        "train",
+    ]
     assert importlib.import_module("focal_gbm.torch").__all__ == [
         "SigmoidFocalLoss",
         "SoftmaxFocalLoss",
@@ -162,7 +174,7 @@ def public_objects():
         (focal_gbm, focal_gbm.__all__),
         *(
             (importlib.import_module(f"focal_gbm.{m}"), None)
-            for m in ("xgboost", "lightgbm", "torch")
+            for m in ("xgboost", "lightgbm", "dask", "torch")
         ),
     ):
         for name in names or owner.__all__:

@@ -44,10 +44,10 @@ def test_study(data, tmp_path, monkeypatch, capsys):
     settings += ["--results", results, "--libraries", "XGBoost", "--contenders", "log loss"]
     run(monkeypatch, quality, *settings)
     assert len(read(results)) == 10
-    run(monkeypatch, quality, *settings, "focal, exact, scaled", "scale_pos_weight")
+    run(monkeypatch, quality, *settings, "focal, clip, scaled", "scale_pos_weight")
     lines = read(results)
     assert len(lines) == 10 + 10 + 8  # the weight of positives is for two classes
-    run(monkeypatch, quality, *settings, "focal, exact, scaled")
+    run(monkeypatch, quality, *settings, "focal, clip, scaled")
     assert read(results) == lines
     assert not any(line["error"] for line in lines)
     assert all(0 < float(line["average precision"]) <= 1 for line in lines)

@@ -159,6 +159,24 @@ def test_finite_and_gradients_sum_to_zero(margin, gamma, real, alpha):
     assert (posterior >= 0).all()
 
 
+def test_hessian_modes():
+    y, margin = sample(5, np.float64)
+    p = np.exp(margin - margin.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    alpha = np.array([1, 2, 0.5, 3, 1])
+    grad, exact = SoftmaxFocalLoss(5, 2.0, alpha).gradient_hessian(y, margin)
+    floor = np.minimum(1e-3, p * (1 - p)) * alpha[y][:, None]
+    assert (exact < 0).any()
+    assert ((exact < floor) & (floor < 1e-3 * alpha[y][:, None])).any()
+    for hessian, expected in {
+        "clip": np.maximum(exact, floor),
+        "abs": np.abs(exact),
+        "gradient": np.abs(grad),
+    }.items():
+        found = SoftmaxFocalLoss(5, 2.0, alpha, hessian).gradient_hessian(y, margin)
+        assert_allclose(found, [grad, expected], rtol=1e-9, atol=1e-15)
+
+
 def test_gamma_zero_is_log_loss():
     y, margin = sample(5, np.float64)
     focal = SoftmaxFocalLoss(5, gamma=0.0)

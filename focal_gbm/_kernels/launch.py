@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import operator
 import os
 from collections.abc import Callable, Sequence
@@ -204,17 +205,40 @@ def _sources_digest() -> str:
 
 
 def available_threads() -> int:
-    """Number of processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of threads that this process should take by default.
+
+    OpenMP's limit counts too, by which Dask and joblib tell their workers what share they have.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    n_threads = int(limit) if limit.isdecimal() and int(limit) > 0 else _n_processors()
+    return min(n_threads, _n_processors())
+
+
+def _n_processors() -> int:
+    """Number of processors this process may use, by its affinity and the quota of its cgroup."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min([len(allowed), *_cgroup_processors(Path("/sys/fs/cgroup"))])
+
+
+@functools.cache
+def _cgroup_processors(folder: Path) -> list[int]:
+    """Time per period that a container may take of its processors, by Linux's two interfaces."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu" / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu" / "cpu.cfs_period_us").read_text()
+        return [math.ceil(int(quota) / int(period))] if int(quota) > 0 else []
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return []
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     # Not Numba's parallel=True: its workqueue layer aborts the process when two threads call at
     # once, and its OpenMP layer kills a forked child.
-    return ThreadPoolExecutor(available_threads(), thread_name_prefix="focal_gbm")
+    return ThreadPoolExecutor(_n_processors(), thread_name_prefix="focal_gbm")
 
 
 if hasattr(os, "register_at_fork"):

@@ -17,8 +17,9 @@ SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
 HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
 _EXACT, _CLIP, _ABS, _GRADIENT = range(4)
 
-# Floor of "clip", for a row of weight one: LightGBM's default min_sum_hessian_in_leaf, so that no
-# leaf is refused only because its rows are classified well.
+# Floor of "clip", for a row of weight one, where log loss's own Hessian is above it: LightGBM's
+# default min_sum_hessian_in_leaf, so that no leaf is refused only because its rows are classified
+# well. A higher floor than log loss's Hessian would shorten every step of a class as rare as that.
 FLOOR = 1e-3
 
 # Of a row or a class: with both, and a loss of a few hundred, float32 does not overflow.
@@ -88,8 +89,11 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def class_derivatives(t: Number, gamma: Number, one: Number, is_square: bool) -> Any:
+        """First and second derivative, and the second one of log loss."""
         p, q, log_p, log_q = sigmoids(t, one)
-        return derivatives(p, q, log_p, gamma, q * q if is_square else exp(gamma * log_q))
+        power = q * q if is_square else exp(gamma * log_q)
+        first, second = derivatives(p, q, log_p, gamma, power)
+        return first, second, p * q
 
     @compiled
     def inspect_weight(weight: Number, largest: Number) -> int:
@@ -135,18 +139,18 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
             share0 = alpha0 * (one - y)
             share1 = alpha1 * y
             alpha = share0 + share1
-            g0, h0 = class_derivatives(-z, gamma0, one, is_square)
-            g1, h1 = class_derivatives(z, gamma1, one, is_square)
+            g0, h0, _ = class_derivatives(-z, gamma0, one, is_square)
+            g1, h1, of_log_loss = class_derivatives(z, gamma1, one, is_square)
             g = share1 * g1 - share0 * g0
             h = share1 * h1 + share0 * h0
         else:
             positive = y == one
             alpha = alpha1 if positive else alpha0
             gamma = gamma1 if positive else gamma0
-            g, h = class_derivatives(z if positive else -z, gamma, one, is_square)
+            g, h, of_log_loss = class_derivatives(z if positive else -z, gamma, one, is_square)
             g *= alpha if positive else -alpha
             h *= alpha
-        return g, curvature(g, h, alpha * floor, mode)
+        return g, curvature(g, h, alpha * min(floor, of_log_loss), mode)
 
     @compiled
     def binary_loss(y: Number, z: Number, by_class: Any, limit: Number, one: Number) -> Number:

@@ -131,6 +131,9 @@ def _gradient_hessian(
     top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     first, second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    posterior, complement = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    share, others = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    floors = np.empty(BLOCK, margin.dtype)
     for start in range(0, y.size, BLOCK):
         rows = slice(start, min(start + BLOCK, y.size))
         labels = y[rows]
@@ -151,17 +154,27 @@ def _gradient_hessian(
             g, h = _derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
             first[i] = alpha[i] * g
             second[i] = alpha[i] * h
+            posterior[i], complement[i] = p, q
         for k in range(n_classes):
             label = real(k)
+            # In a loop of its own, or LLVM would round differently in whole vectors and in a rest.
             for i in range(labels.size):
                 total = one + rest[i]
-                share = shares[k, i] / total
-                others = rest[i] / total if top_class[i] == label else one - share
-                g, h = _others_derivatives(first[i], second[i], share, others)
+                share[i] = shares[k, i] / total
+                others[i] = rest[i] / total if top_class[i] == label else one - share[i]
+                p = posterior[i] if labels[i] == label else complement[i] * share[i]
+                q = (
+                    complement[i]
+                    if labels[i] == label
+                    else posterior[i] + complement[i] * others[i]
+                )
+                floors[i] = alpha[i] * min(floor, p * q)
+            for i in range(labels.size):
+                g, h = _others_derivatives(first[i], second[i], share[i], others[i])
                 g = first[i] if labels[i] == label else g
                 h = second[i] if labels[i] == label else h
                 shares[k, i] = g
-                curvatures[k, i] = _curvature(g, h, alpha[i] * floor, mode)
+                curvatures[k, i] = _curvature(g, h, floors[i], mode)
         drain(shares, grad[rows])
         drain(curvatures, hess[rows])
     return found

@@ -24,7 +24,7 @@ from focal_gbm._estimator import (
     times_class_weight,
     with_threads,
 )
-from focal_gbm.lightgbm._train import canonical, metric_names, train
+from focal_gbm.lightgbm._train import canonical, metric_names, train_with
 from focal_gbm.objective import FocalMetric, labels_and_weights, warn_of_other_loss
 
 Array = NDArray[Any]
@@ -48,8 +48,8 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
         the first has ``1 - focal_alpha``; a sequence gives one positive weight per class;
         "balanced" gives each class the share that the others have of the (weighted) labels. The
         posterior is that of the data: these weights are undone in it.
-    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
-        The curvature the booster gets, as in ``BinaryFocalLoss``.
+    hessian : {"exact", "clip", "abs", "gradient"}, optional
+        The curvature the booster gets, as in ``FocalObjective``.
     **kwargs
         Parameters of ``lightgbm.LGBMClassifier``. ``class_weight`` multiplies ``sample_weight``:
         unlike ``focal_alpha`` it stays in the posterior, which is then that of the weighted data.
@@ -82,13 +82,15 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
     """
 
     _margin_option = "raw_score"
+    _start_option = "init_score"
+    _min_rows = 2
 
     def __init__(
         self,
         *,
         focal_gamma: float | Sequence[float] = 2.0,
         focal_alpha: str | float | Sequence[float] | None = None,
-        hessian: str = "exact",
+        hessian: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -173,12 +175,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         checked_X = model._checked_features(X)
         training = self._training(X, y, sample_weight)
         check_start("init_score", init_score, training.y, training.n_classes)
-        if isinstance(init_model, FocalLGBMClassifier):
-            training.check_same_classes("init_model", init_model.classes_)
-        if isinstance(init_model, lgb.LGBMModel):
-            loss = init_model.loss_ if isinstance(init_model, FocalLGBMClassifier) else None
-            warn_of_other_loss("init_model", loss, training.loss)
-            init_model = init_model.booster_
+        init_model = booster_to_continue(init_model, training)
         model._set_training(training)
         params = model._training_params(training.n_classes)
         metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
@@ -210,7 +207,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             for (features, labels), field in zip(pairs, fields, strict=True)
         ]
         evals_result: dict[str, Any] = {}
-        model._Booster = booster = train(
+        model._Booster = booster = train_with(
+            training.of_all,
             {**params, "objective": with_threads(training.objective, params["num_threads"])},
             train_set,
             self.n_estimators,
@@ -256,7 +254,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             self.n_features_in_ = X.shape[1]
             return X
         return validate_data(
-            self, X, accept_sparse=True, ensure_all_finite=False, ensure_min_samples=2
+            self, X, accept_sparse=True, ensure_all_finite=False, ensure_min_samples=self._min_rows
         )
 
     def predict(
@@ -372,6 +370,18 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         if raw_score or pred_leaf or pred_contrib or not posterior:
             return super().predict_proba(X, raw_score=raw_score, **given)
         return self._probabilities(self.predict(X, raw_score=True, **given))
+
+
+def booster_to_continue(model: Any, training: Training) -> Any:
+    """The booster of a classifier of the same classes; a booster or a file as it is."""
+    if not isinstance(model, lgb.LGBMModel):
+        return model
+    loss = None
+    if isinstance(model, FocalLGBMClassifier):
+        training.check_same_classes("init_model", model.classes_)
+        loss = model.loss_
+    warn_of_other_loss("init_model", loss, training.loss)
+    return model.booster_
 
 
 def _metric_names(metrics: Sequence[Any], default: Any, n_classes: int) -> list[str]:

@@ -135,6 +135,37 @@ def train(
     >>> booster.predict(X).max() <= 1
     np.True_
     """
+    return train_with(
+        None,
+        params,
+        train_set,
+        num_boost_round,
+        valid_sets=valid_sets,
+        valid_names=valid_names,
+        feval=feval,
+        init_model=init_model,
+        keep_training_booster=keep_training_booster,
+        callbacks=callbacks,
+    )
+
+
+def train_with(
+    labels: tuple[Array, Array] | None,
+    params: dict[str, Any],
+    train_set: lgb.Dataset,
+    num_boost_round: int,
+    *,
+    valid_sets: Any,
+    valid_names: list[str] | None,
+    feval: Any,
+    init_model: Any,
+    keep_training_booster: bool = False,
+    callbacks: list[Callable[..., Any]] | None,
+) -> lgb.Booster:
+    """``train``, with labels and weights to start from where they are more than ``train_set`` has.
+
+    Those are of all machines, on which the data sets must be constructed by ``lightgbm.train``.
+    """
     params = canonical(params)
     objective = check_objective("objective", params.pop("objective", None))
     _refuse(params, keep_training_booster)
@@ -148,7 +179,11 @@ def train(
         if not isinstance(dataset, lgb.Dataset):
             raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
     _refuse_on_gpu(params, objective, train_set)
-    if init_model is None:
+    y: Any
+    sample_weight: Any
+    if labels is not None:
+        y, sample_weight = labels
+    elif init_model is None:
         _construct(params, train_set, valid_sets)
         y, sample_weight = labels_and_weights(train_set)
     else:  # A data set constructed by now could not take the model's margins any more.
@@ -156,7 +191,7 @@ def train(
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
     margin = np.zeros(n_classes if n_classes > 2 else 1)
-    starts_elsewhere = init_model is not None or train_set.get_init_score() is not None
+    starts_elsewhere = init_model is not None or _init_score(train_set) is not None
     if not starts_elsewhere and _is_on(params.get("boost_from_average", True)):
         margin[:] = loss.initial_margin(y, sample_weight)
     metrics: list[Any] = [
@@ -407,17 +442,27 @@ def _construct(
 @contextmanager
 def _init_score_raised(margin: Array, datasets: list[lgb.Dataset]) -> Iterator[None]:
     """Add starting margins, one per class, to the scores of data sets, and take them away again."""
-    before: dict[lgb.Dataset, Any] = {ds: ds.get_init_score() for ds in datasets if margin.any()}
+    before: dict[lgb.Dataset, Any] = {ds: _init_score(ds) for ds in datasets if margin.any()}
     try:
         for dataset, score in before.items():
-            shape = (dataset.num_data(), margin.size)
+            shape = (_n_rows(dataset), margin.size)
             raised = np.zeros(shape) if score is None else np.reshape(score, shape, order="F")
             dataset.set_init_score((raised + margin).ravel(order="F"))
         yield
     finally:
         for dataset, score in before.items():
-            dataset.set_field("init_score", score)
+            if dataset._handle is not None:
+                dataset.set_field("init_score", score)
             dataset.init_score = score
+
+
+def _init_score(dataset: lgb.Dataset) -> Any:
+    return dataset.init_score if dataset._handle is None else dataset.get_init_score()
+
+
+def _n_rows(dataset: lgb.Dataset) -> int:
+    """Data sets of several machines are constructed by ``lightgbm.train`` only."""
+    return np.size(dataset.label) if dataset._handle is None else dataset.num_data()  # type: ignore[arg-type]
 
 
 def _before_first_iteration(env: lgb.callback.CallbackEnv) -> None:

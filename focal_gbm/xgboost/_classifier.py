@@ -55,8 +55,8 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         the first has ``1 - focal_alpha``; a sequence gives one positive weight per class;
         "balanced" gives each class the share that the others have of the (weighted) labels. The
         posterior is that of the data: these weights are undone in it.
-    hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
-        The curvature the booster gets, as in ``BinaryFocalLoss``.
+    hessian : {"exact", "clip", "abs", "gradient"}, optional
+        The curvature the booster gets, as in ``FocalObjective``.
     class_weight : dict, "balanced" or None, default=None
         Multiplies ``sample_weight`` in ``fit``, as in scikit-learn; the posterior is then that of
         the weighted data.
@@ -99,13 +99,14 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
     """
 
     _margin_option = "output_margin"
+    _start_option = "base_margin"
 
     def __init__(
         self,
         *,
         focal_gamma: float | Sequence[float] = 2.0,
         focal_alpha: str | float | Sequence[float] | None = None,
-        hessian: str = "exact",
+        hessian: str | None = None,
         class_weight: dict[Any, float] | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -194,9 +195,8 @@ feature_weights
         """
         training = self._training(X, y, sample_weight)
         params = self._training_params(training.n_classes)
-        names, callables = _split_metrics(self.eval_metric)
-        params["eval_metric"] = names or _LOG_LOSS[params["objective"]]
-        metrics = [_posterior_metric(metric, training) for metric in callables]
+        names, metrics = self._metrics(training)
+        params["eval_metric"] = names
         check_start("base_margin", base_margin, training.y, training.n_classes)
         if eval_set is not None:
             eval_set = training.encode(eval_set, X, y)
@@ -210,13 +210,7 @@ feature_weights
             raise ValueError(
                 "feature_weights: expected those of the constructor or of fit, got two"
             )
-        if xgb_model is not None:
-            if isinstance(xgb_model, xgb.XGBModel):
-                xgb_model = xgb_model.get_booster()
-            xgb_model = as_booster(xgb_model)
-            classes = _classes_of(xgb_model)
-            if classes is not None:
-                training.check_same_classes("xgb_model", classes)
+        xgb_model = booster_to_continue(xgb_model, training)
         n_threads = params.get("nthread", params.get("n_jobs"))
         evals_result: dict[str, Any] = {}
         with xgb.config_context(verbosity=self.verbosity):
@@ -253,13 +247,13 @@ feature_weights
                 self.get_num_boosting_rounds(),
                 evals=evals,
                 obj=with_threads(training.objective, n_threads),
-                custom_metric=_joined(metrics),
+                custom_metric=metrics,
                 maximize=None,
                 early_stopping_rounds=self.early_stopping_rounds,
                 evals_result=evals_result,
                 verbose_eval=verbose,
                 xgb_model=xgb_model,
-                callbacks=[SetAttributes(classes=_as_text(training)), *(self.callbacks or [])],
+                callbacks=[attribute_of_classes(training), *(self.callbacks or [])],
             )
         # Nothing has been set before, so that this classifier stays as it is if something fails.
         self._set_training(training)
@@ -280,6 +274,13 @@ feature_weights
         params = self.get_xgb_params()
         check_num_class(params, n_classes)
         return {**params, "objective": library_objective(n_classes), "num_class": n_classes}
+
+    def _metrics(self, training: Training) -> tuple[list[str], Any]:
+        """Names of metrics of the posterior, and one metric of margins for all callables."""
+        names, callables = _split_metrics(self.eval_metric)
+        default = _LOG_LOSS[library_objective(training.n_classes)]
+        metrics = [_posterior_metric(metric, training) for metric in callables]
+        return names or [default], _joined(metrics)
 
     @property
     def classes_(self) -> Array:
@@ -435,12 +436,13 @@ feature_weights
         self.__dict__.update(model.__dict__)
 
 
-def _as_text(training: Training) -> str:
-    """The labels of the classes, for an attribute of the booster."""
+def attribute_of_classes(training: Training) -> SetAttributes:
+    """The labels of the classes, as an attribute of the booster."""
     classes = training.encoder.classes_
     is_time = classes.dtype.kind in "mM"  # which JSON does not know
     labels = classes.view(np.int64) if is_time else classes
-    return json.dumps({"labels": labels.tolist(), "dtype": classes.dtype.str})
+    text = json.dumps({"labels": labels.tolist(), "dtype": classes.dtype.str})
+    return SetAttributes(classes=text)
 
 
 def _classes_of(booster: xgb.Booster) -> Array | None:
@@ -453,6 +455,17 @@ def _classes_of(booster: xgb.Booster) -> Array | None:
     stored = np.int64 if dtype.kind in "mM" else dtype
     labels: Array = np.array(classes["labels"], stored).view(dtype)
     return labels
+
+
+def booster_to_continue(model: Any, training: Training) -> xgb.Booster | None:
+    """The booster of a model, a file or a classifier, of the same classes if it tells them."""
+    if model is None:
+        return None
+    booster = model.get_booster() if isinstance(model, xgb.XGBModel) else as_booster(model)
+    classes = _classes_of(booster)
+    if classes is not None:
+        training.check_same_classes("xgb_model", classes)
+    return booster
 
 
 def _check_evaluation(

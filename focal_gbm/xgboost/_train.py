@@ -15,6 +15,7 @@ from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
 from focal_gbm._validation import is_cuda
+from focal_gbm.losses import SoftmaxFocalLoss
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
@@ -142,22 +143,15 @@ def train_with(
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, xgb.DMatrix):
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
-    params = _given(params)
-    n_classes = max(2, int(params.get("num_class", 2)))
-    _refuse(params, n_classes)
-    if n_classes == 2:
-        params.pop("num_class", None)
-    params["objective"] = library_objective(n_classes)
+    params, n_classes = checked_params(params)
     evals = list(evals or [])
     y, sample_weight = labels_and_weights(dtrain)
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
     if xgb_model is not None:
-        xgb_model = as_booster(xgb_model)
-        _check_model(xgb_model, loss, n_classes)
-    starts_elsewhere = xgb_model is not None or dtrain.get_base_margin().size
-    if "base_score" not in params and not starts_elsewhere:
-        params["base_score"] = _base_score(loss, y, sample_weight)
+        xgb_model = checked_model(xgb_model, loss, n_classes)
+    elif not dtrain.get_base_margin().size:
+        set_base_score(params, loss, y, sample_weight)
     device = _device(params, objective)
     resident = None
     if device is not None:
@@ -167,7 +161,7 @@ def train_with(
             objective = dataclasses.replace(objective, device=device)
     if isinstance(custom_metric, FocalMetric):
         custom_metric = custom_metric.resolve(y, sample_weight, n_classes=n_classes)
-    metrics = _metrics(params, custom_metric, objective, n_classes, resident is not None)
+    metrics = take_metrics(params, custom_metric, objective, n_classes, resident is not None)
     booster = xgb.train(
         params,
         dtrain,
@@ -176,7 +170,7 @@ def train_with(
         obj=for_training(objective),
         xgb_model=xgb_model,
         callbacks=[
-            SetAttributes(focal_loss=json.dumps(_parameters(objective))),
+            attributes_of(objective),
             *([resident] if resident else []),
             _Evaluation(evals, metrics, resident),
             *(callbacks or []),
@@ -188,12 +182,12 @@ def train_with(
     return booster
 
 
-def _metrics(
+def take_metrics(
     params: dict[str, Any],
     custom_metric: Any,
     objective: FocalObjective,
     n_classes: int,
-    is_resident: bool,
+    is_resident: bool = False,
 ) -> list[Any]:
     """What the data sets are evaluated by, taken over from XGBoost."""
     metrics: list[Any] = []
@@ -244,10 +238,6 @@ def _resident(
         return None
 
 
-def _parameters(objective: FocalObjective) -> dict[str, Any]:
-    return {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
-
-
 def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
     """The loss of a booster that has been trained here, None if it does not tell."""
     parameters = booster.attr("focal_loss")
@@ -261,10 +251,17 @@ def library_objective(n_classes: int) -> str:
     return "binary:logistic" if n_classes == 2 else "multi:softprob"
 
 
-def _base_score(loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None) -> float | list[float]:
-    """The starting margin as XGBoost wants it: a probability, or a list of margins."""
-    margin: Any = loss.initial_margin(y, sample_weight)
-    return 1 / (1 + math.exp(-margin)) if isinstance(margin, float) else margin.tolist()
+def set_base_score(
+    params: dict[str, Any], loss: Loss, y: ArrayLike, sample_weight: ArrayLike | None
+) -> None:
+    """Start at the optimum of these labels, unless a start is given.
+
+    XGBoost wants a probability, or a list of margins.
+    """
+    if "base_score" not in params:
+        margin: Any = loss.initial_margin(y, sample_weight)
+        is_binary = isinstance(margin, float)
+        params["base_score"] = 1 / (1 + math.exp(-margin)) if is_binary else margin.tolist()
 
 
 class SetAttributes(TrainingCallback):
@@ -276,6 +273,12 @@ class SetAttributes(TrainingCallback):
     def before_training(self, model: Any) -> Any:
         model.set_attr(**self.attributes)
         return model
+
+
+def attributes_of(objective: FocalObjective) -> SetAttributes:
+    """The parameters of the loss, which ``loss_of`` finds again."""
+    parameters = {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
+    return SetAttributes(focal_loss=json.dumps(parameters))
 
 
 class _Evaluation(TrainingCallback):
@@ -317,16 +320,17 @@ def _evaluated_on_gpu(metric: Any, rows: Rows, dataset: xgb.DMatrix) -> Any:
     if type(metric) is _XGBoostMetric:
         y, sample_weight = rows.labels_and_weights
         return metric.__name__, metric.mean(y, rows.margin, sample_weight)
-    margin = rows.margin if isinstance(metric, _NamedMetrics) else rows.host_margin()
+    margin = rows.margin if isinstance(metric, NamedMetrics) else rows.host_margin()
     return metric(margin, dataset)
 
 
-class _NamedMetrics:
+class NamedMetrics:
     """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
 
     def __init__(
         self, names: list[str], loss: Loss, n_classes: int, params: dict[str, Any]
     ) -> None:
+        self._arguments = names, loss, n_classes, params
         self.loss = loss
         self.params: dict[str, Any] = {
             "objective": library_objective(n_classes),
@@ -338,14 +342,20 @@ class _NamedMetrics:
         # By data set, one without features that has its labels and weights.
         self._posteriors: WeakKeyDictionary[xgb.DMatrix, xgb.DMatrix] = WeakKeyDictionary()
 
+    def __reduce__(self) -> Any:
+        return type(self), self._arguments
+
     def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
         posterior = self._posteriors.get(dataset)
         if posterior is None:
-            y, sample_weight = labels_and_weights(dataset)
+            is_empty = not dataset.num_row()  # as on a machine that has none of an evaluation set
+            y, sample_weight = (None, None) if is_empty else labels_and_weights(dataset)
             missing = np.full((len(margin), 1), np.nan, np.float32)
             n_threads = self.params["nthread"]
             posterior = xgb.DMatrix(missing, label=y, weight=sample_weight, nthread=n_threads)
             self._posteriors[dataset] = posterior
+        if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost has a vector for no rows
+            margin = margin.reshape(len(margin), self.loss.n_classes)
         posterior.set_base_margin(self.loss.posterior_margin(margin))
         evaluated = xgb.Booster(self.params, cache=[posterior]).eval(posterior, "")
         # "[0]", then a name and a value for each metric, separated by tabs: "-error@0.3:0.25".
@@ -355,7 +365,7 @@ class _NamedMetrics:
 
 def _named_metrics(
     metrics: Any, loss: Loss, n_classes: int, params: dict[str, Any]
-) -> _NamedMetrics:
+) -> NamedMetrics:
     """One metric for all that are named, each tried on a row of every class before."""
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
@@ -364,12 +374,12 @@ def _named_metrics(
         if not isinstance(name, str):
             raise TypeError(f"eval_metric: expected names of metrics, got {name!r}")
         try:
-            _NamedMetrics([name], loss, n_classes, params)(margin, one_of_each)
+            NamedMetrics([name], loss, n_classes, params)(margin, one_of_each)
         except xgb.core.XGBoostError as error:
             raise ValueError(
                 f"eval_metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
             ) from error
-    return _NamedMetrics(names, loss, n_classes, params)
+    return NamedMetrics(names, loss, n_classes, params)
 
 
 class _XGBoostMetric(FocalMetric):
@@ -414,6 +424,17 @@ def focal_metric(objective: FocalObjective) -> FocalMetric:
     return _XGBoostMetric(check_objective("objective", objective))
 
 
+def checked_params(params: Any) -> tuple[dict[str, Any], int]:
+    """Parameters for XGBoost, once those that it would ignore are refused, and the classes."""
+    params = _given(params)
+    n_classes = max(2, int(params.get("num_class", 2)))
+    _refuse(params, n_classes)
+    if n_classes == 2:
+        params.pop("num_class", None)
+    params["objective"] = library_objective(n_classes)
+    return params, n_classes
+
+
 def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
     """The parameters that are given, from a dictionary or from pairs, which may repeat a metric."""
     pairs = list(params.items() if isinstance(params, dict) else params)
@@ -431,8 +452,9 @@ def as_booster(model: Any) -> xgb.Booster:
     return model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
 
 
-def _check_model(booster: xgb.Booster, loss: Loss, n_classes: int) -> None:
+def checked_model(model: Any, loss: Loss, n_classes: int) -> xgb.Booster:
     """Refuse a model whose margins XGBoost would shift, warn of one of another loss."""
+    booster = as_booster(model)
     objective = library_objective(n_classes)
     found = json.loads(booster.save_config())["learner"]["objective"]["name"]
     if found != objective:
@@ -441,6 +463,7 @@ def _check_model(booster: xgb.Booster, loss: Loss, n_classes: int) -> None:
             f"its base_score anew, got {found!r}"
         )
     warn_of_other_loss("xgb_model", loss_of(booster, n_classes), loss)
+    return booster
 
 
 def _refuse(params: dict[str, Any], n_classes: int) -> None:

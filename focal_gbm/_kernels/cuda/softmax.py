@@ -97,12 +97,14 @@ def _gradient_hessian(
         first, second = scale * first, scale * second
         for k in range(n_classes):
             g, h = first, second
+            of_log_loss = p * q
             if k != label:
                 share = share_of(z[k], top, rest, largest, one)
                 others = rest / (one + rest) if k == top_class else one - share
                 g, h = _others_derivatives(first, second, share, others)
+                of_log_loss = q * share * (p + q * others)
             grad[i, k] = g
-            hess[i, k] = _curvature(g, h, scale * floor, mode)
+            hess[i, k] = _curvature(g, h, scale * min(floor, of_log_loss), mode)
     if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 

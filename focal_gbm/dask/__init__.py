@@ -1,0 +1,30 @@
+"""Focal loss on the Dask interfaces of XGBoost and LightGBM.
+
+Class counts, alpha and the starting margin are those of all partitions, whatever a worker holds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from focal_gbm.dask._lightgbm import DaskFocalLGBMClassifier
+    from focal_gbm.dask._xgboost import DaskFocalXGBClassifier, train
+
+__all__ = ["DaskFocalLGBMClassifier", "DaskFocalXGBClassifier", "train"]
+
+_HOMES = {
+    "DaskFocalLGBMClassifier": "_lightgbm",
+    "DaskFocalXGBClassifier": "_xgboost",
+    "train": "_xgboost",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: either library does without the other.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,422 @@
+"""Training on LightGBM's Dask interface."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import dask
+import dask.array as da
+import lightgbm as lgb
+import numpy as np
+import scipy.sparse
+from lightgbm.basic import _LIB  # type: ignore[attr-defined]
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from focal_gbm._estimator import Training, checked_weight
+from focal_gbm.dask._collections import (
+    check_client,
+    eval_pairs,
+    of_partitions,
+    partitioned,
+    parts_of,
+    per_eval_set,
+)
+from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
+from focal_gbm.objective import warn_of_no_split
+
+Array = NDArray[Any]
+
+
+class _OnWorker(FocalLGBMClassifier):
+    """The classifier on a worker, which has some of the rows, and evaluation sets whole."""
+
+    _min_rows = 1
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None = None,
+        init_score: Any = None,
+        *,
+        training: Training,
+        evaluation: dict[str, Any],
+        options: dict[str, Any],
+        **_: Any,
+    ) -> Self:
+        self._of_all_workers = training
+        try:
+            super().fit(X, y, sample_weight, init_score, **evaluation, **options)
+        except BaseException:
+            # LightGBM leaves its network up, which belongs to the process, and all that comes later
+            # in it would wait for workers that are gone.
+            _LIB.LGBM_NetworkFree()
+            raise
+        del self._of_all_workers
+        return self
+
+    def _training(self, X: Any, y: Any, sample_weight: Any) -> Training:
+        # Labels are integers by now, and weights are those of the classes, too.
+        of_all = self._of_all_workers
+        y = y.astype(np.intp)
+        weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
+        return Training(of_all.encoder, y, weight, of_all.objective, of_all.of_all)
+
+
+class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
+    """``DaskLGBMClassifier`` with focal loss, for two or more classes.
+
+    What ``FocalLGBMClassifier`` is to ``LGBMClassifier``, over Dask arrays and dataframes. Where
+    ``DaskLGBMClassifier`` evaluates on each worker what this one has, here every worker gets the
+    evaluation sets whole: metrics are of all rows, and trees can stop early.
+
+    Parameters
+    ----------
+    focal_gamma, focal_alpha, hessian
+        As for ``FocalLGBMClassifier``; "balanced" counts the labels of all partitions.
+    client : distributed.Client, optional
+        A synchronous client; by default the current one.
+    **kwargs
+        Parameters of ``FocalLGBMClassifier``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, sorted.
+    loss_ : BinaryFocalLoss or SoftmaxFocalLoss
+        The loss that was minimised, with a value for alpha.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By ``fit``, for a parameter of the wrong kind or value.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np
+    >>> from dask.distributed import Client
+    >>> from focal_gbm.dask import DaskFocalLGBMClassifier
+    >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+    ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+    ...     y = da.where(X[:, 0] > 1, "yes", "no")
+    ...     model = DaskFocalLGBMClassifier(n_estimators=20, verbosity=-1).fit(X, y)
+    ...     probability = model.predict_proba(X).compute()
+    Finding random open ports for workers
+    >>> model.classes_, probability.shape
+    (array(['no', 'yes'], dtype='<U3'), (500, 2))
+    """
+
+    def __init__(
+        self,
+        *,
+        focal_gamma: float | Sequence[float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | None = None,
+        hessian: str | None = None,
+        client: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            focal_gamma=focal_gamma,
+            focal_alpha=focal_alpha,
+            hessian=hessian,
+            client=client,
+            **kwargs,
+        )
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        init_score: Any = None,
+        eval_set: Sequence[tuple[Any, Any]] | None = None,
+        eval_names: list[str] | None = None,
+        eval_sample_weight: Sequence[Any] | None = None,
+        eval_class_weight: Any = None,
+        eval_init_score: Sequence[Any] | None = None,
+        eval_metric: Any = None,
+        *,
+        init_model: Any = None,
+        callbacks: list[Any] | None = None,
+        feature_name: Any = "auto",
+        categorical_feature: Any = "auto",
+    ) -> Self:
+        """Fit to features and labels in partitions, some of which may be empty.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        y : dask array or series of shape (n,)
+            Labels, in the partitions of ``X``, of two or more classes.
+        sample_weight : dask array or series of shape (n,), optional
+            Finite weights >= 0.
+        init_score, eval_names, eval_class_weight, feature_name, categorical_feature
+            As for ``DaskLGBMClassifier.fit``.
+        eval_set : list of pairs (X, y) of Dask collections, optional
+            Evaluation sets, which must fit into the memory of each worker.
+        eval_sample_weight, eval_init_score : list of Dask collections, optional
+            Weights and margins to start from of the evaluation sets.
+        eval_metric : str, callable or list of them, optional
+            As for ``FocalLGBMClassifier.fit``.
+        init_model, callbacks
+            As for ``FocalLGBMClassifier.fit``. Callbacks are pickled: those that record something
+            do so on the workers.
+
+        Returns
+        -------
+        DaskFocalLGBMClassifier
+
+        Raises
+        ------
+        TypeError
+            For collections that are not Dask's.
+        ValueError
+            As for ``FocalLGBMClassifier.fit``, for partitions that do not match, and for an
+            asynchronous client.
+        lightgbm.basic.LightGBMError
+            Where a worker is lost in training. This classifier then stays as it was.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalLGBMClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        ...     model.classes_
+        Finding random open ports for workers
+        array([False,  True])
+        """
+        client = check_client(self.client)
+        data = partitioned(self, client, X, y, sample_weight, init_score)
+        training = data.training
+        if isinstance(init_model, DaskFocalLGBMClassifier):
+            init_model = init_model.to_local()
+        pairs = [] if eval_set is None else eval_pairs(client, eval_set, training)
+        evaluation = {
+            "eval_set": [(_whole(X), _whole(y)) for X, y in pairs],
+            "eval_names": eval_names,
+            "eval_sample_weight": [
+                _whole(weight)
+                for weight in per_eval_set("eval_sample_weight", eval_sample_weight, pairs)
+            ],
+            "eval_class_weight": eval_class_weight,
+            "eval_init_score": [
+                _whole(score) for score in per_eval_set("eval_init_score", eval_init_score, pairs)
+            ],
+        }
+        self._lgb_dask_fit(
+            model_factory=_OnWorker,
+            X=data.X,
+            y=data.y,
+            sample_weight=data.sample_weight,
+            init_score=data.margin,
+            training=training,
+            evaluation=client.compute(dask.delayed(evaluation)) if pairs else {},
+            options={
+                "eval_metric": eval_metric,
+                "init_model": booster_to_continue(init_model, training),
+                "callbacks": callbacks,
+                "feature_name": feature_name,
+                "categorical_feature": categorical_feature,
+            },
+        )
+        if not self.booster_.feature_importance().any():
+            warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf or lambda_l2")
+        return self
+
+    def to_local(self) -> FocalLGBMClassifier:
+        """The same classifier for arrays and dataframes in memory.
+
+        Returns
+        -------
+        FocalLGBMClassifier
+
+        Examples
+        --------
+        >>> from focal_gbm.dask import DaskFocalLGBMClassifier
+        >>> type(DaskFocalLGBMClassifier(num_leaves=7).to_local()).__name__
+        'FocalLGBMClassifier'
+        """
+        model: FocalLGBMClassifier = self._lgb_dask_to_local(FocalLGBMClassifier)
+        return model
+
+    def predict(
+        self,
+        X: Any,
+        raw_score: bool = False,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
+        validate_features: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        raw_score : bool, default=False
+            Return margins instead, of shape (n,) or (n, n_classes).
+        start_iteration, num_iteration, pred_leaf, pred_contrib, validate_features, **kwargs
+            As for ``DaskLGBMClassifier.predict``.
+
+        Returns
+        -------
+        dask array of shape (n,)
+            The class of the largest posterior.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalLGBMClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        ...     model.predict(X).compute().shape
+        Finding random open ports for workers
+        (500,)
+        """
+        given = {
+            "start_iteration": start_iteration,
+            "num_iteration": num_iteration,
+            "validate_features": validate_features,
+            **kwargs,
+        }
+        if pred_leaf or pred_contrib:
+            return super().predict(X, pred_leaf=pred_leaf, pred_contrib=pred_contrib, **given)
+        n_columns = self._n_margins
+        dtype = np.float64 if raw_score else self.classes_.dtype
+        return of_partitions(
+            self.to_local(),
+            "predict",
+            dtype,
+            n_columns if raw_score else None,
+            X,
+            raw_score=raw_score,
+            **given,
+        )
+
+    def predict_proba(  # type: ignore[override]
+        self,
+        X: Any,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        validate_features: bool = False,
+        *,
+        posterior: bool = True,
+        **kwargs: Any,
+    ) -> da.Array:
+        """Predict probabilities of the classes.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        start_iteration, num_iteration, validate_features, **kwargs
+            As for ``DaskLGBMClassifier.predict_proba``.
+        posterior : bool, default=True
+            False gives the bare sigmoid or softmax of the margin.
+
+        Returns
+        -------
+        dask array of shape (n, n_classes)
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalLGBMClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        ...     model.predict_proba(X).compute().shape
+        Finding random open ports for workers
+        (500, 2)
+        """
+        check_is_fitted(self)
+        return of_partitions(
+            self.to_local(),
+            "predict_proba",
+            np.float64,
+            self.n_classes_,
+            X,
+            start_iteration=start_iteration,
+            num_iteration=num_iteration,
+            validate_features=validate_features,
+            posterior=posterior,
+            **kwargs,
+        )
+
+    def decision_function(self, X: Any, **predict_params: Any) -> da.Array:
+        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        **predict_params
+            As for ``predict``.
+
+        Returns
+        -------
+        dask array of shape (n,) or (n, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalLGBMClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        ...     model.decision_function(X).compute().shape
+        Finding random open ports for workers
+        (500,)
+        """
+        n_columns = self._n_margins
+        model = self.to_local()
+        return of_partitions(model, "decision_function", np.float64, n_columns, X, **predict_params)
+
+    @property
+    def _n_margins(self) -> int | None:
+        """Columns of the margins, None for a vector."""
+        check_is_fitted(self)
+        n_classes: int = self.n_classes_
+        return n_classes if n_classes > 2 else None
+
+
+def _whole(collection: Any) -> Any:
+    """All partitions in one, lazily; None for none."""
+    return None if collection is None else dask.delayed(_concatenated)(parts_of(collection))
+
+
+def _concatenated(parts: list[Any]) -> Any:
+    if scipy.sparse.issparse(parts[0]):
+        return scipy.sparse.vstack(parts, format="csr")
+    if hasattr(parts[0], "iloc"):
+        import pandas as pd
+
+        return pd.concat(parts)
+    return np.concatenate(parts)

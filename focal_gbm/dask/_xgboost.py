@@ -1,0 +1,627 @@
+"""Training on XGBoost's Dask interface."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
+
+import dask.array as da
+import distributed
+import numpy as np
+import xgboost as xgb
+import xgboost.dask as dxgb
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from xgboost import collective
+from xgboost.callback import TrainingCallback
+
+from focal_gbm._arrays import to_host
+from focal_gbm._validation import as_rows
+from focal_gbm.dask._collections import (
+    check_client,
+    encoded,
+    eval_pairs,
+    of_partitions,
+    partitioned,
+    per_eval_set,
+)
+from focal_gbm.objective import (
+    FocalMetric,
+    FocalObjective,
+    check_objective,
+    for_training,
+    loss_for,
+    warn_of_no_split,
+)
+from focal_gbm.xgboost._classifier import (
+    FocalXGBClassifier,
+    attribute_of_classes,
+    booster_to_continue,
+)
+from focal_gbm.xgboost._train import (
+    NamedMetrics,
+    attributes_of,
+    checked_model,
+    checked_params,
+    set_base_score,
+    take_metrics,
+)
+
+Array = NDArray[Any]
+
+
+def train(
+    client: distributed.Client | None,
+    params: dict[str, Any],
+    dtrain: dxgb.DaskDMatrix,
+    num_boost_round: int = 10,
+    *,
+    evals: Sequence[tuple[dxgb.DaskDMatrix, str]] | None = None,
+    obj: FocalObjective | None = None,
+    early_stopping_rounds: int | None = None,
+    xgb_model: xgb.Booster | None = None,
+    verbose_eval: bool | int = True,
+    callbacks: Sequence[TrainingCallback] | None = None,
+    custom_metric: Any = None,
+    coll_cfg: Any = None,
+) -> dict[str, Any]:
+    """``xgboost.dask.train`` with focal loss as if it were built in.
+
+    What ``focal_gbm.xgboost.train`` adds is added here too, from the labels of all partitions:
+    they are counted where they are, before training, and the workers get a small objective that
+    has a value for alpha, and the starting margin as ``base_score``. Metrics are of all rows.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        A synchronous client; None for the current one.
+    params : dict
+        As for ``focal_gbm.xgboost.train``.
+    dtrain : xgboost.dask.DaskDMatrix
+        Data to train on. Partitions may be empty or have rows of one class only.
+    num_boost_round, evals, early_stopping_rounds, xgb_model, verbose_eval, callbacks, coll_cfg
+        As for ``xgboost.dask.train``.
+    obj : FocalObjective
+        The objective. It takes as many threads as the smallest of the workers has; one with
+        ``device="cuda"`` computes on the workers' GPUs.
+    custom_metric : callable, optional
+        As for ``xgboost.dask.train``; it receives the margins of a worker's rows. The mean over
+        the workers is by the weight of their rows.
+
+    Returns
+    -------
+    dict
+        The ``booster``, as ``focal_gbm.xgboost.train`` returns it, and its ``history``.
+
+    Raises
+    ------
+    TypeError
+        If ``client`` is no client, ``obj`` no ``FocalObjective`` or ``dtrain`` no ``DaskDMatrix``.
+    ValueError
+        As for ``focal_gbm.xgboost.train``, and for an asynchronous client.
+    xgboost.core.XGBoostError
+        Where a worker is lost in training.
+
+    Warns
+    -----
+    UserWarning
+        As for ``focal_gbm.xgboost.train``.
+
+    Examples
+    --------
+    >>> import dask.array as da, xgboost.dask as dxgb
+    >>> from dask.distributed import Client
+    >>> from focal_gbm import FocalObjective
+    >>> from focal_gbm.dask import train
+    >>> with Client(processes=False, n_workers=1, dashboard_address=":0") as client:
+    ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+    ...     dtrain = dxgb.DaskDMatrix(client, X, (X[:, 0] > 1).astype(int))
+    ...     result = train(client, {"max_depth": 3}, dtrain, 20, obj=FocalObjective(gamma=2.0))
+    >>> result["booster"].num_boosted_rounds()
+    20
+    """
+    objective = check_objective("obj", obj)
+    if not isinstance(dtrain, dxgb.DaskDMatrix):
+        raise TypeError(f"dtrain: expected a DaskDMatrix, got {type(dtrain).__name__}")
+    client = check_client(client)
+    params, n_classes = checked_params(params)
+    totals, has_margins = _summed_up(client, dtrain, objective, n_classes)
+    labels = np.arange(n_classes), totals
+    objective = objective.resolve(*labels, n_classes=n_classes)
+    loss = loss_for(objective, n_classes)
+    if xgb_model is not None:
+        xgb_model = checked_model(xgb_model, loss, n_classes)
+    elif not has_margins:
+        set_base_score(params, loss, *labels)
+    if isinstance(custom_metric, FocalMetric):
+        custom_metric = custom_metric.resolve(*labels, n_classes=n_classes)
+    metrics = take_metrics(params, custom_metric, objective, n_classes)
+    evaluation = _Evaluation([name for _, name in evals or []], metrics)
+    threads = client.nthreads()
+    n_threads = objective.n_threads or min(threads[worker] for worker in dtrain.worker_map)
+    result: dict[str, Any] = dxgb.train(
+        client,
+        params,
+        dtrain,
+        num_boost_round,
+        evals=evals,
+        obj=_Objective(dataclasses.replace(objective, n_threads=n_threads), n_classes),
+        early_stopping_rounds=early_stopping_rounds,
+        xgb_model=xgb_model,
+        verbose_eval=verbose_eval,
+        # XGBoost pickles both at once, so that they are one object on a worker too.
+        callbacks=[attributes_of(objective), evaluation, *(callbacks or [])],
+        custom_metric=evaluation,
+        coll_cfg=coll_cfg,
+    )
+    if num_boost_round > 0 and not result["booster"].get_score():
+        warn_of_no_split("min_child_weight, lambda or min_split_loss")
+    return result
+
+
+def _summed_up(
+    client: distributed.Client, dtrain: dxgb.DaskDMatrix, objective: FocalObjective, n_classes: int
+) -> tuple[Array, bool]:
+    """Total weight of each class, and whether there are margins to start from."""
+    loss = loss_for(objective, n_classes)
+    sums = [
+        # Where the partition is, unless its worker is gone.
+        client.submit(_sum_of, part, loss, pure=False, workers=[worker], allow_other_workers=True)
+        for worker, parts in dtrain.worker_map.items()
+        for part in parts
+    ]
+    totals, has_margins = zip(*client.gather(sums), strict=True)
+    return np.sum(totals, axis=0), any(has_margins)
+
+
+def _sum_of(part: dict[str, Any], loss: Any) -> tuple[Array, bool]:
+    y, weight = part.get("label"), part.get("weight")
+    if y is None:
+        raise ValueError("y: expected labels in the DaskDMatrix, got none")
+    y = np.ravel(to_host(y))
+    weight = None if weight is None else np.ravel(to_host(weight))
+    totals = loss._totals(as_rows("y", y), weight)
+    return totals, part.get("base_margin") is not None
+
+
+class _Objective:
+    """The objective on workers, one of which may have rows of evaluation sets only."""
+
+    def __init__(self, objective: FocalObjective, n_classes: int) -> None:
+        self.objective = for_training(objective)
+        self.nothing = np.zeros((0,) if n_classes == 2 else (0, n_classes), np.float32)
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> tuple[Array, Array]:
+        if not dataset.num_row():
+            return self.nothing, self.nothing
+        return self.objective(margin, dataset)
+
+
+class _Evaluation(TrainingCallback):
+    """Evaluates the rows of all workers, as a metric of theirs that has no value by itself.
+
+    XGBoost gives data sets and margins to metrics only, and would average what they return over
+    the workers, whatever these hold, and keep six decimals of it. A callback has the results.
+    """
+
+    def __init__(self, names: Sequence[str], metrics: Sequence[Any]) -> None:
+        self.names = list(names)
+        self.metrics = list(metrics)
+        self.results: list[list[tuple[str, float]]] = []
+        self.names_of: dict[int, list[str]] = {}
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+        results: list[tuple[str, float]] = []
+        for i, metric in enumerate(self.metrics):
+            if isinstance(metric, NamedMetrics):  # XGBoost's own, which know of all workers
+                results += metric(margin, dataset)
+            else:
+                results += self._mean(i, metric, margin, dataset)
+        self.results.append(results)
+        return []
+
+    def _mean(
+        self, i: int, metric: Any, margin: Array, dataset: xgb.DMatrix
+    ) -> list[tuple[str, float]]:
+        """Mean over the workers by the weight of their rows, some of which may have none."""
+        weights = dataset.get_weight()
+        weight = weights.sum(dtype=np.float64) if weights.size else float(dataset.num_row())
+        found = metric(margin, dataset) if weight else []
+        found = found if isinstance(found, list) else [found]
+        if i not in self.names_of:
+            ranks = np.array([collective.get_rank() if weight else -1])
+            root = int(collective.allreduce(ranks, collective.Op.MAX)[0])
+            if root < 0:
+                raise ValueError("evals: expected rows with a weight above 0, got none")
+            self.names_of[i] = collective.broadcast([name for name, _ in found], root)
+        names = self.names_of[i]
+        values = np.array([value for _, value in found] if weight else [0.0] * len(names))
+        sums = collective.allreduce(np.append(values * weight, weight), collective.Op.SUM)
+        return list(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        for dataset_name, results in zip(self.names, self.results, strict=True):
+            log = evals_log.setdefault(dataset_name, {})
+            for name, value in results:
+                log.setdefault(name, []).append(value)
+        self.results.clear()
+        return False
+
+
+class DaskFocalXGBClassifier(dxgb.DaskXGBClassifier, FocalXGBClassifier):
+    """``DaskXGBClassifier`` with focal loss, for two or more classes.
+
+    What ``FocalXGBClassifier`` is to ``XGBClassifier``, over Dask arrays and dataframes.
+
+    Parameters
+    ----------
+    focal_gamma, focal_alpha, hessian, class_weight
+        As for ``FocalXGBClassifier``; "balanced" counts the labels of all partitions.
+    coll_cfg : xgboost.collective.Config, optional
+        As for ``DaskXGBClassifier``.
+    **kwargs
+        Parameters of ``FocalXGBClassifier``. A callable in ``eval_metric`` gets a worker's rows,
+        and the mean over the workers is by the weight of these.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes, sorted.
+    loss_ : BinaryFocalLoss or SoftmaxFocalLoss
+        The loss that was minimised, with a value for alpha.
+
+    Raises
+    ------
+    TypeError, ValueError
+        By ``fit``, for a parameter of the wrong kind or value.
+
+    See Also
+    --------
+    focal_gbm.dask.train : The same on the native interface.
+
+    Examples
+    --------
+    >>> import dask.array as da, numpy as np
+    >>> from dask.distributed import Client
+    >>> from focal_gbm.dask import DaskFocalXGBClassifier
+    >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+    ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+    ...     y = da.where(X[:, 0] > 1, "yes", "no")
+    ...     model = DaskFocalXGBClassifier(n_estimators=20).fit(X, y)
+    ...     probability = model.predict_proba(X).compute()
+    >>> model.classes_, probability.shape
+    (array(['no', 'yes'], dtype='<U3'), (500, 2))
+    """
+
+    def __init__(
+        self,
+        *,
+        focal_gamma: float | Sequence[float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | None = None,
+        hessian: str | None = None,
+        class_weight: dict[Any, float] | str | None = None,
+        coll_cfg: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            focal_gamma=focal_gamma,
+            focal_alpha=focal_alpha,
+            hessian=hessian,
+            class_weight=class_weight,
+            coll_cfg=coll_cfg,
+            **kwargs,
+        )
+
+    def get_xgb_params(self) -> dict[str, Any]:
+        """Parameters for the native interface.
+
+        Returns
+        -------
+        dict
+            As of ``FocalXGBClassifier``.
+
+        Examples
+        --------
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> "coll_cfg" in DaskFocalXGBClassifier().get_xgb_params()
+        False
+        """
+        params = FocalXGBClassifier.get_xgb_params(self)
+        params.pop("coll_cfg", None)
+        return params
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        base_margin: Any = None,
+        eval_set: Sequence[tuple[Any, Any]] | None = None,
+        verbose: bool | int = True,
+        xgb_model: Any = None,
+        sample_weight_eval_set: Sequence[Any] | None = None,
+        base_margin_eval_set: Sequence[Any] | None = None,
+        feature_weights: Any = None,
+    ) -> Self:
+        """Fit to features and labels in partitions, some of which may be empty.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        y : dask array or series of shape (n,)
+            Labels, in the partitions of ``X``, of two or more classes.
+        sample_weight : dask array or series of shape (n,), optional
+            Finite weights >= 0.
+        base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
+feature_weights
+            As for ``DaskXGBClassifier.fit``. Metrics are those of the posterior, of all rows.
+
+        Returns
+        -------
+        DaskFocalXGBClassifier
+
+        Raises
+        ------
+        TypeError
+            For collections that are not Dask's.
+        ValueError
+            As for ``FocalXGBClassifier.fit``, for partitions that do not match, and for an
+            asynchronous client.
+        xgboost.core.XGBoostError
+            Where a worker is lost in training. This classifier then stays as it was.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        ...     model.classes_
+        array([False,  True])
+        """
+        client = check_client(self._client)
+        data = partitioned(self, client, X, y, sample_weight, base_margin)
+        training = data.training
+        params = self._training_params(training.n_classes)
+        params["eval_metric"], metrics = self._metrics(training)
+        pairs = [] if eval_set is None else eval_pairs(client, eval_set, training)
+        if self.early_stopping_rounds and not pairs:
+            raise ValueError(
+                "early_stopping_rounds: expected an eval_set to stop by, "
+                f"got {self.early_stopping_rounds!r} and none"
+            )
+        weights = per_eval_set("sample_weight_eval_set", sample_weight_eval_set, pairs)
+        margins = per_eval_set("base_margin_eval_set", base_margin_eval_set, pairs)
+        xgb_model = booster_to_continue(xgb_model, training)
+        weights_of_features = self.feature_weights if feature_weights is None else feature_weights
+        dtrain = self._matrix(
+            client,
+            data.X,
+            data.y,
+            data.sample_weight,
+            data.margin,
+            feature_weights=weights_of_features,
+        )
+        evals = [
+            (self._matrix(client, *fields, ref=dtrain), f"validation_{i}")
+            for i, fields in enumerate(
+                (X, encoded(y, training.encoder), weight, margin)
+                for (X, y), weight, margin in zip(pairs, weights, margins, strict=True)
+            )
+        ]
+        with xgb.config_context(verbosity=self.verbosity):
+            result = train(
+                client,
+                params,
+                dtrain,
+                self.get_num_boosting_rounds(),
+                evals=evals,
+                obj=training.objective,
+                early_stopping_rounds=self.early_stopping_rounds,
+                xgb_model=xgb_model,
+                verbose_eval=verbose,
+                callbacks=[attribute_of_classes(training), *(self.callbacks or [])],
+                custom_metric=metrics,
+                coll_cfg=self.coll_cfg,
+            )
+        # Nothing has been set before, so that this classifier stays as it is if something fails.
+        self._set_training(training)
+        self.n_classes_ = training.n_classes
+        self.evals_result_ = result["history"]
+        self._Booster = result["booster"]
+        return self
+
+    def _matrix(
+        self,
+        client: distributed.Client,
+        X: Any,
+        y: Any,
+        weight: Any,
+        margin: Any,
+        *,
+        ref: dxgb.DaskDMatrix | None = None,
+        feature_weights: Any = None,
+    ) -> dxgb.DaskDMatrix:
+        """A matrix of the kind that the tree method wants."""
+        fields: dict[str, Any] = {
+            "weight": weight,
+            "base_margin": margin,
+            "missing": self.missing,
+            "feature_types": self.feature_types,
+            "feature_weights": feature_weights,
+            "enable_categorical": self.enable_categorical,
+        }
+        if self.tree_method in (None, "auto", "hist") and self.booster != "gblinear":
+            return dxgb.DaskQuantileDMatrix(client, X, y, max_bin=self.max_bin, ref=ref, **fields)
+        return dxgb.DaskDMatrix(client, X, y, **fields)
+
+    def to_local(self) -> FocalXGBClassifier:
+        """The same classifier for arrays and dataframes in memory.
+
+        Returns
+        -------
+        FocalXGBClassifier
+
+        Examples
+        --------
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> type(DaskFocalXGBClassifier(max_depth=3).to_local()).__name__
+        'FocalXGBClassifier'
+        """
+        params = self.get_params()
+        del params["coll_cfg"]
+        model = FocalXGBClassifier(**params)
+        for name, value in vars(self).items():
+            if name not in (*params, "coll_cfg", "_client"):
+                setattr(model, name, value)
+        return model
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        output_margin: bool = False,
+        validate_features: bool = True,
+        base_margin: Any = None,
+        iteration_range: tuple[int, int] | None = None,
+    ) -> da.Array:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        output_margin : bool, default=False
+            Return margins instead, of shape (n,) or (n, n_classes).
+        validate_features, base_margin, iteration_range
+            As for ``DaskXGBClassifier.predict``.
+
+        Returns
+        -------
+        dask array of shape (n,)
+            The class of the largest posterior.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        ...     model.predict(X).compute().shape
+        (500,)
+        """
+        return of_partitions(
+            self.to_local(),
+            "predict",
+            np.float32 if output_margin else self.classes_.dtype,
+            self._n_margins if output_margin else None,
+            X,
+            base_margin=base_margin,
+            output_margin=output_margin,
+            validate_features=validate_features,
+            iteration_range=iteration_range,
+        )
+
+    def predict_proba(  # type: ignore[override]
+        self,
+        X: Any,
+        validate_features: bool = True,
+        base_margin: Any = None,
+        iteration_range: tuple[int, int] | None = None,
+        *,
+        posterior: bool = True,
+    ) -> da.Array:
+        """Predict probabilities of the classes.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        validate_features, base_margin, iteration_range
+            As for ``DaskXGBClassifier.predict_proba``.
+        posterior : bool, default=True
+            False gives the bare sigmoid or softmax of the margin.
+
+        Returns
+        -------
+        dask array of shape (n, n_classes) and dtype float32
+            In the order of ``classes_``.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        ...     model.predict_proba(X).compute().shape
+        (500, 2)
+        """
+        return of_partitions(
+            self.to_local(),
+            "predict_proba",
+            np.float32,
+            self.n_classes_,
+            X,
+            base_margin=base_margin,
+            validate_features=validate_features,
+            iteration_range=iteration_range,
+            posterior=posterior,
+        )
+
+    def decision_function(self, X: Any, **predict_params: Any) -> da.Array:
+        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
+
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        **predict_params
+            As for ``predict``.
+
+        Returns
+        -------
+        dask array of shape (n,) or (n, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        ...     model.decision_function(X).compute().shape
+        (500,)
+        """
+        model = self.to_local()
+        return of_partitions(
+            model, "decision_function", np.float32, self._n_margins, X, **predict_params
+        )
+
+    @property
+    def _n_margins(self) -> int | None:
+        """Columns of the margins, None for a vector."""
+        check_is_fitted(self)
+        return self.n_classes_ if self.n_classes_ > 2 else None

@@ -1,0 +1,432 @@
+"""Training on a local cluster: what all partitions have in common, whatever a worker holds."""
+
+import asyncio
+import os
+import pickle
+import signal
+import threading
+
+import cloudpickle
+import dask.array as da
+import dask.dataframe as dd
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import xgboost as xgb
+import xgboost.dask as dxgb
+from dask.distributed import Client, LocalCluster
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from focal_gbm import FocalObjective
+from focal_gbm import xgboost as focal_xgboost
+from focal_gbm.dask import DaskFocalLGBMClassifier, DaskFocalXGBClassifier, train
+from focal_gbm.lightgbm import FocalLGBMClassifier
+from focal_gbm.xgboost import FocalXGBClassifier, focal_metric
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Sending large graph"),
+]
+
+OPTIONS = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
+PAIRS = [
+    pytest.param(DaskFocalXGBClassifier, FocalXGBClassifier, id="xgboost"),
+    pytest.param(DaskFocalLGBMClassifier, FocalLGBMClassifier, id="lightgbm"),
+]
+SMALL = {
+    FocalXGBClassifier: {"n_estimators": 12, "max_depth": 3},
+    # LightGBM guesses the rows of a leaf from those of one worker.
+    FocalLGBMClassifier: {
+        "n_estimators": 12,
+        "num_leaves": 7,
+        "min_child_samples": 1,
+        "verbosity": -1,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with LocalCluster(n_workers=2, **OPTIONS) as cluster, Client(cluster) as client:
+        yield client
+    assert not [p for p in psutil.Process().children(recursive=True) if is_worker(p)]
+
+
+def is_worker(process):
+    return process.is_running() and "spawn_main" in " ".join(process.cmdline())
+
+
+def data(n_classes=2):
+    """Features of few values, for which both libraries bin alike on any number of workers."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 12, (3000, 4)).astype(np.float32)
+    score = X[:, 0] + rng.normal(0, 2, len(X))
+    y = np.digitize(score, np.quantile(score, [0.93] if n_classes == 2 else [0.6, 0.9]))
+    return X, y
+
+
+def uneven(y):
+    """Rows with the first class ahead, and sizes: one of one class, an empty one, a small one."""
+    order = np.argsort(y[: len(y) // 2] > 0, kind="stable")
+    order = np.append(order, np.arange(len(order), len(y)))
+    return order, (1200, 0, 700, 100, 1000)
+
+
+def split(array, sizes):
+    chunks = (sizes, *((n,) for n in array.shape[1:]))
+    blocks = np.split(array, np.cumsum(sizes)[:-1])
+    return da.concatenate([da.from_array(block, block.shape) for block in blocks]).rechunk(chunks)
+
+
+def make(kind, local, **params):
+    return kind(**{**SMALL[local], **params})
+
+
+def start_of(model):
+    booster = model.to_local() if hasattr(model, "to_local") else model
+    if isinstance(booster, FocalXGBClassifier):
+        return booster.get_booster().save_config().partition('"base_score":')[2].partition(",")[0]
+    return booster.booster_.predict(np.zeros((1, 4)), raw_score=True, num_iteration=1)
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_two_workers_are_as_one_machine(client, kind, local, gamma, n_classes):
+    X, y = data(n_classes)
+    order, sizes = uneven(y)
+    X, y = X[order], y[order]
+    params = {"focal_gamma": gamma, "focal_alpha": "balanced"}
+    alone = make(local, local, **params).fit(X, y)
+    model = make(kind, local, **params).fit(split(X, sizes), split(y, sizes))
+    assert model.loss_ == alone.loss_
+    assert_allclose(start_of(model), start_of(alone), rtol=1e-12) if (
+        local is FocalLGBMClassifier
+    ) else start_of(model) == start_of(alone)
+    found = model.predict_proba(split(X, sizes)).compute()
+    assert found.dtype == alone.predict_proba(X).dtype
+    assert_allclose(found, alone.predict_proba(X), atol=2e-5)
+
+
+def test_built_in_log_loss_is_as_far_apart(client):
+    """What the tolerance above is measured by."""
+    X, y = data()
+    sizes = (1500, 1500)
+    alone = xgb.XGBClassifier(**SMALL[FocalXGBClassifier]).fit(X, y)
+    model = dxgb.DaskXGBClassifier(**SMALL[FocalXGBClassifier])
+    model.client = client
+    model.fit(split(X, sizes), split(y, sizes))
+    found = model.predict_proba(split(X, sizes)).compute()
+    assert_allclose(found, alone.predict_proba(X), atol=2e-5)
+    alone = lgb.LGBMClassifier(**SMALL[FocalLGBMClassifier]).fit(X, y)
+    model = lgb.DaskLGBMClassifier(client=client, **SMALL[FocalLGBMClassifier])
+    model.fit(split(X, sizes), split(y, sizes))
+    found = model.predict_proba(split(X, sizes)).compute()
+    assert_allclose(found, alone.predict_proba(X), atol=2e-5)
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+def test_weights_metrics_and_early_stopping_are_of_all_rows(client, kind, local):
+    X, y = data()
+    weight = np.random.default_rng(1).integers(1, 5, len(y)).astype(np.float64)
+    names = np.where(y, "yes", "no")
+    sizes, few = (1000, 1300), (700,)  # an evaluation set that one worker has nothing of
+    params = {"learning_rate": 0.8, "n_estimators": 60, "class_weight": {"yes": 3.0}}
+    if local is FocalXGBClassifier:
+        params |= {"early_stopping_rounds": 3, "eval_metric": ["auc", "logloss"]}
+        eval_weight, options = "sample_weight_eval_set", {"verbose": False}
+    else:
+        options = {"eval_metric": ["auc", "binary_logloss"], "eval_names": ["train", "test"]}
+        options["callbacks"] = [lgb.early_stopping(3, verbose=False)]
+        eval_weight = "eval_sample_weight"
+
+    def fit(model, convert):
+        return model.fit(
+            convert(X[700:], sizes),
+            convert(names[700:], sizes),
+            sample_weight=convert(weight[700:], sizes),
+            eval_set=[
+                (convert(X[700:], sizes), convert(names[700:], sizes)),
+                (convert(X[:700], few), convert(names[:700], few)),
+            ],
+            **{eval_weight: [convert(weight[700:], sizes), convert(weight[:700], few)]},
+            **options,
+        )
+
+    alone = fit(make(local, local, **params), lambda array, _: array)
+    model = fit(make(kind, local, **params), split)
+    assert model.loss_ == alone.loss_
+    results = [
+        m.evals_result() if local is FocalXGBClassifier else m.evals_result_ for m in (model, alone)
+    ]
+    assert list(results[0]) == list(results[1])
+    n_best = [
+        m.best_iteration if local is FocalXGBClassifier else m.best_iteration_
+        for m in (model, alone)
+    ]
+    assert 0 < n_best[0] == n_best[1] < 55
+    for name, by_metric in results[1].items():
+        for metric, values in by_metric.items():
+            # XGBoost merges curves of workers, and not exactly.
+            tolerance = 0.02 if metric == "auc" and local is FocalXGBClassifier else 1e-5
+            assert_allclose(results[0][name][metric], values, rtol=tolerance)
+    labels = model.predict(split(X[700:], sizes)).compute()
+    assert_array_equal(labels, alone.predict(X[700:]))
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+def test_dataframes_empty_partitions_and_several_classes(client, kind, local):
+    X, y = data(3)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    labels = pd.Series(y).map({0: "low", 1: "middle", 2: "top"})
+    features, target = dd.from_pandas(frame, npartitions=3), dd.from_pandas(labels, npartitions=3)
+    model = make(kind, local, class_weight="balanced").fit(features, target)
+    alone = make(local, local, class_weight="balanced").fit(frame, labels)
+    assert_array_equal(model.classes_, ["low", "middle", "top"])
+    without = features[features["a"] >= 0].partitions[[0]]
+    empty = features[features["a"] > 99]
+    both = dd.concat([empty, without])
+    n_rows = len(without)
+    assert_allclose(
+        model.predict_proba(both).compute(), alone.predict_proba(frame[:n_rows]), atol=2e-5
+    )
+    assert_array_equal(model.predict(both).compute(), alone.predict(frame[:n_rows]))
+    assert_allclose(
+        model.decision_function(features).compute(), alone.decision_function(frame), atol=1e-3
+    )
+    margin = model.predict(features, **{model._margin_option: True}).compute()
+    assert margin.shape == (3000, 3)
+    local_again = model.to_local()
+    assert type(local_again) is local
+    assert_allclose(local_again.predict_proba(frame), model.predict_proba(features).compute())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_worker_that_has_only_an_evaluation_set(client, n_classes):
+    X, y = data(n_classes)
+    one, other = client.scheduler_info()["workers"]
+
+    def on(worker, *arrays):
+        return [da.from_array(a, a.shape).persist(workers=[worker]) for a in arrays]
+
+    params = {"eval_metric": "mlogloss" if n_classes > 2 else "logloss", "n_estimators": 5}
+    dX, dy = on(one, X[:2000], y[:2000])
+    model = DaskFocalXGBClassifier(**params).fit(
+        dX, dy, eval_set=[tuple(on(other, X[2000:], y[2000:]))], verbose=False
+    )
+    alone = FocalXGBClassifier(**params).fit(
+        X[:2000], y[:2000], eval_set=[(X[2000:], y[2000:])], verbose=False
+    )
+    (found,), (expected,) = (m.evals_result()["validation_0"].values() for m in (model, alone))
+    assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+def test_a_classifier_travels(client, kind, local, tmp_path):
+    X, y = data()
+    dX, dy = split(X, (1500, 1500)), split(y, (1500, 1500))
+    model = make(kind, local, focal_gamma=1.5).fit(dX, dy)
+    copied = pickle.loads(pickle.dumps(model))  # noqa: S301
+    assert_array_equal(copied.predict_proba(dX).compute(), model.predict_proba(dX).compute())
+    assert clone(model).get_params()["focal_gamma"] == 1.5
+    if local is FocalXGBClassifier:
+        model.save_model(tmp_path / "model.json")
+        loaded = FocalXGBClassifier()
+        loaded.load_model(tmp_path / "model.json")
+        assert_array_equal(loaded.predict_proba(X), model.predict_proba(dX).compute())
+        more = make(kind, local, focal_gamma=1.5).fit(dX, dy, xgb_model=model)
+        assert more.get_booster().num_boosted_rounds() == 24
+    else:
+        leaves = model.predict(dX, pred_leaf=True).compute()
+        assert_array_equal(leaves, model.to_local().predict(X, pred_leaf=True))
+        more = make(kind, local, focal_gamma=1.5).fit(dX, dy, init_model=model)
+        assert more.booster_.num_trees() == 24
+    shift = np.full(len(y), 0.5)
+    options = {model._start_option: split(shift, (1500, 1500))}
+    started = make(kind, local).fit(dX, dy, **options)
+    alone = make(local, local).fit(X, y, **{model._start_option: shift})
+    margin = {model._margin_option: True}
+    assert_allclose(started.predict(dX, **margin).compute(), alone.predict(X, **margin), atol=1e-4)
+
+
+def test_train_is_that_of_one_machine(client):
+    X, y = data()
+    order, sizes = uneven(y)
+    X, y = X[order], y[order]
+    weight = np.random.default_rng(1).integers(1, 5, len(y)).astype(np.float32)
+    objective = FocalObjective(2.0, "balanced")
+    params = {"max_depth": 3, "eval_metric": ["logloss", "error"]}
+
+    def share_of_positives(margin, dataset):
+        return [("share", float(np.average(margin > 0, weights=dataset.get_weight())))]
+
+    for metric in (focal_metric(objective), share_of_positives):
+        dtrain = dxgb.DaskDMatrix(
+            client, split(X, sizes), split(y, sizes), weight=split(weight, sizes)
+        )
+        dtest = dxgb.DaskDMatrix(
+            client, da.from_array(X[-300:], (300, 4)), y_of(y), weight=y_of(weight)
+        )
+        result = train(
+            client,
+            params,
+            dtrain,
+            10,
+            obj=objective,
+            evals=[(dtrain, "train"), (dtest, "test")],
+            custom_metric=metric,
+            verbose_eval=False,
+        )
+        local, log = xgb.DMatrix(X, y, weight=weight), {}
+        test = xgb.DMatrix(X[-300:], y[-300:], weight=weight[-300:])
+        booster = focal_xgboost.train(
+            params,
+            local,
+            10,
+            obj=objective,
+            evals=[(local, "train"), (test, "test")],
+            evals_result=log,
+            custom_metric=metric,
+            verbose_eval=False,
+        )
+        assert result["booster"].attributes() == booster.attributes()
+        assert_allclose(result["booster"].predict(local), booster.predict(local), atol=2e-5)
+        for name, by_metric in log.items():
+            assert list(result["history"][name]) == list(by_metric)
+            for of_metric, values in by_metric.items():
+                assert_allclose(result["history"][name][of_metric], values, rtol=2e-5)
+    continued = train(
+        client, params, dtrain, 2, obj=objective, xgb_model=booster, verbose_eval=False
+    )
+    assert continued["booster"].num_boosted_rounds() == 12
+
+
+def y_of(array):
+    return da.from_array(array[-300:], 300)
+
+
+def test_what_is_shipped_is_small():
+    objective = FocalObjective(2.0, 0.25)
+    dtrain = xgb.DMatrix(np.zeros((10000, 2)), np.arange(10000) % 2)
+    objective(np.zeros(10000, np.float32), dtrain)
+    assert len(cloudpickle.dumps(objective)) < 1000
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+def test_a_worker_is_lost(kind, local, tmp_path):
+    X, y = data()
+    params = {**OPTIONS, "local_directory": tmp_path}
+    with LocalCluster(n_workers=2, **params) as cluster, Client(cluster) as client:
+        dX, dy = split(X, (1500, 1500)).persist(), split(y, (1500, 1500)).persist()
+        model = make(kind, local, n_estimators=10**6)
+        victim, *_ = client.run(os.getpid).values()
+        timer = threading.Timer(3, os.kill, (victim, signal.SIGKILL))
+        timer.start()
+        with pytest.raises((xgb.core.XGBoostError, lgb.basic.LightGBMError), match="ocket"):
+            model.fit(dX, dy)
+        timer.join()
+        assert not model.__sklearn_is_fitted__()
+        client.wait_for_workers(2, timeout=30)
+        model.set_params(n_estimators=12).fit(dX, dy)
+        alone = make(local, local).fit(X, y)
+        found = model.predict_proba(dX).compute()
+        assert_allclose(found, alone.predict_proba(X), atol=2e-5)
+
+
+BAD = {
+    "X of NumPy": (lambda f: f | {"X": np.zeros((4, 2))}, TypeError, "X: expected a Dask"),
+    "y of NumPy": (lambda f: f | {"y": np.zeros(4)}, TypeError, "y: expected a Dask"),
+    "weights of NumPy": (
+        lambda f: f | {"sample_weight": np.ones(3000)},
+        TypeError,
+        "sample_weight: expected a Dask",
+    ),
+    "other partitions": (
+        lambda f: f | {"y": f["y"].rechunk(500)},
+        ValueError,
+        "y: expected the 2 partitions of X, got 6",
+    ),
+    "one class": (lambda f: f | {"y": f["y"] * 0}, ValueError, "two or more classes, got one"),
+    "missing label": (lambda f: f | {"y": f["y"] * np.nan}, ValueError, "y contains NaN"),
+    "negative weight": (
+        lambda f: f | {"sample_weight": f["y"] - 1.0},
+        ValueError,
+        "sample_weight: expected",
+    ),
+    "length of weights": (
+        lambda f: f | {"sample_weight": da.ones(30, chunks=15)},
+        ValueError,
+        "sample_weight: expected",
+    ),
+    "evaluation set of NumPy": (
+        lambda f: f | {"eval_set": [(np.zeros((4, 4)), np.zeros(4))]},
+        TypeError,
+        "eval_set: expected a Dask",
+    ),
+    "no pairs": (lambda f: f | {"eval_set": f["X"]}, TypeError, "eval_set: expected a list"),
+    "label of an evaluation set": (
+        lambda f: f | {"eval_set": [(f["X"], f["y"] + 5)]},
+        ValueError,
+        "eval_set: expected labels among",
+    ),
+}
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(client, kind, local, case):
+    change, error, message = BAD[case]
+    X, y = data()
+    fields = change({"X": split(X, (1500, 1500)), "y": split(y, (1500, 1500))})
+    model = make(kind, local)
+    with pytest.raises(error, match=message):
+        model.fit(**fields)
+    assert not model.__sklearn_is_fitted__()
+
+
+@pytest.mark.parametrize(("kind", "local"), PAIRS)
+def test_bad_parameters(client, kind, local):
+    X, y = data()
+    dX, dy = split(X, (1500, 1500)), split(y, (1500, 1500))
+    with pytest.raises(ValueError, match="scale_pos_weight: expected none"):
+        make(kind, local, scale_pos_weight=3.0).fit(dX, dy)
+    with pytest.raises(ValueError, match="focal_gamma: expected"):
+        make(kind, local, focal_gamma=-1.0).fit(dX, dy)
+    start = {kind._start_option: split(np.full(len(y), np.inf), (1500, 1500))}
+    with pytest.raises(ValueError, match=f"{kind._start_option}: expected finite"):
+        make(kind, local).fit(dX, dy, **start)
+
+
+def test_bad_arguments_of_train(client):
+    X, y = data()
+    dtrain = dxgb.DaskDMatrix(client, split(X, (1500, 1500)), split(y, (1500, 1500)))
+    objective = FocalObjective()
+    with pytest.raises(TypeError, match="obj: expected a FocalObjective"):
+        train(client, {}, dtrain, obj="focal")
+    with pytest.raises(TypeError, match="dtrain: expected a DaskDMatrix, got DMatrix"):
+        train(client, {}, xgb.DMatrix(X, y), obj=objective)
+    with pytest.raises(TypeError, match="client: expected a Dask client, got 'here'"):
+        train("here", {}, dtrain, obj=objective)
+    with pytest.raises(ValueError, match="scale_pos_weight"):
+        train(client, {"scale_pos_weight": 2}, dtrain, obj=objective)
+    with pytest.raises(ValueError, match=r"y: expected labels in \[0, 1\]"):
+        train(
+            client,
+            {},
+            dxgb.DaskDMatrix(client, split(X, (1500, 1500)), split(y + 1, (1500, 1500))),
+            obj=objective,
+        )
+    with pytest.raises(ValueError, match="y: expected labels in the DaskDMatrix"):
+        train(client, {}, dxgb.DaskDMatrix(client, split(X, (1500, 1500))), obj=objective)
+
+
+def test_asynchronous_clients_are_refused(client):
+    async def fit():
+        async with Client(client.scheduler.address, asynchronous=True) as other:
+            model = DaskFocalLGBMClassifier(client=other)
+            with pytest.raises(ValueError, match="client: expected a synchronous client"):
+                model.fit(da.zeros((4, 2)), da.zeros(4))
+
+    asyncio.run(fit())
