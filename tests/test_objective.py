@@ -347,3 +347,28 @@ def test_warnings_reach_code_without_a_name():
     """As that of ``exec`` in a dictionary of its own."""
     with pytest.warns(UserWarning, match="no split"):
         exec("warn_of_no_split('x')", {"warn_of_no_split": warn_of_no_split})  # noqa: S102
+
+
+def test_threads_are_those_that_openmp_may_take(monkeypatch):
+    monkeypatch.setattr(launch, "_n_processors", lambda: 8)
+    for limit, expected in (("3", 3), ("2,4", 2), ("99", 8), ("0", 8), ("many", 8), ("", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert launch.available_threads() == expected
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert launch.available_threads() == 8
+
+
+def test_processors_are_those_that_a_container_may_take(tmp_path):
+    quotas = {
+        "second": ({"cpu.max": "250000 100000\n"}, [3]),
+        "unlimited": ({"cpu.max": "max 100000\n"}, []),
+        "first": ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [2]),
+        "off": ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
+        "none": ({}, []),
+    }
+    for name, (files, expected) in quotas.items():
+        (tmp_path / name / "cpu").mkdir(parents=True)
+        for file, text in files.items():
+            (tmp_path / name / file).write_text(text)
+        assert launch._cgroup_processors(tmp_path / name) == expected
+    assert 1 <= launch._n_processors() <= (os.cpu_count() or 1)

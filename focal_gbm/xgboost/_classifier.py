@@ -3,7 +3,9 @@
 import copy
 import json
 import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -388,6 +390,42 @@ feature_weights
         if posterior:
             return self._probabilities(self.predict(X, output_margin=True, **given))
         return super().predict_proba(X, **given)
+
+    def save_model(self, fname: str | os.PathLike[str]) -> None:
+        """Save the model, with gamma, alpha and the labels, to a file that is replaced whole.
+
+        Parameters
+        ----------
+        fname : str or path
+            As for ``XGBClassifier.save_model``. What is there stays until the new file is complete.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        OSError
+            For a folder that is not there or may not be written to.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from focal_gbm.xgboost import FocalXGBClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_model(f"{folder}/model.json")
+        """
+        check_is_fitted(self)
+        path = Path(os.path.realpath(fname))
+        # In the same folder, because a file is replaced at once within a file system only.
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            complete = Path(folder) / path.name  # XGBoost tells the format by the name
+            super().save_model(complete)
+            complete.replace(path)
 
     def load_model(self, fname: str | os.PathLike[str] | bytearray) -> None:
         """Load a model that ``save_model`` of a classifier like this one has written.
