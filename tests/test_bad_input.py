@@ -407,6 +407,18 @@ CASES = {
         "'RF'",
         lambda: train_lightgbm({"boost": "RF"}),
     ),
+    "several machines": (
+        ValueError,
+        "num_machines",
+        "2",
+        lambda: train_lightgbm({"num_machine": 2}),
+    ),
+    "machines": (
+        ValueError,
+        "num_machines",
+        "127.0.0.1",
+        lambda: train_lightgbm({"nodes": "127.0.0.1:1,127.0.0.1:2"}),
+    ),
     "lightgbm bagging by query": (
         ValueError,
         "bagging_by_query",

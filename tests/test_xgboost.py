@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
+from xgboost.tracker import RabitTracker
 
 from focal_gbm import FocalObjective
 from focal_gbm.xgboost import focal_metric, train
@@ -377,3 +378,64 @@ def test_multiclass_doors_grow_the_same_trees(classes):
     assert_array_equal(
         fitted.predict(X, output_margin=True), trained.predict(dtrain, output_margin=True)
     )
+
+
+WORKER = """
+import json, sys
+import numpy as np, xgboost as xgb
+from xgboost import collective
+from focal_gbm import FocalObjective
+from focal_gbm.xgboost import train
+
+rank, arguments = int(sys.argv[1]), json.loads(sys.argv[2])
+arrays = np.load("data.npz")
+rows = [slice(0, 1200), slice(1200, None)][rank] if rank < 2 else slice(0, 0)
+dataset = xgb.DMatrix(arrays["X"][rows], arrays["y"][rows], weight=arrays["weight"][rows])
+log = {}
+with collective.CommunicatorContext(**arguments):
+    booster = train(
+        {"max_depth": 3, "eval_metric": ["logloss"], "nthread": 1}, dataset, 12,
+        obj=FocalObjective(2.0, "balanced"), evals=[(dataset, "train")], evals_result=log,
+        custom_metric=lambda margin, data: ("positive", float((margin > 0).mean())),
+        early_stopping_rounds=50, verbose_eval=False,
+    )
+if rank == 0:
+    booster.save_model("model.json")
+    json.dump(log, open("log.json", "w"))
+"""
+
+
+def test_workers_that_train_together_start_and_stop_together(tmp_path):
+    """As they do under Ray, Spark's barriers or a tracker of one's own."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 12, (3000, 4)).astype(np.float32)
+    y = (X[:, 0] + rng.normal(0, 2, len(X)) > 10).astype(np.float32)
+    order = np.argsort(y[:1500], kind="stable")
+    X[:1500], y[:1500] = X[:1500][order], y[:1500][order]  # the first worker has one class only
+    weight = np.ones(len(y), np.float32)
+    np.savez(tmp_path / "data.npz", X=X, y=y, weight=weight)
+    tracker = RabitTracker(n_workers=3, host_ip="127.0.0.1")
+    tracker.start()
+    arguments = json.dumps(tracker.worker_args())
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), arguments], cwd=tmp_path)  # noqa: S603
+        for rank in range(3)
+    ]
+    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    dtrain, log = xgb.DMatrix(X, y, weight=weight), {}
+    expected = train(
+        {"max_depth": 3, "eval_metric": ["logloss"]},
+        dtrain,
+        12,
+        obj=FocalObjective(2.0, "balanced"),
+        evals=[(dtrain, "train")],
+        evals_result=log,
+        custom_metric=lambda margin, data: ("positive", float((margin > 0).mean())),
+        verbose_eval=False,
+    )
+    booster = xgb.Booster(model_file=tmp_path / "model.json")
+    assert booster.attr("focal_loss") == expected.attr("focal_loss")
+    assert_allclose(booster.predict(dtrain), expected.predict(dtrain), atol=2e-5)
+    found = json.loads((tmp_path / "log.json").read_text())
+    for metric, values in log["train"].items():
+        assert_allclose(found["train"][metric], values, rtol=1e-5)

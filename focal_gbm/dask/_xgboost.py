@@ -11,7 +11,6 @@ import xgboost as xgb
 import xgboost.dask as dxgb
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
-from xgboost import collective
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import to_host
@@ -28,7 +27,6 @@ from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
     check_objective,
-    for_training,
     loss_for,
     warn_of_no_split,
 )
@@ -38,7 +36,9 @@ from focal_gbm.xgboost._classifier import (
     booster_to_continue,
 )
 from focal_gbm.xgboost._train import (
-    NamedMetrics,
+    ForWorkers,
+    OfAllWorkers,
+    add_results,
     attributes_of,
     checked_model,
     checked_params,
@@ -144,7 +144,7 @@ def train(
         dtrain,
         num_boost_round,
         evals=evals,
-        obj=_Objective(dataclasses.replace(objective, n_threads=n_threads), n_classes),
+        obj=ForWorkers(dataclasses.replace(objective, n_threads=n_threads), n_classes),
         early_stopping_rounds=early_stopping_rounds,
         xgb_model=xgb_model,
         verbose_eval=verbose_eval,
@@ -183,66 +183,25 @@ def _sum_of(part: dict[str, Any], loss: Any) -> tuple[Array, bool]:
     return totals, part.get("base_margin") is not None
 
 
-class _Objective:
-    """The objective on workers, one of which may have rows of evaluation sets only."""
-
-    def __init__(self, objective: FocalObjective, n_classes: int) -> None:
-        self.objective = for_training(objective)
-        self.nothing = np.zeros((0,) if n_classes == 2 else (0, n_classes), np.float32)
-
-    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> tuple[Array, Array]:
-        if not dataset.num_row():
-            return self.nothing, self.nothing
-        return self.objective(margin, dataset)
-
-
 class _Evaluation(TrainingCallback):
-    """Evaluates the rows of all workers, as a metric of theirs that has no value by itself.
+    """Evaluates data sets that XGBoost makes on the workers, as a metric without a value itself.
 
-    XGBoost gives data sets and margins to metrics only, and would average what they return over
-    the workers, whatever these hold, and keep six decimals of it. A callback has the results.
+    Metrics get data sets and margins, and a callback can add to the results.
     """
 
     def __init__(self, names: Sequence[str], metrics: Sequence[Any]) -> None:
         self.names = list(names)
-        self.metrics = list(metrics)
+        self.metrics = [OfAllWorkers(metric) for metric in metrics]
         self.results: list[list[tuple[str, float]]] = []
-        self.names_of: dict[int, list[str]] = {}
 
     def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
-        results: list[tuple[str, float]] = []
-        for i, metric in enumerate(self.metrics):
-            if isinstance(metric, NamedMetrics):  # XGBoost's own, which know of all workers
-                results += metric(margin, dataset)
-            else:
-                results += self._mean(i, metric, margin, dataset)
-        self.results.append(results)
+        results = [metric(dataset, margin) for metric in self.metrics]
+        self.results.append([result for of_metric in results for result in of_metric])
         return []
 
-    def _mean(
-        self, i: int, metric: Any, margin: Array, dataset: xgb.DMatrix
-    ) -> list[tuple[str, float]]:
-        """Mean over the workers by the weight of their rows, some of which may have none."""
-        weights = dataset.get_weight()
-        weight = weights.sum(dtype=np.float64) if weights.size else float(dataset.num_row())
-        found = metric(margin, dataset) if weight else []
-        found = found if isinstance(found, list) else [found]
-        if i not in self.names_of:
-            ranks = np.array([collective.get_rank() if weight else -1])
-            root = int(collective.allreduce(ranks, collective.Op.MAX)[0])
-            if root < 0:
-                raise ValueError("evals: expected rows with a weight above 0, got none")
-            self.names_of[i] = collective.broadcast([name for name, _ in found], root)
-        names = self.names_of[i]
-        values = np.array([value for _, value in found] if weight else [0.0] * len(names))
-        sums = collective.allreduce(np.append(values * weight, weight), collective.Op.SUM)
-        return list(zip(names, (sums[:-1] / sums[-1]).tolist(), strict=True))
-
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        for dataset_name, results in zip(self.names, self.results, strict=True):
-            log = evals_log.setdefault(dataset_name, {})
-            for name, value in results:
-                log.setdefault(name, []).append(value)
+        for name, results in zip(self.names, self.results, strict=True):
+            add_results(evals_log, name, results)
         self.results.clear()
         return False
 

@@ -35,6 +35,8 @@ _ALIASES = {
     "bagging_by_query": (),
     "device_type": ("device",),
     "num_gpu": (),
+    "num_machines": ("num_machine",),
+    "machines": ("workers", "nodes"),
     "linear_tree": ("linear_trees",),
     "num_threads": ("num_thread", "nthread", "nthreads", "n_jobs"),
     "verbosity": ("verbose",),
@@ -115,7 +117,8 @@ def train(
         ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
         ``boosting="rf"``, for what crashes or misleads LightGBM next to one (``bagging_by_query``;
         with ``device_type="cuda"`` several GPUs, GOSS and a ``train_set`` constructed for the CPU),
-        for an objective on a GPU, for an unknown metric, for labels outside [0, 1], and, where a
+        for several machines outside of ``focal_gbm.dask``, for an objective on a GPU, for an
+        unknown metric, for labels outside [0, 1], and, where a
         starting margin is chosen, for labels that lack a class.
 
     Warns
@@ -183,6 +186,12 @@ def train_with(
     sample_weight: Any
     if labels is not None:
         y, sample_weight = labels
+    elif params.get("machines") or int(params.get("num_machines", 1)) > 1:
+        raise ValueError(
+            "num_machines: expected 1, because a callable objective sees the rows of this machine "
+            "only, and LightGBM cannot count those of all: use focal_gbm.dask, "
+            f"got {params.get('num_machines', params.get('machines'))!r}"
+        )
     elif init_model is None:
         _construct(params, train_set, valid_sets)
         y, sample_weight = labels_and_weights(train_set)

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import xgboost as xgb
 from numpy.typing import ArrayLike, NDArray
+from xgboost import collective
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
@@ -145,12 +146,12 @@ def train_with(
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
     params, n_classes = checked_params(params)
     evals = list(evals or [])
-    y, sample_weight = labels_and_weights(dtrain)
+    y, sample_weight = _labels_of_all_workers(dtrain, loss_for(objective, n_classes))
     objective = objective.resolve(y, sample_weight, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
     if xgb_model is not None:
         xgb_model = checked_model(xgb_model, loss, n_classes)
-    elif not dtrain.get_base_margin().size:
+    elif not _is_any(dtrain.get_base_margin().size):
         set_base_score(params, loss, y, sample_weight)
     device = _device(params, objective)
     resident = None
@@ -167,7 +168,7 @@ def train_with(
         dtrain,
         num_boost_round,
         evals=evals,
-        obj=for_training(objective),
+        obj=ForWorkers(objective, n_classes),
         xgb_model=xgb_model,
         callbacks=[
             attributes_of(objective),
@@ -180,6 +181,38 @@ def train_with(
     if num_boost_round > 0 and not booster.get_score():
         warn_of_no_split("min_child_weight, lambda or min_split_loss")
     return booster
+
+
+def _labels_of_all_workers(dtrain: xgb.DMatrix, loss: Loss) -> tuple[Array, Array | None]:
+    """Labels and weights; where workers train together, one of each class, with its total weight.
+
+    Each worker has some of the rows, and must start where the others do.
+    """
+    if not collective.is_distributed():
+        return labels_and_weights(dtrain)
+    none = np.zeros(0), None
+    totals = loss._totals(*(labels_and_weights(dtrain) if dtrain.num_row() else none))
+    return np.arange(totals.size), collective.allreduce(totals, collective.Op.SUM)
+
+
+def _is_any(value: Any) -> bool:
+    """Whether it is so on any worker."""
+    if not collective.is_distributed():
+        return bool(value)
+    return bool(collective.allreduce(np.array([float(bool(value))]), collective.Op.MAX)[0])
+
+
+class ForWorkers:
+    """An objective for a training, where one of several workers may have no rows to train on."""
+
+    def __init__(self, objective: FocalObjective, n_classes: int) -> None:
+        self.objective = for_training(objective)
+        self.nothing = np.zeros((0,) if n_classes == 2 else (0, n_classes), np.float32)
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> tuple[Array, Array]:
+        if not dataset.num_row():
+            return self.nothing, self.nothing
+        return self.objective(margin, dataset)
 
 
 def take_metrics(
@@ -284,8 +317,9 @@ def attributes_of(objective: FocalObjective) -> SetAttributes:
 class _Evaluation(TrainingCallback):
     """Evaluates the data sets after each iteration, before the callbacks that read the results.
 
-    XGBoost itself would take the sigmoid for the posterior in the metrics it knows by name, and
-    keep six decimals of a custom one, too few for the focal loss of a rare class.
+    XGBoost itself would take the sigmoid for the posterior in the metrics it knows by name, keep
+    six decimals of a custom one, too few for the focal loss of a rare class, and take its mean over
+    workers whatever these have.
     """
 
     def __init__(
@@ -295,24 +329,66 @@ class _Evaluation(TrainingCallback):
         resident: Resident | None,
     ) -> None:
         self.evals = evals
-        self.metrics = metrics
+        self.metrics = [OfAllWorkers(metric) for metric in metrics]
         self.resident = resident
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         for dataset, dataset_name in self.evals:
-            log = evals_log.setdefault(dataset_name, {})
-            for result in self._results(model, dataset):
-                for name, value in result if isinstance(result, list) else [result]:
-                    log.setdefault(name, []).append(value)
+            add_results(evals_log, dataset_name, self._results(model, dataset))
         return False
 
-    def _results(self, model: Any, dataset: xgb.DMatrix) -> list[Any]:
+    def _results(self, model: Any, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
         if self.resident is None or not self.resident.has_margins_of(model):
             margin = model.predict(dataset, output_margin=True)
-            return [metric(margin, dataset) for metric in self.metrics]
-        rows = self.resident.rows[dataset]
-        with self.resident.place():
-            return [_evaluated_on_gpu(metric, rows, dataset) for metric in self.metrics]
+            results = [metric(dataset, margin) for metric in self.metrics]
+        else:
+            rows = self.resident.rows[dataset]
+            with self.resident.place():
+                results = [metric(dataset, rows.margin, rows) for metric in self.metrics]
+        return [result for of_metric in results for result in of_metric]
+
+
+def add_results(evals_log: Any, dataset_name: str, results: list[tuple[str, float]]) -> None:
+    log = evals_log.setdefault(dataset_name, {})
+    for name, value in results:
+        log.setdefault(name, []).append(value)
+
+
+class OfAllWorkers:
+    """Names and values of a metric: of several workers, the mean by the weight of their rows."""
+
+    def __init__(self, metric: Any) -> None:
+        self.metric = metric
+        self.names: list[str] | None = None
+
+    def __call__(
+        self, dataset: xgb.DMatrix, margin: Any, rows: Rows | None = None
+    ) -> list[tuple[str, float]]:
+        if isinstance(self.metric, NamedMetrics):  # XGBoost's own, which know of all workers
+            return self.metric(margin, dataset)
+        if not collective.is_distributed():
+            return self._of_this_one(dataset, margin, rows)
+        weights = dataset.get_weight()
+        weight = weights.sum(dtype=np.float64) if weights.size else float(dataset.num_row())
+        found = self._of_this_one(dataset, margin, rows) if weight else []
+        if self.names is None:  # a worker may have no rows, and know no names
+            ranks = np.array([collective.get_rank() if weight else -1])
+            root = int(collective.allreduce(ranks, collective.Op.MAX)[0])
+            if root < 0:
+                raise ValueError("evals: expected rows with a weight above 0, got none")
+            self.names = collective.broadcast([name for name, _ in found], root)
+        values = np.array([value for _, value in found] if weight else [0.0] * len(self.names))
+        sums = collective.allreduce(np.append(values * weight, weight), collective.Op.SUM)
+        return list(zip(self.names, (sums[:-1] / sums[-1]).tolist(), strict=True))
+
+    def _of_this_one(
+        self, dataset: xgb.DMatrix, margin: Any, rows: Rows | None
+    ) -> list[tuple[str, float]]:
+        if rows is None:
+            result = self.metric(margin, dataset)
+        else:
+            result = _evaluated_on_gpu(self.metric, rows, dataset)
+        return result if isinstance(result, list) else [result]
 
 
 def _evaluated_on_gpu(metric: Any, rows: Rows, dataset: xgb.DMatrix) -> Any:
@@ -320,8 +396,7 @@ def _evaluated_on_gpu(metric: Any, rows: Rows, dataset: xgb.DMatrix) -> Any:
     if type(metric) is _XGBoostMetric:
         y, sample_weight = rows.labels_and_weights
         return metric.__name__, metric.mean(y, rows.margin, sample_weight)
-    margin = rows.margin if isinstance(metric, NamedMetrics) else rows.host_margin()
-    return metric(margin, dataset)
+    return metric(rows.host_margin(), dataset)
 
 
 class NamedMetrics:
