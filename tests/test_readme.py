@@ -11,7 +11,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 def test_snippets_run_in_order():
     snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(snippets) == 7
+    assert len(snippets) == 8
     names = {}
     for i, snippet in enumerate(snippets):
         if 'device="cuda"' in snippet and not places.HAS_GPU:
