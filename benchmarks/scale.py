@@ -222,9 +222,34 @@ def on_cluster(report, largest, rounds=5):
                     report.table(f"{title}, seconds", n_rows, whole, LOG_LOSS, 1, "s")
 
 
+def on_paper(n_rows=10**9, n_features=100, n_workers=50, n_bins=256, depth=6, n_leaves=63):
+    """What a cluster would send and keep, by the layouts of both libraries' data."""
+    per_worker = n_rows // n_workers
+    histogram = n_features * n_bins * 2 * 8  # gradient and Hessian in double precision
+    # One for the root, and of two siblings one is built, the other is a difference.
+    n_histograms = {
+        "XGBoost": 1 + sum(2**level for level in range(depth - 1)),
+        "LightGBM": n_leaves,
+    }
+    print(f"On paper: {n_rows:.0e} x {n_features} on {n_workers} workers, {n_bins} bins")
+    for library, number in n_histograms.items():
+        # A ring sends everything to be added up, and once more as a result.
+        sent = 2 * number * histogram * (n_workers - 1) / n_workers
+        print(f"{library}: {number} histograms of {histogram / 1e3:.0f} kB an iteration,", end=" ")
+        print(f"{sent / 1e6:.0f} MB sent by each worker")
+    print("focal loss: nothing an iteration; before it, two numbers for each partition")
+    gb = per_worker / 1e9
+    print(
+        f"a worker's {per_worker:.0e} rows: bins {n_features * gb:.1f} GB, of either loss labels,"
+    )
+    print(f"margins, gradients and Hessians {16 * gb:.2f} GB; focal loss in addition", end=" ")
+    print(f"{16 * gb:.2f} GB (margins,\nlabels, gradients and Hessians as arrays of NumPy)\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--largest", type=int, default=3 * 10**7, help="most rows")
+    parser.add_argument("--paper", action="store_true", help="only what needs no measuring")
     parser.add_argument("--results", type=Path, default=RESULTS / "scale.csv")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
@@ -233,11 +258,14 @@ def main():
     arguments = parser.parse_args()
     if arguments.measure:
         return measure(arguments.measure, arguments.rows, arguments.losses, arguments.rounds)
+    if arguments.paper:
+        return on_paper()
     start = time.perf_counter()
     report = Report(arguments.results)
     in_processes(report, arguments.largest)
     peaks(report, arguments.largest)
     on_cluster(report, arguments.largest)
+    on_paper()
     report.save()
     return print(f"{(time.perf_counter() - start) / 60:.1f} minutes")
 

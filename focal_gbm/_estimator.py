@@ -226,6 +226,13 @@ def check_at_most(name: str, of_each_set: Any, eval_sets: Sequence[Any]) -> None
         )
 
 
+def item(collection: Any, i: int) -> Any:
+    """What belongs to an evaluation set, from a list, or from a dictionary by its number."""
+    if isinstance(collection, dict):
+        return collection.get(i)
+    return collection[i] if collection is not None and i < len(collection) else None
+
+
 def check_num_class(params: dict[str, Any], n_classes: int) -> None:
     given = params.get("num_class")
     one_margin = (0, 1) if n_classes == 2 else ()  # the libraries' own values for it

@@ -7,6 +7,7 @@ import signal
 import threading
 
 import cloudpickle
+import dask
 import dask.array as da
 import dask.dataframe as dd
 import lightgbm as lgb
@@ -239,7 +240,9 @@ def test_a_classifier_travels(client, kind, local, tmp_path):
         more = make(kind, local, focal_gamma=1.5).fit(dX, dy, xgb_model=model)
         assert more.get_booster().num_boosted_rounds() == 24
     else:
-        leaves = model.predict(dX, pred_leaf=True).compute()
+        leaves = model.predict(dX.rechunk((1500, 2)), pred_leaf=True).compute()
+        shares = model.predict_proba(dX, pred_contrib=True).compute()
+        assert_allclose(shares, model.to_local().predict(X, pred_contrib=True))
         assert_array_equal(leaves, model.to_local().predict(X, pred_leaf=True))
         more = make(kind, local, focal_gamma=1.5).fit(dX, dy, init_model=model)
         assert more.booster_.num_trees() == 24
@@ -335,6 +338,11 @@ def test_a_worker_is_lost(kind, local, tmp_path):
         assert_allclose(found, alone.predict_proba(X), atol=2e-5)
 
 
+def lazy_text(n):
+    """Text that is said to be numbers, as only the workers find out."""
+    return da.from_delayed(dask.delayed(np.full)(n, "text"), (n,), np.int64)
+
+
 BAD = {
     "X of NumPy": (lambda f: f | {"X": np.zeros((4, 2))}, TypeError, "X: expected a Dask"),
     "y of NumPy": (lambda f: f | {"y": np.zeros(4)}, TypeError, "y: expected a Dask"),
@@ -365,6 +373,36 @@ BAD = {
         TypeError,
         "eval_set: expected a Dask",
     ),
+    "lengths of partitions": (
+        lambda f: f | {"y": f["y"].rechunk(((1000, 2000),))},
+        ValueError,
+        "y: expected as many rows as X in each partition, 1500, got 1000",
+    ),
+    "labels of an empty partition": (
+        lambda f: f | {"y": da.concatenate([f["y"][:0], f["y"]]).rechunk(((0, 3000),))},
+        ValueError,
+        "y: expected as many rows as X in each partition, 1500, got",
+    ),
+    "kinds of labels": (
+        lambda f: f | {"y": da.concatenate([lazy_text(1500), f["y"][1500:]])},
+        ValueError,
+        "y: expected labels of one kind in all partitions",
+    ),
+    "missing text": (
+        lambda f: f | {"y": dd.from_pandas(pd.Series(["a", None] * 1500), npartitions=2)},
+        ValueError,
+        "y: expected labels, got a missing one",
+    ),
+    "empty evaluation set": (
+        lambda f: f | {"eval_set": [(f["X"][:0], f["y"][:0])]},
+        ValueError,
+        "eval_set: expected rows, got none",
+    ),
+    "features of an evaluation set": (
+        lambda f: f | {"eval_set": [(f["X"][:, :3], f["y"])]},
+        ValueError,
+        "eval_set: expected 4 features as in X, got 3",
+    ),
     "no pairs": (lambda f: f | {"eval_set": f["X"]}, TypeError, "eval_set: expected a list"),
     "label of an evaluation set": (
         lambda f: f | {"eval_set": [(f["X"], f["y"] + 5)]},
@@ -394,9 +432,30 @@ def test_bad_parameters(client, kind, local):
         make(kind, local, scale_pos_weight=3.0).fit(dX, dy)
     with pytest.raises(ValueError, match="focal_gamma: expected"):
         make(kind, local, focal_gamma=-1.0).fit(dX, dy)
-    start = {kind._start_option: split(np.full(len(y), np.inf), (1500, 1500))}
-    with pytest.raises(ValueError, match=f"{kind._start_option}: expected finite"):
-        make(kind, local).fit(dX, dy, **start)
+    for start, message in (
+        (np.full(len(y), np.inf), "expected finite"),
+        (np.zeros((len(y), 3)), "expected 1 margins in a row for 2 classes, got 3"),
+    ):
+        option = {kind._start_option: split(start, (1500, 1500))}
+        with pytest.raises(ValueError, match=f"{kind._start_option}: {message}"):
+            make(kind, local).fit(dX, dy, **option)
+    with pytest.raises(ValueError, match="class_weight: expected"):
+        make(kind, local, class_weight={0: -1.0}).fit(dX, dy)
+    weights = "sample_weight_eval_set" if local is FocalXGBClassifier else "eval_sample_weight"
+    for sets, given, message in (
+        ([], [dy], "expected one for each of 0"),
+        ([(dX, dy)], [dy * 0.0], "expected a total above zero"),
+        ([(dX, dy)], [dy - 1.0], "expected"),
+    ):
+        with pytest.raises(ValueError, match=f"{weights}: {message}"):
+            make(kind, local).fit(dX, dy, eval_set=sets, **{weights: given})
+    if local is FocalLGBMClassifier:
+        with pytest.raises(ValueError, match="linear_tree: expected False"):
+            make(kind, local, linear_trees=True).fit(dX, dy)
+    else:
+        with pytest.raises(ValueError, match="feature_weights: expected those of"):
+            make(kind, local, feature_weights=np.ones(4)).fit(dX, dy, feature_weights=np.ones(4))
+        make(kind, local, feature_weights=np.ones(4)).fit(dX.rechunk((1500, 2)), dy)
 
 
 def test_bad_arguments_of_train(client):
@@ -407,6 +466,8 @@ def test_bad_arguments_of_train(client):
         train(client, {}, dtrain, obj="focal")
     with pytest.raises(TypeError, match="dtrain: expected a DaskDMatrix, got DMatrix"):
         train(client, {}, xgb.DMatrix(X, y), obj=objective)
+    with pytest.raises(TypeError, match="evals: expected DaskDMatrix, got DMatrix"):
+        train(client, {}, dtrain, obj=objective, evals=[(xgb.DMatrix(X, y), "test")])
     with pytest.raises(TypeError, match="client: expected a Dask client, got 'here'"):
         train("here", {}, dtrain, obj=objective)
     with pytest.raises(ValueError, match="scale_pos_weight"):
@@ -420,6 +481,44 @@ def test_bad_arguments_of_train(client):
         )
     with pytest.raises(ValueError, match="y: expected labels in the DaskDMatrix"):
         train(client, {}, dxgb.DaskDMatrix(client, split(X, (1500, 1500))), obj=objective)
+
+
+def raising(env):
+    if env.iteration == 2:
+        raise RuntimeError("stop here")
+
+
+def test_failed_trainings_leave_lightgbms_network_to_later_ones(client):
+    X, y = data()
+    dX, dy = split(X, (1500, 1500)).persist(), split(y, (1500, 1500)).persist()
+    for _ in range(8):
+        with pytest.raises(RuntimeError, match="stop here"):
+            make(DaskFocalLGBMClassifier, FocalLGBMClassifier).fit(dX, dy, callbacks=[raising])
+        for _ in range(2):
+            make(DaskFocalLGBMClassifier, FocalLGBMClassifier).fit(dX, dy)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_lightgbm_evaluates_training_data_as_on_one_machine(client, named):
+    X, y = data()
+    weight, start = np.arange(len(y)) % 3 + 1.0, np.full(len(y), 0.3)
+    params = {"learning_rate": 1.5, "n_estimators": 20, "class_weight": "balanced"}
+
+    def fit(model, convert):
+        dX, dy, dw, ds = (convert(a, (1000, 2000)) for a in (X, y, weight, start))
+        names = {"eval_names": ["train", "test"]} if named else {}
+        stop = lgb.early_stopping(2, verbose=False)
+        sets = [(dX, dy), (convert(X[:500], (500,)), convert(y[:500], (500,)))]
+        return model.fit(dX, dy, dw, init_score=ds, eval_set=sets, callbacks=[stop], **names)
+
+    alone = fit(make(FocalLGBMClassifier, FocalLGBMClassifier, **params), lambda a, _: a)
+    model = fit(make(DaskFocalLGBMClassifier, FocalLGBMClassifier, **params), split)
+    assert list(model.evals_result_) == list(alone.evals_result_)
+    assert model.best_iteration_ == alone.best_iteration_
+    for name, by_metric in alone.evals_result_.items():
+        assert_allclose(
+            model.evals_result_[name]["binary_logloss"], by_metric["binary_logloss"], rtol=1e-6
+        )
 
 
 def test_asynchronous_clients_are_refused(client):

@@ -1,7 +1,7 @@
 """Labels and weights that lie in partitions on many workers: counted, encoded, sent."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import dask
 import dask.array as da
@@ -12,22 +12,46 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import assert_all_finite, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from focal_gbm._arrays import to_host
-from focal_gbm._estimator import FocalClassifier, Training, check_start, checked_weight
+from focal_gbm._estimator import (
+    FocalClassifier,
+    Training,
+    check_at_most,
+    checked_weight,
+    item,
+)
+from focal_gbm._validation import as_real, check_weights
 
 Array = NDArray[Any]
 
 
-class Partitions(NamedTuple):
-    """What a classifier is fitted to, row by row on the workers, and its labels summed up."""
+class Names(NamedTuple):
+    """What errors call the fields of rows."""
+
+    X: str
+    y: str
+    weight: str
+    margin: str
+
+
+class Rows(NamedTuple):
+    """Rows in partitions on the workers, of which none is empty."""
 
     X: Any
-    y: da.Array  # integers from 0
-    sample_weight: da.Array | None
-    margin: Any  # to start from, None for none
-    training: Training  # one row of each class, with the weight of all of its rows
+    y: Any
+    weight: Any = None
+    margin: Any = None  # to start from
+
+
+class Summary(NamedTuple):
+    """The labels of a partition, each with its number of rows and their total weight."""
+
+    labels: Array
+    n_rows: Array
+    weight: Array
+    n_margins: int | None  # of a row, None for no margins
 
 
 def check_client(client: Any) -> distributed.Client:
@@ -43,37 +67,25 @@ def check_client(client: Any) -> distributed.Client:
 
 
 def partitioned(
-    model: FocalClassifier,
-    client: distributed.Client,
-    X: Any,
-    y: Any,
-    sample_weight: Any,
-    margin: Any,
-) -> Partitions:
-    """Count the labels in one pass, and leave partitions without rows behind."""
-    fields = {"X": X, "y": y, "sample_weight": sample_weight, model._start_option: margin}
-    for name, collection in fields.items():
-        check_collection(name, collection, X)
-    n_parts = _n_parts(X)
-    columns = [
-        [None] * n_parts if field is None else parts_of(field)
-        for field in (y, sample_weight, margin)
-    ]
-    count = dask.delayed(_class_counts)
-    lazy = [count(*part, model._start_option) for part in zip(*columns, strict=True)]
-    counts = client.gather(client.compute(lazy))
-    has_rows = [i for i, (labels, _, _) in enumerate(counts) if labels.size]
-    if not has_rows:
+    model: FocalClassifier, client: distributed.Client, rows: Rows
+) -> tuple[Rows, Training]:
+    """Rows with labels as integers and class weights in theirs, and the training summed up.
+
+    Its labels are one of each class, with the weight of all of its rows.
+    """
+    names = Names("X", "y", "sample_weight", model._start_option)
+    rows, summaries = _checked(client, rows, names)
+    if not summaries:
         raise ValueError("y: expected labels of two or more classes, got none")
-    encoder = LabelEncoder().fit(np.concatenate([counts[i][0] for i in has_rows]))
+    if len({summary.labels.dtype.kind in "OSTU" for summary in summaries}) > 1:
+        kinds = sorted({str(summary.labels.dtype) for summary in summaries})
+        raise ValueError(f"y: expected labels of one kind in all partitions, got {kinds}")
+    encoder = LabelEncoder().fit(np.concatenate([summary.labels for summary in summaries]))
     classes = encoder.classes_
     if classes.size < 2:
         raise ValueError(f"y: expected labels of two or more classes, got one, {classes[0]!r}")
-    totals = np.zeros((2, classes.size))
-    for i in has_rows:
-        labels, *of_part = counts[i]
-        totals[:, encoder.transform(labels)] += of_part
-    n_rows, weight = totals
+    n_rows, weight = _totals(encoder, summaries)
+    _check_margins(names, summaries, classes.size)
     by_class = None
     if model.class_weight is not None:
         by_class = _class_weights(model.class_weight, classes, n_rows)
@@ -82,18 +94,132 @@ def partitioned(
     each = np.arange(classes.size)
     objective = objective.resolve(each, weight, n_classes=classes.size)
     training = Training(encoder, each, weight, objective, of_all=(each, weight))
-    if len(has_rows) < len(counts):
-        X, y, sample_weight, margin = (
-            None if collection is None else collection.partitions[has_rows]
-            for collection in (X, y, sample_weight, margin)
+    rows = encoded(client, rows, encoder)
+    return _times_class_weight(client, rows, by_class), training
+
+
+def eval_rows(
+    client: distributed.Client,
+    eval_set: Any,
+    weights: Any,
+    margins: Any,
+    names: Names,
+    X: Any,
+    training: Training,
+) -> list[Rows]:
+    """Evaluation sets, once their labels are known to be among those of the training."""
+    pairs = [] if eval_set is None else eval_set
+    if not isinstance(pairs, list | tuple) or not all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
+    ):
+        raise TypeError(f"eval_set: expected a list of pairs (X, y), got {type(pairs).__name__}")
+    check_at_most(names.weight, weights, pairs)
+    check_at_most(names.margin, margins, pairs)
+    sets = []
+    for i, (X_eval, y_eval) in enumerate(pairs):
+        rows = Rows(X_eval, y_eval, item(weights, i), item(margins, i))
+        rows, summaries = _checked(client, rows, names)
+        if not summaries:
+            raise ValueError("eval_set: expected rows, got none")
+        if X_eval.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"eval_set: expected {X.shape[1]} features as in X, got {X_eval.shape[1]}"
+            )
+        try:
+            _, weight = _totals(training.encoder, summaries)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"eval_set: expected labels among those of y, {training.encoder.classes_}: {error}"
+            ) from None
+        if not weight.any():
+            raise ValueError(f"{names.weight}: expected a total above zero, got zero")
+        _check_margins(names, summaries, training.n_classes)
+        sets.append(rows)
+    return sets
+
+
+def _checked(client: distributed.Client, rows: Rows, names: Names) -> tuple[Rows, list[Summary]]:
+    """Rows in the memory of the workers, without empty partitions, and what these have.
+
+    Everything is computed once, in one pass: what is counted here is trained on later.
+    """
+    for name, collection in zip(names, rows, strict=True):
+        check_collection(name, collection, rows.X)
+    given = [None if field is None else by_rows(field) for field in rows]
+    given = _persisted(client, given)
+    columns = [[None] * _n_parts(rows.X) if field is None else parts_of(field) for field in given]
+    summary = dask.delayed(_summary)
+    lazy = [summary(names, *part) for part in zip(*columns, strict=True)]
+    found = client.gather(client.compute(lazy))
+    has_rows = [i for i, summary in enumerate(found) if summary.labels.size]
+    if 0 < len(has_rows) < len(found):
+        given = [None if field is None else field.partitions[has_rows] for field in given]
+        given = _persisted(client, given)
+    return Rows(*given), [found[i] for i in has_rows]
+
+
+def _persisted(client: distributed.Client, collections: list[Any]) -> list[Any]:
+    """Collections in the memory of the workers; arrays and dataframes apart, as they do not mix."""
+    persisted = list(collections)
+    for kind in (da.Array, dd.DataFrame | dd.Series):
+        places = [i for i, collection in enumerate(collections) if isinstance(collection, kind)]
+        if places:
+            found = client.persist([collections[i] for i in places])
+            for i, collection in zip(places, found, strict=True):
+                persisted[i] = collection
+    return persisted
+
+
+def _summary(names: Names, X: Any, y: Any, weight: Any, margin: Any) -> Summary:
+    y = to_host(y)
+    if hasattr(y, "isna") and np.any(y.isna()):
+        raise ValueError(f"{names.y}: expected labels, got a missing one")
+    y = column_or_1d(y)
+    if y.size != X.shape[0]:
+        raise ValueError(
+            f"{names.y}: expected as many rows as X in each partition, {X.shape[0]}, got {y.size}"
         )
-    y = encoded(y, encoder)
-    return Partitions(X, y, _times(sample_weight, by_class, y), margin, training)
+    if weight is not None:
+        weight = checked_weight(names.weight, weight, y, may_be_zero=True)
+    n_margins = None
+    if margin is not None:
+        margin = as_real(names.margin, to_host(margin))
+        n_margins = margin.shape[1] if margin.ndim == 2 else 1
+        if margin.shape[0] != y.size:
+            raise ValueError(f"{names.margin}: expected {y.size} rows as in X, got {len(margin)}")
+        if not np.isfinite(margin).all():
+            raise ValueError(
+                f"{names.margin}: expected finite margins, got {margin[~np.isfinite(margin)][0]}"
+            )
+    assert_all_finite(y, input_name=names.y)
+    if not y.size:
+        return Summary(y, np.zeros(0), np.zeros(0), n_margins)
+    check_classification_targets(y)
+    labels, codes = np.unique(y, return_inverse=True)
+    return Summary(labels, np.bincount(codes), np.bincount(codes, weight), n_margins)
+
+
+def _totals(encoder: LabelEncoder, summaries: list[Summary]) -> Array:
+    """Rows and total weight of each class."""
+    totals = np.zeros((2, len(encoder.classes_)))
+    for summary in summaries:
+        totals[:, encoder.transform(summary.labels)] += summary.n_rows, summary.weight
+    return totals
+
+
+def _check_margins(names: Names, summaries: list[Summary], n_classes: int) -> None:
+    expected = 1 if n_classes == 2 else n_classes
+    for summary in summaries:
+        if summary.n_margins not in (None, expected):
+            raise ValueError(
+                f"{names.margin}: expected {expected} margins in a row for {n_classes} classes, "
+                f"got {summary.n_margins}"
+            )
 
 
 def check_collection(name: str, collection: Any, X: Any) -> None:
     """Check that a collection is Dask's and has as many partitions as X."""
-    if collection is None and name != "y":
+    if collection is None and name not in ("y", "eval_set"):
         return
     if not isinstance(collection, da.Array | dd.DataFrame | dd.Series):
         raise TypeError(
@@ -112,36 +238,20 @@ def _n_parts(collection: Any) -> int:
     return n_parts
 
 
-def _class_counts(
-    y: Any, sample_weight: Any, margin: Any, margin_name: str
-) -> tuple[Array, Array, Array]:
-    """Labels of a partition, and for each of them the number of rows and their total weight."""
-    y = column_or_1d(to_host(y))
-    if not y.size:
-        return y, np.zeros(0), np.zeros(0)
-    assert_all_finite(y, input_name="y")
-    check_classification_targets(y)
-    labels, codes = np.unique(y, return_inverse=True)
-    n_rows = np.bincount(codes)
-    if margin is not None:
-        check_start(margin_name, margin, y, max(2, np.size(margin) // y.size))
-    if sample_weight is None:
-        return labels, n_rows, n_rows
-    weight = checked_weight("sample_weight", sample_weight, codes, may_be_zero=True)
-    return labels, n_rows, np.bincount(codes, weight)
-
-
 def _class_weights(class_weight: Any, classes: Array, n_rows: Array) -> Array:
     if isinstance(class_weight, str) and class_weight == "balanced":
         # scikit-learn would want the labels themselves.
         return np.asarray(n_rows.sum() / (classes.size * n_rows))
     weights: Array = compute_class_weight(class_weight, classes=classes, y=classes)
+    check_weights(weights, "class_weight")
     return weights
 
 
-def encoded(y: Any, encoder: LabelEncoder) -> da.Array:
-    """Labels as integers from 0."""
-    return _vector(_encode, np.float32, y, (encoder,))
+def encoded(client: distributed.Client, rows: Rows, encoder: LabelEncoder) -> Rows:
+    """Rows with labels as integers from 0."""
+    # On the workers before the labels that they are made of may go.
+    y = client.persist(_vector(_encode, np.float32, rows.y, (encoder,)))
+    return rows._replace(y=y)
 
 
 def _encode(y: Any, encoder: LabelEncoder) -> Array:
@@ -150,12 +260,14 @@ def _encode(y: Any, encoder: LabelEncoder) -> Array:
     return codes.astype(np.float32)
 
 
-def _times(weight: Any, by_class: Array | None, y: da.Array) -> Any:
-    """Weights of rows times those of their classes."""
+def _times_class_weight(client: distributed.Client, rows: Rows, by_class: Array | None) -> Rows:
+    """Rows with their weights times those of their classes."""
     if by_class is None:
-        return weight
-    of_rows = _vector(_item_of, np.float64, y, (by_class,))
-    return of_rows if weight is None else _vector(_product, np.float64, weight, (), of_rows)
+        return rows
+    weight = _vector(_item_of, np.float64, rows.y, (by_class,))
+    if rows.weight is not None:
+        weight = _vector(_product, np.float64, rows.weight, (), weight)
+    return rows._replace(weight=client.persist(weight))
 
 
 def _item_of(codes: Array, by_class: Array) -> Array:
@@ -179,38 +291,54 @@ def _vector(
     return da.concatenate(blocks, allow_unknown_chunksizes=True)
 
 
-def eval_pairs(
-    client: distributed.Client, eval_set: Any, training: Training
-) -> list[tuple[Any, Any]]:
-    """Evaluation sets, once their labels are known to be among those of the training."""
-    if not isinstance(eval_set, list | tuple) or not all(
-        isinstance(pair, list | tuple) and len(pair) == 2 for pair in eval_set
-    ):
-        raise TypeError(f"eval_set: expected a list of pairs (X, y), got {type(eval_set).__name__}")
-    for X, y in eval_set:
-        check_collection("eval_set", X, X)
-        check_collection("eval_set", y, X)
-    check = dask.delayed(_check_known)
-    lazy = [check(part, training.encoder) for _, y in eval_set for part in parts_of(y)]
-    client.gather(client.compute(lazy))
-    return list(eval_set)
+class DaskFocalClassifier(FocalClassifier):
+    """What the two Dask classifiers share."""
 
+    classes_: Array
+    n_classes_: int
+    _margin_dtype: ClassVar[type]
 
-def _check_known(y: Any, encoder: LabelEncoder) -> None:
-    try:
-        _encode(y, encoder)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"eval_set: expected labels among those of y, {encoder.classes_}: {error}"
-        ) from None
+    def decision_function(self, X: Any, **predict_params: Any) -> Any:
+        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
 
+        Parameters
+        ----------
+        X : dask array or dataframe of shape (n, n_features)
+            Features.
+        **predict_params
+            As for ``predict``.
 
-def per_eval_set(name: str, of_each_set: Sequence[Any] | None, pairs: Sequence[Any]) -> list[Any]:
-    """What is given for each evaluation set, checked against its partitions; None where nothing."""
-    given = list(of_each_set or [])
-    for collection, (X, _) in zip(given, pairs, strict=False):
-        check_collection(name, collection, X)
-    return given + [None] * (len(pairs) - len(given))
+        Returns
+        -------
+        dask array of shape (n,) or (n, n_classes)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+
+        Examples
+        --------
+        >>> import dask.array as da
+        >>> from dask.distributed import Client
+        >>> from focal_gbm.dask import DaskFocalXGBClassifier
+        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
+        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
+        ...     model = DaskFocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
+        ...     model.decision_function(X).compute().shape
+        (500,)
+        """
+        n_columns = self._n_margins
+        local = self.to_local()  # type: ignore[attr-defined]
+        return of_partitions(
+            local, "decision_function", self._margin_dtype, n_columns, X, **predict_params
+        )
+
+    @property
+    def _n_margins(self) -> int | None:
+        """Columns of the margins, None for a vector."""
+        check_is_fitted(self)
+        return self.n_classes_ if self.n_classes_ > 2 else None
 
 
 def of_partitions(
@@ -254,9 +382,13 @@ def _predicted(
     return predicted
 
 
+def by_rows(collection: Any) -> Any:
+    """An array that is split by rows only."""
+    is_matrix = isinstance(collection, da.Array) and collection.ndim == 2
+    return collection.rechunk({1: -1}) if is_matrix else collection
+
+
 def parts_of(collection: Any) -> list[Any]:
-    """Partitions of rows; an array must not be split by columns."""
-    if isinstance(collection, da.Array) and collection.ndim == 2:
-        collection = collection.rechunk({1: -1})
-    parts: list[Any] = np.ravel(collection.to_delayed()).tolist()
+    """Partitions of rows."""
+    parts: list[Any] = np.ravel(by_rows(collection).to_delayed()).tolist()
     return parts

@@ -1,5 +1,7 @@
 """Training on LightGBM's Dask interface."""
 
+import gc
+import traceback
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -12,19 +14,26 @@ from lightgbm.basic import _LIB  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from focal_gbm._estimator import Training, checked_weight
+from focal_gbm._estimator import Training, check_at_most, checked_weight, item
 from focal_gbm.dask._collections import (
+    DaskFocalClassifier,
+    Names,
+    Rows,
+    by_rows,
     check_client,
-    eval_pairs,
+    eval_rows,
     of_partitions,
     partitioned,
     parts_of,
-    per_eval_set,
 )
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
+from focal_gbm.lightgbm._train import canonical, is_on
 from focal_gbm.objective import warn_of_no_split
 
 Array = NDArray[Any]
+
+# What errors call the fields of evaluation sets.
+_NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")
 
 
 class _OnWorker(FocalLGBMClassifier):
@@ -47,9 +56,12 @@ class _OnWorker(FocalLGBMClassifier):
         self._of_all_workers = training
         try:
             super().fit(X, y, sample_weight, init_score, **evaluation, **options)
-        except BaseException:
+        except BaseException as error:
             # LightGBM leaves its network up, which belongs to the process, and all that comes later
-            # in it would wait for workers that are gone.
+            # in it would wait for workers that are gone. A booster that is still in the traceback
+            # would take down the network of a later training when it is deleted.
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
             _LIB.LGBM_NetworkFree()
             raise
         del self._of_all_workers
@@ -63,7 +75,22 @@ class _OnWorker(FocalLGBMClassifier):
         return Training(of_all.encoder, y, weight, of_all.objective, of_all.of_all)
 
 
-class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
+class _NameOfTraining:
+    """Tells a booster under which name its training data are evaluated."""
+
+    before_iteration = True
+    order = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, env: lgb.callback.CallbackEnv) -> None:
+        booster: Any = env.model
+        if env.iteration == env.begin_iteration:
+            booster.set_train_data_name(self.name)
+
+
+class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, FocalLGBMClassifier):
     """``DaskLGBMClassifier`` with focal loss, for two or more classes.
 
     What ``FocalLGBMClassifier`` is to ``LGBMClassifier``, over Dask arrays and dataframes. Where
@@ -105,6 +132,8 @@ class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
     >>> model.classes_, probability.shape
     (array(['no', 'yes'], dtype='<U3'), (500, 2))
     """
+
+    _margin_dtype = np.float64
 
     def __init__(
         self,
@@ -190,31 +219,47 @@ class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
         array([False,  True])
         """
         client = check_client(self.client)
-        data = partitioned(self, client, X, y, sample_weight, init_score)
-        training = data.training
+        if is_on(canonical(self._other_params).get("linear_tree")):
+            raise ValueError(
+                "linear_tree: expected False on Dask, because LightGBM would train each worker's "
+                "trees on its own rows, got True"
+            )
+        rows = Rows(X, y, sample_weight, init_score)
+        rows, training = partitioned(self, client, rows)
         if isinstance(init_model, DaskFocalLGBMClassifier):
             init_model = init_model.to_local()
-        pairs = [] if eval_set is None else eval_pairs(client, eval_set, training)
+        weights, scores = eval_sample_weight, eval_init_score
+        sets = eval_rows(client, eval_set, weights, scores, _NAMES, X, training)
+        check_at_most("eval_class_weight", eval_class_weight, sets)
+        names = [f"valid_{i}" for i in range(len(sets))]
+        names[: len(eval_names or [])] = eval_names or []
+        for i, of_set in enumerate(sets):
+            if (
+                (eval_set[i][0] is X and eval_set[i][1] is y)  # type: ignore[index]
+                and (of_set.weight is None or item(weights, i) is sample_weight)
+                and (of_set.margin is None or item(scores, i) is init_score)
+                and item(eval_class_weight, i) is None
+            ):
+                # As LightGBM has it on one machine, where trees do not stop early by this set.
+                sets[i] = of_set._replace(weight=rows.weight, margin=rows.margin)
+                if not eval_names:
+                    names[i] = "training"
+                callbacks = [_NameOfTraining(names[i]), *(callbacks or [])]
         evaluation = {
-            "eval_set": [(_whole(X), _whole(y)) for X, y in pairs],
-            "eval_names": eval_names,
-            "eval_sample_weight": [
-                _whole(weight)
-                for weight in per_eval_set("eval_sample_weight", eval_sample_weight, pairs)
-            ],
+            "eval_set": [(_whole(of_set.X), _whole(of_set.y)) for of_set in sets],
+            "eval_names": names,
+            "eval_sample_weight": [_whole(of_set.weight) for of_set in sets],
             "eval_class_weight": eval_class_weight,
-            "eval_init_score": [
-                _whole(score) for score in per_eval_set("eval_init_score", eval_init_score, pairs)
-            ],
+            "eval_init_score": [_whole(of_set.margin) for of_set in sets],
         }
         self._lgb_dask_fit(
             model_factory=_OnWorker,
-            X=data.X,
-            y=data.y,
-            sample_weight=data.sample_weight,
-            init_score=data.margin,
+            X=rows.X,
+            y=rows.y,
+            sample_weight=rows.weight,
+            init_score=rows.margin,
             training=training,
-            evaluation=client.compute(dask.delayed(evaluation)) if pairs else {},
+            evaluation=client.compute(dask.delayed(evaluation)) if sets else {},
             options={
                 "eval_metric": eval_metric,
                 "init_model": booster_to_continue(init_model, training),
@@ -294,6 +339,7 @@ class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
             **kwargs,
         }
         if pred_leaf or pred_contrib:
+            X = by_rows(X)
             return super().predict(X, pred_leaf=pred_leaf, pred_contrib=pred_contrib, **given)
         n_columns = self._n_margins
         dtype = np.float64 if raw_score else self.classes_.dtype
@@ -351,6 +397,16 @@ class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
         (500, 2)
         """
         check_is_fitted(self)
+        for name in ("raw_score", "pred_leaf", "pred_contrib"):
+            if kwargs.pop(name, False):
+                return self.predict(
+                    X,
+                    start_iteration=start_iteration,
+                    num_iteration=num_iteration,
+                    validate_features=validate_features,
+                    **{name: True},
+                    **kwargs,
+                )
         return of_partitions(
             self.to_local(),
             "predict_proba",
@@ -363,48 +419,6 @@ class DaskFocalLGBMClassifier(lgb.DaskLGBMClassifier, FocalLGBMClassifier):
             posterior=posterior,
             **kwargs,
         )
-
-    def decision_function(self, X: Any, **predict_params: Any) -> da.Array:
-        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n, n_features)
-            Features.
-        **predict_params
-            As for ``predict``.
-
-        Returns
-        -------
-        dask array of shape (n,) or (n, n_classes)
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-
-        Examples
-        --------
-        >>> import dask.array as da
-        >>> from dask.distributed import Client
-        >>> from focal_gbm.dask import DaskFocalLGBMClassifier
-        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
-        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
-        ...     model = DaskFocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
-        ...     model.decision_function(X).compute().shape
-        Finding random open ports for workers
-        (500,)
-        """
-        n_columns = self._n_margins
-        model = self.to_local()
-        return of_partitions(model, "decision_function", np.float64, n_columns, X, **predict_params)
-
-    @property
-    def _n_margins(self) -> int | None:
-        """Columns of the margins, None for a vector."""
-        check_is_fitted(self)
-        n_classes: int = self.n_classes_
-        return n_classes if n_classes > 2 else None
 
 
 def _whole(collection: Any) -> Any:

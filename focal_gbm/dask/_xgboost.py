@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
+import dask
 import dask.array as da
 import distributed
 import numpy as np
@@ -16,12 +17,14 @@ from xgboost.callback import TrainingCallback
 from focal_gbm._arrays import to_host
 from focal_gbm._validation import as_rows
 from focal_gbm.dask._collections import (
+    DaskFocalClassifier,
+    Names,
+    Rows,
     check_client,
     encoded,
-    eval_pairs,
+    eval_rows,
     of_partitions,
     partitioned,
-    per_eval_set,
 )
 from focal_gbm.objective import (
     FocalMetric,
@@ -47,6 +50,9 @@ from focal_gbm.xgboost._train import (
 )
 
 Array = NDArray[Any]
+
+# What errors call the fields of evaluation sets.
+_NAMES = Names("eval_set", "eval_set", "sample_weight_eval_set", "base_margin_eval_set")
 
 
 def train(
@@ -122,6 +128,9 @@ def train(
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, dxgb.DaskDMatrix):
         raise TypeError(f"dtrain: expected a DaskDMatrix, got {type(dtrain).__name__}")
+    for dataset, _ in evals or []:
+        if not isinstance(dataset, dxgb.DaskDMatrix):
+            raise TypeError(f"evals: expected DaskDMatrix, got {type(dataset).__name__}")
     client = check_client(client)
     params, n_classes = checked_params(params)
     totals, has_margins = _summed_up(client, dtrain, objective, n_classes)
@@ -206,7 +215,7 @@ class _Evaluation(TrainingCallback):
         return False
 
 
-class DaskFocalXGBClassifier(dxgb.DaskXGBClassifier, FocalXGBClassifier):
+class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalXGBClassifier):
     """``DaskXGBClassifier`` with focal loss, for two or more classes.
 
     What ``FocalXGBClassifier`` is to ``XGBClassifier``, over Dask arrays and dataframes.
@@ -250,6 +259,8 @@ class DaskFocalXGBClassifier(dxgb.DaskXGBClassifier, FocalXGBClassifier):
     >>> model.classes_, probability.shape
     (array(['no', 'yes'], dtype='<U3'), (500, 2))
     """
+
+    _margin_dtype = np.float32
 
     def __init__(
         self,
@@ -342,33 +353,27 @@ feature_weights
         array([False,  True])
         """
         client = check_client(self._client)
-        data = partitioned(self, client, X, y, sample_weight, base_margin)
-        training = data.training
+        rows = Rows(X, y, sample_weight, base_margin)
+        rows, training = partitioned(self, client, rows)
         params = self._training_params(training.n_classes)
         params["eval_metric"], metrics = self._metrics(training)
-        pairs = [] if eval_set is None else eval_pairs(client, eval_set, training)
-        if self.early_stopping_rounds and not pairs:
+        margins = base_margin_eval_set
+        sets = eval_rows(client, eval_set, sample_weight_eval_set, margins, _NAMES, X, training)
+        if self.early_stopping_rounds and not sets:
             raise ValueError(
                 "early_stopping_rounds: expected an eval_set to stop by, "
                 f"got {self.early_stopping_rounds!r} and none"
             )
-        weights = per_eval_set("sample_weight_eval_set", sample_weight_eval_set, pairs)
-        margins = per_eval_set("base_margin_eval_set", base_margin_eval_set, pairs)
+        if feature_weights is not None and self.feature_weights is not None:
+            raise ValueError(
+                "feature_weights: expected those of the constructor or of fit, got two"
+            )
         xgb_model = booster_to_continue(xgb_model, training)
-        weights_of_features = self.feature_weights if feature_weights is None else feature_weights
-        dtrain = self._matrix(
-            client,
-            data.X,
-            data.y,
-            data.sample_weight,
-            data.margin,
-            feature_weights=weights_of_features,
-        )
+        dtrain = self._matrix(client, rows, feature_weights=feature_weights)
         evals = [
-            (self._matrix(client, *fields, ref=dtrain), f"validation_{i}")
-            for i, fields in enumerate(
-                (X, encoded(y, training.encoder), weight, margin)
-                for (X, y), weight, margin in zip(pairs, weights, margins, strict=True)
+            (self._matrix(client, encoded(client, of_set, training.encoder), dtrain), name)
+            for of_set, name in zip(
+                sets, (f"validation_{i}" for i in range(len(sets))), strict=True
             )
         ]
         with xgb.config_context(verbosity=self.verbosity):
@@ -396,26 +401,28 @@ feature_weights
     def _matrix(
         self,
         client: distributed.Client,
-        X: Any,
-        y: Any,
-        weight: Any,
-        margin: Any,
-        *,
+        rows: Rows,
         ref: dxgb.DaskDMatrix | None = None,
         feature_weights: Any = None,
     ) -> dxgb.DaskDMatrix:
         """A matrix of the kind that the tree method wants."""
+        if feature_weights is None and ref is None:
+            feature_weights = self.feature_weights
+        if feature_weights is not None and not dask.is_dask_collection(feature_weights):
+            feature_weights = da.from_array(np.asarray(feature_weights))
         fields: dict[str, Any] = {
-            "weight": weight,
-            "base_margin": margin,
+            "weight": rows.weight,
+            "base_margin": rows.margin,
             "missing": self.missing,
             "feature_types": self.feature_types,
             "feature_weights": feature_weights,
             "enable_categorical": self.enable_categorical,
         }
         if self.tree_method in (None, "auto", "hist") and self.booster != "gblinear":
-            return dxgb.DaskQuantileDMatrix(client, X, y, max_bin=self.max_bin, ref=ref, **fields)
-        return dxgb.DaskDMatrix(client, X, y, **fields)
+            return dxgb.DaskQuantileDMatrix(
+                client, rows.X, rows.y, max_bin=self.max_bin, ref=ref, **fields
+            )
+        return dxgb.DaskDMatrix(client, rows.X, rows.y, **fields)
 
     def to_local(self) -> FocalXGBClassifier:
         """The same classifier for arrays and dataframes in memory.
@@ -532,6 +539,7 @@ feature_weights
         ...     model.predict_proba(X).compute().shape
         (500, 2)
         """
+        check_is_fitted(self)
         return of_partitions(
             self.to_local(),
             "predict_proba",
@@ -543,44 +551,3 @@ feature_weights
             iteration_range=iteration_range,
             posterior=posterior,
         )
-
-    def decision_function(self, X: Any, **predict_params: Any) -> da.Array:
-        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
-
-        Parameters
-        ----------
-        X : dask array or dataframe of shape (n, n_features)
-            Features.
-        **predict_params
-            As for ``predict``.
-
-        Returns
-        -------
-        dask array of shape (n,) or (n, n_classes)
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before ``fit``.
-
-        Examples
-        --------
-        >>> import dask.array as da
-        >>> from dask.distributed import Client
-        >>> from focal_gbm.dask import DaskFocalXGBClassifier
-        >>> with Client(processes=False, n_workers=1, dashboard_address=":0"):
-        ...     X = da.random.default_rng(0).normal(size=(500, 3), chunks=(250, 3)).persist()
-        ...     model = DaskFocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1)
-        ...     model.decision_function(X).compute().shape
-        (500,)
-        """
-        model = self.to_local()
-        return of_partitions(
-            model, "decision_function", np.float32, self._n_margins, X, **predict_params
-        )
-
-    @property
-    def _n_margins(self) -> int | None:
-        """Columns of the margins, None for a vector."""
-        check_is_fitted(self)
-        return self.n_classes_ if self.n_classes_ > 2 else None

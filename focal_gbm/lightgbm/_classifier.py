@@ -21,6 +21,7 @@ from focal_gbm._estimator import (
     check_num_class,
     check_start,
     checked_weight,
+    item,
     times_class_weight,
     with_threads,
 )
@@ -444,12 +445,12 @@ def _eval_fields(
     check_at_most("eval_class_weight", class_weights, pairs)
     check_at_most("eval_init_score", scores, pairs)
     for i, (_, labels) in enumerate(pairs):
-        weight = checked_weight("eval_sample_weight", _item(weights, i), labels)
-        class_weight = _item(class_weights, i)
+        weight = checked_weight("eval_sample_weight", item(weights, i), labels)
+        class_weight = item(class_weights, i)
         if class_weight is not None:
             original = training.encoder.inverse_transform(labels)
             weight = times_class_weight(weight, class_weight, original)
-        score = _item(scores, i)
+        score = item(scores, i)
         check_start("eval_init_score", score, labels, training.n_classes)
         yield {"weight": weight, "init_score": score}
 
@@ -458,10 +459,3 @@ def _is_none_or_equal(fields: dict[str, Any], given: dict[str, Any]) -> bool:
     return all(
         field is None or np.array_equal(field, given[name]) for name, field in fields.items()
     )
-
-
-def _item(collection: Any, i: int) -> Any:
-    """What belongs to an evaluation set, from a list, or from a dictionary by its number."""
-    if isinstance(collection, dict):
-        return collection.get(i)
-    return collection[i] if collection is not None and i < len(collection) else None

@@ -201,7 +201,7 @@ def train_with(
     loss = loss_for(objective, n_classes)
     margin = np.zeros(n_classes if n_classes > 2 else 1)
     starts_elsewhere = init_model is not None or _init_score(train_set) is not None
-    if not starts_elsewhere and _is_on(params.get("boost_from_average", True)):
+    if not starts_elsewhere and is_on(params.get("boost_from_average", True)):
         margin[:] = loss.initial_margin(y, sample_weight)
     metrics: list[Any] = [
         metric.resolve(y, sample_weight, n_classes=n_classes)
@@ -345,7 +345,7 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, str | list | tuple) and not value
 
 
-def _is_on(value: Any) -> bool:
+def is_on(value: Any) -> bool:
     """Whether a switch is on; LightGBM takes words and signs too."""
     return str(value).lower() in ("true", "+", "1", "1.0")
 
@@ -354,7 +354,7 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
     """Raise for what LightGBM ignores, or gets wrong, next to a callable objective."""
     for name, neutral in _IGNORED.items():
         value = params.get(name, neutral)
-        number = float(_is_on(value)) if name == "is_unbalance" else float(value)
+        number = float(is_on(value)) if name == "is_unbalance" else float(value)
         if number != neutral:
             raise ValueError(
                 f"{name}: expected none in params, because LightGBM ignores it next to a "
@@ -366,17 +366,17 @@ def _refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
             "boosting: expected 'gbdt' or 'dart', because LightGBM's random forest takes no "
             f"callable objective, got {params['boosting']!r}"
         )
-    if _is_on(params.get("bagging_by_query")):
+    if is_on(params.get("bagging_by_query")):
         raise ValueError(
             "bagging_by_query: expected False, because LightGBM draws no queries for a callable "
             "objective, and trains on the first row alone, got True"
         )
-    if keep_training_booster and _is_on(params.get("linear_tree")):
+    if keep_training_booster and is_on(params.get("linear_tree")):
         raise ValueError(
             "keep_training_booster: expected False with linear_tree, because a starting margin can "
             "be folded into linear leaves only when the booster is reloaded, got True"
         )
-    if _is_on(params.get("use_quantized_grad")):
+    if is_on(params.get("use_quantized_grad")):
         warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
 
 
