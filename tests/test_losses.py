@@ -292,7 +292,7 @@ def test_empty_input():
 @pytest.mark.parametrize("real", REALS)
 def test_threads_change_nothing(real):
     rng = np.random.default_rng(6)
-    n = 200_001
+    n = 600_001
     y, margin = rng.integers(0, 2, n), rng.normal(0, 3, n).astype(real)
     focal = BinaryFocalLoss(2.0)
     expected = focal.gradient_hessian(y, margin, n_threads=1)

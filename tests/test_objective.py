@@ -215,7 +215,7 @@ def test_is_immutable():
 
 
 # Enough rows that the thread pool takes part.
-MANY = 100_000
+MANY = 400_000
 
 
 def gradients(objective, seed=0):

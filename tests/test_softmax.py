@@ -220,7 +220,7 @@ def test_parameters_per_class():
 
 def test_input_forms_and_threads_agree():
     rng = np.random.default_rng(4)
-    n = 70_001
+    n = 200_001
     y, margin = rng.integers(0, 3, n), rng.normal(0, 3, (n, 3)).astype(np.float32)
     focal = SoftmaxFocalLoss(3, 1.5)
     expected = focal.gradient_hessian(y, margin, n_threads=1)

@@ -818,7 +818,7 @@ def test_modules_train_parameters():
 
 def test_number_of_threads_does_not_matter(request):
     rng = torch.Generator().manual_seed(5)
-    z, labels = torch.rand(2, 60_001, C, generator=rng)
+    z, labels = torch.rand(2, 100_001, C, generator=rng)
     classes = torch.randint(C, z[:, 0].shape, generator=rng)
     before, results = torch.get_num_threads(), []
     request.addfinalizer(lambda: torch.set_num_threads(before))

@@ -752,7 +752,7 @@ def softmax(
         (largest_margin(margin.dtype, len(gamma)), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
-        margin.shape[1],
+        margin[0].size if len(margin) else 1,
     )
 
 
@@ -780,5 +780,5 @@ def softmax_sum(
         (largest_margin(margin.dtype, len(gamma)), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
-        margin.shape[1],
+        margin[0].size if len(margin) else 1,
     )

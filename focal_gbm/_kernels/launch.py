@@ -21,8 +21,12 @@ Array = NDArray[Any]
 Function = Callable[..., Any]
 Result = TypeVar("Result")
 
-# Rows that a thread takes at a time: long enough (about 50 us) that handing them out costs nothing.
+# Margins that a thread takes at a time: long enough (about 50 us) that handing them out costs
+# nothing.
 _CHUNK = 2**15
+
+# Chunks that a thread must have for another one to be woken, which takes about as long as two do.
+_CHUNKS_PER_THREAD = 4
 
 
 def launch(
@@ -36,7 +40,7 @@ def launch(
 ) -> int:
     """Run a kernel over all rows, in chunks on several threads, and join what it found.
 
-    ``row_size`` is how many rows an element of the first dimension stands for. Parameters are
+    ``row_size`` is how many margins an element of the first dimension has. Parameters are
     numbers in the precision of the first input, flags are integers or None; a kernel takes the
     inputs, the outputs, an array of the parameters, and the flags.
     """
@@ -128,7 +132,8 @@ def _in_chunks(
 
     # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
     # after a booster's parallel loop, and leave a thread on their processor little time at first.
-    n_helpers = min(n_threads or available_threads(), len(chunks)) - 1
+    n_useful = max(1, len(chunks) // _CHUNKS_PER_THREAD)
+    n_helpers = min(n_threads or available_threads(), n_useful) - 1
     helpers = [_pool().submit(run) for _ in range(n_helpers)]
     run()
     for helper in helpers:

@@ -259,7 +259,7 @@ def gradient_hessian(
     inputs, outputs = (y, margin, weight), (grad, hess)
     mode = HESSIAN_MODES.index(hessian)
     parameters = (largest_margin(margin.dtype, len(gamma)), LIMIT, FLOOR, *gamma, *alpha)
-    return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads)
+    return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads, len(gamma))
 
 
 def loss(
@@ -274,7 +274,7 @@ def loss(
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *alpha)
-    return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads)
+    return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads, len(gamma))
 
 
 def posterior(
@@ -282,4 +282,4 @@ def posterior(
 ) -> int:
     """Posteriors of the classes or their logarithms; returns the bits of what is wrong."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *np.log(alpha))
-    return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)
+    return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None, len(gamma))
