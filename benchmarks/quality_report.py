@@ -69,9 +69,9 @@ def print_tables(title, values, metrics):
             print()
     relative = values.pivot(index="data", columns="contender", values="log loss")
     if "log loss" in relative:
-        relative = relative.div(relative["log loss"], axis="index").mean()
-        print(f"{title}: log loss as a multiple of that of 'log loss', mean over data sets")
-        print(relative.round(4).to_string(), "\n")
+        relative = relative.div(relative["log loss"], axis="index").describe()
+        print(f"{title}: log loss as a multiple of that of 'log loss', over data sets")
+        print(relative.loc[["mean", "50%", "min", "max"]].T.round(4).to_string(), "\n")
 
 
 def plot(values, path):

@@ -143,8 +143,9 @@ def _checked(client: distributed.Client, rows: Rows, names: Names) -> tuple[Rows
 
     Everything is computed once, in one pass: what is counted here is trained on later.
     """
-    for name, collection in zip(names, rows, strict=True):
-        check_collection(name, collection, rows.X)
+    for name, collection, is_optional in zip(names, rows, (False, False, True, True), strict=True):
+        if collection is not None or not is_optional:
+            check_collection(name, collection, rows.X)
     given = [None if field is None else by_rows(field) for field in rows]
     given = _persisted(client, given)
     columns = [[None] * _n_parts(rows.X) if field is None else parts_of(field) for field in given]
@@ -219,8 +220,6 @@ def _check_margins(names: Names, summaries: list[Summary], n_classes: int) -> No
 
 def check_collection(name: str, collection: Any, X: Any) -> None:
     """Check that a collection is Dask's and has as many partitions as X."""
-    if collection is None and name not in ("y", "eval_set"):
-        return
     if not isinstance(collection, da.Array | dd.DataFrame | dd.Series):
         raise TypeError(
             f"{name}: expected a Dask array, dataframe or series, got {type(collection).__name__}"

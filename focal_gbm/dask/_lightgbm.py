@@ -234,23 +234,20 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         names = [f"valid_{i}" for i in range(len(sets))]
         names[: len(eval_names or [])] = eval_names or []
         for i, of_set in enumerate(sets):
-            if (
+            is_training = (
                 (eval_set[i][0] is X and eval_set[i][1] is y)  # type: ignore[index]
                 and (of_set.weight is None or item(weights, i) is sample_weight)
                 and (of_set.margin is None or item(scores, i) is init_score)
                 and item(eval_class_weight, i) is None
-            ):
-                # As LightGBM has it on one machine, where trees do not stop early by this set.
+            )
+            if is_training:  # which on one machine LightGBM knows, and does not stop by
                 sets[i] = of_set._replace(weight=rows.weight, margin=rows.margin)
-                if not eval_names:
-                    names[i] = "training"
+                names[i] = names[i] if eval_names else "training"
                 callbacks = [_NameOfTraining(names[i]), *(callbacks or [])]
         evaluation = {
-            "eval_set": [(_whole(of_set.X), _whole(of_set.y)) for of_set in sets],
+            **_whole_sets(sets),
             "eval_names": names,
-            "eval_sample_weight": [_whole(of_set.weight) for of_set in sets],
             "eval_class_weight": eval_class_weight,
-            "eval_init_score": [_whole(of_set.margin) for of_set in sets],
         }
         self._lgb_dask_fit(
             model_factory=_OnWorker,
@@ -419,6 +416,16 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             posterior=posterior,
             **kwargs,
         )
+
+
+def _whole_sets(sets: Sequence[Rows]) -> dict[str, Any]:
+    """Evaluation sets as arguments of ``fit``, lazily, each in one piece."""
+    whole = [[_whole(field) for field in of_set] for of_set in sets]
+    return {
+        "eval_set": [(X, y) for X, y, _, _ in whole],
+        "eval_sample_weight": [weight for _, _, weight, _ in whole],
+        "eval_init_score": [margin for _, _, _, margin in whole],
+    }
 
 
 def _whole(collection: Any) -> Any:
