@@ -237,6 +237,12 @@ def _n_parts(collection: Any) -> int:
     return n_parts
 
 
+def _lengths(collection: Any) -> Sequence[float]:
+    """Rows of each partition, NaN where they are not known."""
+    is_array = isinstance(collection, da.Array)
+    return collection.chunks[0] if is_array else [np.nan] * collection.npartitions
+
+
 def _class_weights(class_weight: Any, classes: Array, n_rows: Array) -> Array:
     if isinstance(class_weight, str) and class_weight == "balanced":
         # scikit-learn would want the labels themselves.
@@ -282,10 +288,9 @@ def _vector(
     function: Any, dtype: Any, rows: Any, arguments: Sequence[Any], *others: Any
 ) -> da.Array:
     """A function of the partitions of rows, as an array; it is lazy."""
-    n_rows = rows.chunks[0] if isinstance(rows, da.Array) else [np.nan] * rows.npartitions
     blocks = [
         da.from_delayed(dask.delayed(function)(*parts, *arguments), (n,), dtype)
-        for n, *parts in zip(n_rows, *map(parts_of, (rows, *others)), strict=True)
+        for n, *parts in zip(_lengths(rows), *map(parts_of, (rows, *others)), strict=True)
     ]
     return da.concatenate(blocks, allow_unknown_chunksizes=True)
 
@@ -353,10 +358,9 @@ def of_partitions(
         check_collection(name, collection, X)
         del options[name]
     lazy_model = dask.delayed(model, pure=False)  # once, not once in each task
-    n_rows = X.chunks[0] if isinstance(X, da.Array) else [np.nan] * X.npartitions
     others = [parts_of(collection) for collection in collections.values()]
     blocks = []
-    for rows, part, *of_part in zip(n_rows, parts_of(X), *others, strict=True):
+    for rows, part, *of_part in zip(_lengths(X), parts_of(X), *others, strict=True):
         given = dict(zip(collections, of_part, strict=True))
         shape = (rows,) if n_columns is None else (rows, n_columns)
         predicted = dask.delayed(_predicted)(

@@ -125,6 +125,38 @@ def train(
     >>> result["booster"].num_boosted_rounds()
     20
     """
+    return _train(
+        None,
+        client,
+        params,
+        dtrain,
+        num_boost_round,
+        evals=evals,
+        obj=obj,
+        early_stopping_rounds=early_stopping_rounds,
+        xgb_model=xgb_model,
+        verbose_eval=verbose_eval,
+        callbacks=callbacks,
+        custom_metric=custom_metric,
+        coll_cfg=coll_cfg,
+    )
+
+
+def _train(
+    summed_up: tuple[Any, bool] | None,
+    client: distributed.Client | None,
+    params: dict[str, Any],
+    dtrain: dxgb.DaskDMatrix,
+    num_boost_round: int,
+    *,
+    evals: Sequence[tuple[dxgb.DaskDMatrix, str]] | None,
+    obj: FocalObjective | None,
+    xgb_model: xgb.Booster | None,
+    callbacks: Sequence[TrainingCallback] | None,
+    custom_metric: Any,
+    **options: Any,
+) -> dict[str, Any]:
+    """``train``, with the labels of all partitions summed up where they have been counted."""
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, dxgb.DaskDMatrix):
         raise TypeError(f"dtrain: expected a DaskDMatrix, got {type(dtrain).__name__}")
@@ -133,7 +165,7 @@ def train(
             raise TypeError(f"evals: expected DaskDMatrix, got {type(dataset).__name__}")
     client = check_client(client)
     params, n_classes = checked_params(params)
-    totals, has_margins = _summed_up(client, dtrain, objective, n_classes)
+    totals, has_margins = summed_up or _summed_up(client, dtrain, objective, n_classes)
     labels = np.arange(n_classes), totals
     objective = objective.resolve(*labels, n_classes=n_classes)
     loss = loss_for(objective, n_classes)
@@ -154,13 +186,11 @@ def train(
         num_boost_round,
         evals=evals,
         obj=ForWorkers(dataclasses.replace(objective, n_threads=n_threads), n_classes),
-        early_stopping_rounds=early_stopping_rounds,
         xgb_model=xgb_model,
-        verbose_eval=verbose_eval,
         # XGBoost pickles both at once, so that they are one object on a worker too.
         callbacks=[attributes_of(objective), evaluation, *(callbacks or [])],
         custom_metric=evaluation,
-        coll_cfg=coll_cfg,
+        **options,
     )
     if num_boost_round > 0 and not result["booster"].get_score():
         warn_of_no_split("min_child_weight, lambda or min_split_loss")
@@ -201,11 +231,10 @@ class _Evaluation(TrainingCallback):
     def __init__(self, names: Sequence[str], metrics: Sequence[Any]) -> None:
         self.names = list(names)
         self.metrics = [OfAllWorkers(metric) for metric in metrics]
-        self.results: list[list[tuple[str, float]]] = []
+        self.results: list[list[list[tuple[str, float]]]] = []
 
     def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
-        results = [metric(dataset, margin) for metric in self.metrics]
-        self.results.append([result for of_metric in results for result in of_metric])
+        self.results.append([metric(dataset, margin) for metric in self.metrics])
         return []
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
@@ -359,25 +388,19 @@ feature_weights
         params["eval_metric"], metrics = self._metrics(training)
         margins = base_margin_eval_set
         sets = eval_rows(client, eval_set, sample_weight_eval_set, margins, _NAMES, X, training)
-        if self.early_stopping_rounds and not sets:
-            raise ValueError(
-                "early_stopping_rounds: expected an eval_set to stop by, "
-                f"got {self.early_stopping_rounds!r} and none"
-            )
-        if feature_weights is not None and self.feature_weights is not None:
-            raise ValueError(
-                "feature_weights: expected those of the constructor or of fit, got two"
-            )
+        self._check_options(sets, feature_weights)
         xgb_model = booster_to_continue(xgb_model, training)
         dtrain = self._matrix(client, rows, feature_weights=feature_weights)
         evals = [
-            (self._matrix(client, encoded(client, of_set, training.encoder), dtrain), name)
-            for of_set, name in zip(
-                sets, (f"validation_{i}" for i in range(len(sets))), strict=True
+            (
+                self._matrix(client, encoded(client, of_set, training.encoder), dtrain),
+                f"validation_{i}",
             )
+            for i, of_set in enumerate(sets)
         ]
         with xgb.config_context(verbosity=self.verbosity):
-            result = train(
+            result = _train(
+                (training.sample_weight, rows.margin is not None),
                 client,
                 params,
                 dtrain,

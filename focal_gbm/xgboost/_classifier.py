@@ -203,15 +203,7 @@ feature_weights
         if eval_set is not None:
             eval_set = training.encode(eval_set, X, y)
         _check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
-        if self.early_stopping_rounds and not eval_set:
-            raise ValueError(
-                "early_stopping_rounds: expected an eval_set to stop by, "
-                f"got {self.early_stopping_rounds!r} and none"
-            )
-        if feature_weights is not None and self.feature_weights is not None:
-            raise ValueError(
-                "feature_weights: expected those of the constructor or of fit, got two"
-            )
+        self._check_options(eval_set, feature_weights)
         xgb_model = booster_to_continue(xgb_model, training)
         n_threads = params.get("nthread", params.get("n_jobs"))
         evals_result: dict[str, Any] = {}
@@ -276,6 +268,18 @@ feature_weights
         params = self.get_xgb_params()
         check_num_class(params, n_classes)
         return {**params, "objective": library_objective(n_classes), "num_class": n_classes}
+
+    def _check_options(self, eval_set: Any, feature_weights: Any) -> None:
+        """Check the constructor's parameters next to those of ``fit``."""
+        if self.early_stopping_rounds and not eval_set:
+            raise ValueError(
+                "early_stopping_rounds: expected an eval_set to stop by, "
+                f"got {self.early_stopping_rounds!r} and none"
+            )
+        if feature_weights is not None and self.feature_weights is not None:
+            raise ValueError(
+                "feature_weights: expected those of the constructor or of fit, got two"
+            )
 
     def _metrics(self, training: Training) -> tuple[list[str], Any]:
         """Names of metrics of the posterior, and one metric of margins for all callables."""

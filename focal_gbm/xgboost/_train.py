@@ -337,21 +337,21 @@ class _Evaluation(TrainingCallback):
             add_results(evals_log, dataset_name, self._results(model, dataset))
         return False
 
-    def _results(self, model: Any, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+    def _results(self, model: Any, dataset: xgb.DMatrix) -> list[list[tuple[str, float]]]:
         if self.resident is None or not self.resident.has_margins_of(model):
             margin = model.predict(dataset, output_margin=True)
-            results = [metric(dataset, margin) for metric in self.metrics]
-        else:
-            rows = self.resident.rows[dataset]
-            with self.resident.place():
-                results = [metric(dataset, rows.margin, rows) for metric in self.metrics]
-        return [result for of_metric in results for result in of_metric]
+            return [metric(dataset, margin) for metric in self.metrics]
+        rows = self.resident.rows[dataset]
+        with self.resident.place():
+            return [metric(dataset, rows.margin, rows) for metric in self.metrics]
 
 
-def add_results(evals_log: Any, dataset_name: str, results: list[tuple[str, float]]) -> None:
+def add_results(evals_log: Any, dataset_name: str, results: list[list[tuple[str, float]]]) -> None:
+    """Add the results of each metric to what is known of a data set."""
     log = evals_log.setdefault(dataset_name, {})
-    for name, value in results:
-        log.setdefault(name, []).append(value)
+    for of_metric in results:
+        for name, value in of_metric:
+            log.setdefault(name, []).append(value)
 
 
 class OfAllWorkers:
