@@ -421,7 +421,11 @@ def test_workers_that_train_together_start_and_stop_together(tmp_path):
         subprocess.Popen([sys.executable, "-c", WORKER, str(rank), arguments], cwd=tmp_path)  # noqa: S603
         for rank in range(3)
     ]
-    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    try:
+        assert [worker.wait(240) for worker in workers] == [0, 0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
     dtrain, log = xgb.DMatrix(X, y, weight=weight), {}
     expected = train(
         {"max_depth": 3, "eval_metric": ["logloss"]},
