@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from focal_gbm import _validation
+from focal_gbm._types import Array
 from focal_gbm._validation import device_ordinal
-
-Array = NDArray[Any]  # or one on a GPU
 
 
 def is_on_device(array: Any) -> bool:

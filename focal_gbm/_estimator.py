@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import assert_all_finite, check_consistent_length, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from focal_gbm._arrays import to_host
+from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
     as_rows,
@@ -22,7 +23,6 @@ from focal_gbm._validation import (
 )
 from focal_gbm.objective import FocalObjective, Loss, loss_for
 
-Array = NDArray[Any]
 EvalSet = Sequence[tuple[Any, Any]]
 
 # The parameters of a classifier that are not the library's.

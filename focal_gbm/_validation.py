@@ -10,17 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from focal_gbm._kernels.rows import HESSIAN_MODES, LARGEST_WEIGHT
+from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_GAMMA, LARGEST_WEIGHT
 from focal_gbm._kernels.softmax import largest_margin
-
-Array = NDArray[Any]
-PerClass = tuple[float, ...]
-
-# gamma times a log-posterior, and gamma**2 times one, must not overflow float32: the kernels take
-# log-posteriors down to -800, and multiply by the second gamma only what the first has shrunk.
-LARGEST_GAMMA = 1e30
+from focal_gbm._types import Array, PerClass
 
 
 def check_gamma(gamma: Any, n_classes: int | None = None, name: str = "gamma") -> float | PerClass:

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from focal_gbm._types import Array
 from focal_gbm.losses import BinaryFocalLoss
-
-Array = NDArray[Any]
 
 
 class FocalLossDisplay:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import (
     as_margins,
@@ -22,6 +22,7 @@ from focal_gbm._arrays import (
 )
 from focal_gbm._kernels import binary, formulas, softmax
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
+from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
     as_rows,
@@ -37,8 +38,6 @@ from focal_gbm._validation import (
     check_n_threads,
     check_weights,
 )
-
-Array = NDArray[Any]  # or one on a GPU
 
 
 class _FocalLoss(ABC):

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import check_rows, empty, is_on_device, to_device, total
+from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
     check_alpha,
@@ -22,7 +23,6 @@ from focal_gbm._validation import (
 )
 from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
-Array = NDArray[Any]
 Loss = BinaryFocalLoss | SoftmaxFocalLoss
 
 

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from focal_gbm._kernels import autodiff
 from focal_gbm._kernels.cuda import autodiff as cuda
 from focal_gbm._kernels.cuda import device
+from focal_gbm._kernels.limits import SOFT_TARGETS
 
 pytestmark = [
     # In the simulator, as NumPy's, where a GPU has infinity and NaN without a word.
@@ -107,7 +108,7 @@ def elements(dtype, is_soft):
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
-@pytest.mark.parametrize("soft_target", autodiff.SOFT_TARGETS)
+@pytest.mark.parametrize("soft_target", SOFT_TARGETS)
 @pytest.mark.parametrize("gamma", [0.0, 2.0, 1.5])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_sigmoid_with_numbers(dtype, gamma, soft_target, order):
@@ -131,7 +132,7 @@ def test_sigmoid_with_arrays(dtype, is_soft, order, move):
     agree(sigmoid(*arguments, move=move, **settings), cpu_sigmoid(*arguments, **settings))
 
 
-@pytest.mark.parametrize("soft_target", autodiff.SOFT_TARGETS)
+@pytest.mark.parametrize("soft_target", SOFT_TARGETS)
 @pytest.mark.parametrize("dtype", TYPES)
 def test_label_smoothing(dtype, soft_target):
     margin, y = elements(dtype, False)
@@ -141,7 +142,7 @@ def test_label_smoothing(dtype, soft_target):
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
-@pytest.mark.parametrize("soft_target", autodiff.SOFT_TARGETS)
+@pytest.mark.parametrize("soft_target", SOFT_TARGETS)
 def test_classes_of_no_weight_have_no_loss_at_infinity(soft_target, order):
     margin, y = np.array([-np.inf, np.inf, -np.inf]), np.array([1.0, 0.5, 0.5])
     settings = {"label_smoothing": 0.0, "soft_target": soft_target, "order": order}
@@ -151,7 +152,7 @@ def test_classes_of_no_weight_have_no_loss_at_infinity(soft_target, order):
     assert not out.any()
 
 
-@pytest.mark.parametrize("soft_target", autodiff.SOFT_TARGETS)
+@pytest.mark.parametrize("soft_target", SOFT_TARGETS)
 @pytest.mark.parametrize("smoothing", [0.0, 0.5])
 def test_bad_labels_of_sigmoid_give_nan_unless_masked(smoothing, soft_target):
     y = np.array([-0.1, 1.1, np.nan, 0, 0.5, 1, -1])

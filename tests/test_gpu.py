@@ -16,7 +16,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
-from focal_gbm._kernels.rows import HESSIAN_MODES
+from focal_gbm._kernels.limits import HESSIAN_MODES
 
 pytest.importorskip("numba_cuda")
 

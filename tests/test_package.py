@@ -34,6 +34,8 @@ PACKAGE = Path(focal_gbm.__file__).parent
 
 # Modules in the order in which data runs: each may import only from those before it.
 ORDER = [
+    "_types",
+    "_kernels.limits",
     "_kernels.formulas",
     "_kernels.rows",
     "_kernels.elementary",

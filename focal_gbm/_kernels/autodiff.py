@@ -9,20 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import Function, launch, launch_sum
-from focal_gbm._kernels.rows import BAD_LABEL, LIMIT, SOFT_LABEL
+from focal_gbm._kernels.limits import LIMIT
+from focal_gbm._kernels.rows import BAD_LABEL, SOFT_LABEL
 from focal_gbm._kernels.softmax import BLOCK, drain, fill, largest_margin, load
-
-Array = NDArray[Any]
-
-# What soft labels mean: a mixture of the two classes' losses, a mean posterior, or the posterior
-# that the label's cross entropy stands for. For hard labels all are the same.
-SOFT_TARGETS = ("mixture", "pt", "bce")
+from focal_gbm._types import Array
 
 _loss = row.loss
 _derivatives = row.derivatives

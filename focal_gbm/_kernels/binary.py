@@ -5,26 +5,15 @@ returns what it found wrong with its input as a bit mask, so that checking costs
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from focal_gbm._kernels.cpu import is_square, prefer_wide_vectors, row
 from focal_gbm._kernels.launch import launch
-from focal_gbm._kernels.rows import (
-    BAD_MARGIN,
-    FLOOR,
-    HESSIAN_MODES,
-    LARGEST_WEIGHT,
-    LIMIT,
-    SOFT_LABEL,
-)
-
-Array = NDArray[Any]
-PerClass = Sequence[float]  # one number per class, in class order
-
+from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
+from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL
+from focal_gbm._types import Array, PerClass
 
 _inspect = row.inspect_binary
 _inspect_weight = row.inspect_weight

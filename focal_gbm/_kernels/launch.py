@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numba import njit, types
 from numba.np.numpy_support import from_dtype
-from numpy.typing import NDArray
 
 from focal_gbm._kernels.elementary import JIT_OPTIONS
+from focal_gbm._types import Array
 
-Array = NDArray[Any]
 Function = Callable[..., Any]
 Result = TypeVar("Result")
 

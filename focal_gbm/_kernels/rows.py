@@ -14,20 +14,7 @@ Compiled = Callable[..., Any]
 # What can be wrong with a row, or special, as bits.
 SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
 
-HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
 _EXACT, _CLIP, _ABS, _GRADIENT = range(4)
-
-# Floor of "clip", for a row of weight one, where log loss's own Hessian is above it: LightGBM's
-# default min_sum_hessian_in_leaf, so that no leaf is refused only because its rows are classified
-# well. A higher floor than log loss's Hessian would shorten every step of a class as rare as that.
-FLOOR = 1e-3
-
-# Of a row or a class: with both, and a loss of a few hundred, float32 does not overflow.
-LARGEST_WEIGHT = 1e15
-
-# exp(-800) is zero in float64 too: the derivatives have reached their limits there, and further
-# out an infinite margin would give 0 * inf.
-LIMIT = 800
 
 
 class Elementary(NamedTuple):

@@ -4,27 +4,17 @@ A block's margins are copied into a buffer with a line per class, where every st
 contiguous rows, and its results are copied out: memory may be in C or in Fortran order.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from focal_gbm._kernels.cpu import inlined, row
 from focal_gbm._kernels.elementary import exp, log1p_wide
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch
-from focal_gbm._kernels.rows import (
-    BAD_LABEL,
-    BAD_MARGIN,
-    FLOOR,
-    HESSIAN_MODES,
-    LARGEST_WEIGHT,
-    LIMIT,
-)
-
-Array = NDArray[Any]
-PerClass = Sequence[float]  # one number per class, in class order
+from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
+from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
+from focal_gbm._types import Array, PerClass
 
 # Rows of a block: with ten classes its buffers fit into the first-level cache.
 BLOCK = 128

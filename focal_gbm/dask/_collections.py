@@ -8,7 +8,6 @@ import dask.array as da
 import dask.dataframe as dd
 import distributed
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import assert_all_finite, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -22,9 +21,8 @@ from focal_gbm._estimator import (
     checked_weight,
     item,
 )
+from focal_gbm._types import Array
 from focal_gbm._validation import as_real, check_weights
-
-Array = NDArray[Any]
 
 
 class Names(NamedTuple):

@@ -11,10 +11,10 @@ import lightgbm as lgb
 import numpy as np
 import scipy.sparse
 from lightgbm.basic import _LIB  # type: ignore[attr-defined]
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._estimator import Training, check_at_most, checked_weight, item
+from focal_gbm._types import Array
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -29,8 +29,6 @@ from focal_gbm.dask._collections import (
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._train import canonical, is_on
 from focal_gbm.objective import warn_of_no_split
-
-Array = NDArray[Any]
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")

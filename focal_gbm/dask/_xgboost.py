@@ -10,11 +10,11 @@ import distributed
 import numpy as np
 import xgboost as xgb
 import xgboost.dask as dxgb
-from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import to_host
+from focal_gbm._types import Array
 from focal_gbm._validation import as_rows
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
@@ -48,8 +48,6 @@ from focal_gbm.xgboost._train import (
     set_base_score,
     take_metrics,
 )
-
-Array = NDArray[Any]
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "sample_weight_eval_set", "base_margin_eval_set")

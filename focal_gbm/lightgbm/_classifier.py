@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import validate_data
 
 from focal_gbm._estimator import (
@@ -25,10 +25,9 @@ from focal_gbm._estimator import (
     times_class_weight,
     with_threads,
 )
+from focal_gbm._types import Array
 from focal_gbm.lightgbm._train import canonical, metric_names, train_with
 from focal_gbm.objective import FocalMetric, labels_and_weights, warn_of_other_loss
-
-Array = NDArray[Any]
 
 # Objectives that a classifier may name: those that the focal loss takes the place of.
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")

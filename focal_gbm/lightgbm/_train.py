@@ -9,8 +9,9 @@ from weakref import WeakKeyDictionary
 
 import lightgbm as lgb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from focal_gbm._types import Array
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
@@ -22,8 +23,6 @@ from focal_gbm.objective import (
     warn,
     warn_of_no_split,
 )
-
-Array = NDArray[Any]
 
 # The parameters that matter here, by LightGBM's names and their aliases.
 _ALIASES = {

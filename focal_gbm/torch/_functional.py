@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from focal_gbm._kernels.autodiff import SOFT_TARGETS
-from focal_gbm._kernels.rows import LARGEST_WEIGHT
-from focal_gbm._validation import LARGEST_GAMMA
+from focal_gbm._kernels.limits import LARGEST_GAMMA, LARGEST_WEIGHT, SOFT_TARGETS
 from focal_gbm.torch._autograd import all_visible, sigmoid_loss, softmax_loss
 from focal_gbm.torch._plain import Parameters
 

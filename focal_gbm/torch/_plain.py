@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from focal_gbm._kernels import formulas
-from focal_gbm._kernels.rows import LIMIT
+from focal_gbm._kernels.limits import LIMIT
 
 
 class Parameters(NamedTuple):

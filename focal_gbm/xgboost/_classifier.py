@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import xgboost as xgb
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from xgboost.sklearn import _wrap_evaluation_matrices, get_model_categories
 
@@ -25,6 +25,7 @@ from focal_gbm._estimator import (
     checked_weight,
     with_threads,
 )
+from focal_gbm._types import Array
 from focal_gbm._validation import check_integer
 from focal_gbm.objective import FocalMetric, labels_and_weights
 from focal_gbm.xgboost._train import (
@@ -34,8 +35,6 @@ from focal_gbm.xgboost._train import (
     loss_of,
     train_with,
 )
-
-Array = NDArray[Any]
 
 # XGBoost's objectives that make probabilities of margins, with its name for their log loss.
 _LOG_LOSS = {"binary:logistic": "logloss", "multi:softprob": "mlogloss"}

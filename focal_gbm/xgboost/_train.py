@@ -10,11 +10,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import xgboost as xgb
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from xgboost import collective
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
+from focal_gbm._types import Array
 from focal_gbm._validation import is_cuda
 from focal_gbm.losses import SoftmaxFocalLoss
 from focal_gbm.objective import (
@@ -31,8 +32,6 @@ from focal_gbm.objective import (
     warn_of_other_loss,
 )
 from focal_gbm.xgboost._resident import CannotStayError, Features, Resident, Rows
-
-Array = NDArray[Any]
 
 
 def train(

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from focal_gbm._kernels.autodiff import SOFT_TARGETS
 from focal_gbm._kernels.cuda.device import (
     Array,
     below,
@@ -26,7 +25,8 @@ from focal_gbm._kernels.cuda.device import (
     view,
 )
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.rows import LIMIT, Compiled
+from focal_gbm._kernels.limits import LIMIT, SOFT_TARGETS
+from focal_gbm._kernels.rows import Compiled
 from focal_gbm._kernels.softmax import largest_margin
 
 _MIXTURE, _MEAN = SOFT_TARGETS.index("mixture"), SOFT_TARGETS.index("pt")

@@ -8,17 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numba import cuda
 
-from focal_gbm._kernels.binary import PerClass, posterior_parameters
+from focal_gbm._kernels.binary import posterior_parameters
 from focal_gbm._kernels.cuda.device import Array, kind, row, run
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.rows import (
-    BAD_MARGIN,
-    FLOOR,
-    HESSIAN_MODES,
-    LARGEST_WEIGHT,
-    LIMIT,
-    SOFT_LABEL,
-)
+from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
+from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL
+from focal_gbm._types import PerClass
 
 _inspect = row.inspect_binary
 _inspect_weight = row.inspect_weight

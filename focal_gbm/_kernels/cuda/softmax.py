@@ -23,15 +23,10 @@ from focal_gbm._kernels.cuda.device import (
     share_of,
 )
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.rows import (
-    BAD_LABEL,
-    BAD_MARGIN,
-    FLOOR,
-    HESSIAN_MODES,
-    LARGEST_WEIGHT,
-    LIMIT,
-)
-from focal_gbm._kernels.softmax import PerClass, largest_margin
+from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
+from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
+from focal_gbm._kernels.softmax import largest_margin
+from focal_gbm._types import PerClass
 
 _inspect_weight = row.inspect_weight
 _focal_loss = row.loss
