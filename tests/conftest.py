@@ -5,6 +5,7 @@ Numba reads the variable when it is first imported, which other tests do before 
 
 import os
 
+import numpy as np
 import places
 import pytest
 
@@ -27,3 +28,13 @@ def place(request, monkeypatch):
 @pytest.fixture
 def gpu(monkeypatch):
     return places.GPU(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """Features, integer labels by number of classes, and weights."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 4)).astype(np.float32)
+    score = X[:, 0] + X[:, 1] ** 2 / 2 + rng.normal(size=3000)
+    labels = {2: (score > 2).astype(int), 3: np.digitize(score, [0.0, 2.0])}
+    return X, labels, rng.gamma(2.0, size=3000)
