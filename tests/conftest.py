@@ -1,9 +1,10 @@
-"""Numba's simulator of CUDA where there is no GPU.
+"""What tests share; and Numba's simulator of CUDA where there is no GPU.
 
 Numba reads the variable when it is first imported, which other tests do before those of CUDA.
 """
 
 import os
+import sys
 
 import numpy as np
 import places
@@ -32,9 +33,39 @@ def gpu(monkeypatch):
 
 @pytest.fixture(scope="session")
 def data():
-    """Features, integer labels by number of classes, and weights."""
+    """For the classifiers: features, integer labels by number of classes, and weights."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(3000, 4)).astype(np.float32)
     score = X[:, 0] + X[:, 1] ** 2 / 2 + rng.normal(size=3000)
     labels = {2: (score > 2).astype(int), 3: np.digitize(score, [0.0, 2.0])}
     return X, labels, rng.gamma(2.0, size=3000)
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """CuPy for trainings of XGBoost that stay on the GPU, without one NumPy in its place."""
+    from focal_gbm.xgboost import _resident, _train
+
+    if places.xgboost_has_gpu():
+        return pytest.importorskip("cupy")
+    cupy = places.cupy_of_numpy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(_resident, "cuda_problem", lambda: None)
+    monkeypatch.setattr(_train, "cuda_problem", lambda: "no GPU")  # for what does not stay
+    return cupy
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster of two workers in processes of their own, none of which outlives it."""
+    import psutil
+    from clusters import OPTIONS
+    from dask.distributed import Client, LocalCluster
+
+    def workers():
+        children = psutil.Process().children(recursive=True)
+        return [p for p in children if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
+
+    with LocalCluster(n_workers=2, **OPTIONS) as cluster, Client(cluster) as client:
+        yield client
+    assert not workers()

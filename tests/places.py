@@ -13,6 +13,12 @@ HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
 HAS_NUMBA_CUDA = importlib.util.find_spec("numba_cuda") is not None
 
 
+def xgboost_has_gpu():
+    import xgboost
+
+    return xgboost.build_info()["USE_CUDA"] and HAS_GPU
+
+
 class SimulatedArray:
     """What the package sees of an array on a GPU, in the simulator."""
 

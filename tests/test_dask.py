@@ -1,22 +1,20 @@
 """Training on a local cluster: what all partitions have in common, whatever a worker holds."""
 
-import asyncio
 import json
 import os
 import pickle
 import signal
 
 import cloudpickle
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import xgboost as xgb
 import xgboost.dask as dxgb
+from clusters import OPTIONS, PAIRS, SMALL, data, make, split
 from dask.distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -27,45 +25,7 @@ from focal_gbm.dask import DaskFocalLGBMClassifier, DaskFocalXGBClassifier, trai
 from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier, focal_metric
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Sending large graph"),
-]
-
-OPTIONS = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
-PAIRS = [
-    pytest.param(DaskFocalXGBClassifier, FocalXGBClassifier, id="xgboost"),
-    pytest.param(DaskFocalLGBMClassifier, FocalLGBMClassifier, id="lightgbm"),
-]
-SMALL = {
-    FocalXGBClassifier: {"n_estimators": 12, "max_depth": 3},
-    # LightGBM guesses the rows of a leaf from those of one worker.
-    FocalLGBMClassifier: {
-        "n_estimators": 12,
-        "num_leaves": 7,
-        "min_child_samples": 1,
-        "verbosity": -1,
-    },
-}
-
-
-@pytest.fixture(scope="module")
-def client():
-    with LocalCluster(n_workers=2, **OPTIONS) as cluster, Client(cluster) as client:
-        yield client
-    assert not [p for p in psutil.Process().children(recursive=True) if is_worker(p)]
-
-
-def is_worker(process):
-    return process.is_running() and "spawn_main" in " ".join(process.cmdline())
-
-
-def data(n_classes=2):
-    """Features of few values, for which both libraries bin alike on any number of workers."""
-    rng = np.random.default_rng(0)
-    X = rng.integers(0, 12, (3000, 4)).astype(np.float32)
-    score = X[:, 0] + rng.normal(0, 2, len(X))
-    y = np.digitize(score, np.quantile(score, [0.93] if n_classes == 2 else [0.6, 0.9]))
-    return X, y
+pytestmark = pytest.mark.filterwarnings("ignore:Sending large graph")
 
 
 def uneven(y):
@@ -73,16 +33,6 @@ def uneven(y):
     order = np.argsort(y[: len(y) // 2] > 0, kind="stable")
     order = np.append(order, np.arange(len(order), len(y)))
     return order, (1200, 0, 700, 100, 1000)
-
-
-def split(array, sizes):
-    chunks = (sizes, *((n,) for n in array.shape[1:]))
-    blocks = np.split(array, np.cumsum(sizes)[:-1])
-    return da.concatenate([da.from_array(block, block.shape) for block in blocks]).rechunk(chunks)
-
-
-def make(kind, local, **params):
-    return kind(**{**SMALL[local], **params})
 
 
 def start_of(model):
@@ -359,151 +309,6 @@ def test_a_worker_is_lost(kind, local, tmp_path):
         assert_allclose(found, alone.predict_proba(X), atol=2e-5)
 
 
-def lazy_text(n):
-    """Text that is said to be numbers, as only the workers find out."""
-    return da.from_delayed(dask.delayed(np.full)(n, "text"), (n,), np.int64)
-
-
-BAD = {
-    "X of NumPy": (lambda f: f | {"X": np.zeros((4, 2))}, TypeError, "X: expected a Dask"),
-    "y of NumPy": (lambda f: f | {"y": np.zeros(4)}, TypeError, "y: expected a Dask"),
-    "weights of NumPy": (
-        lambda f: f | {"sample_weight": np.ones(3000)},
-        TypeError,
-        "sample_weight: expected a Dask",
-    ),
-    "other partitions": (
-        lambda f: f | {"y": f["y"].rechunk(500)},
-        ValueError,
-        "y: expected the 2 partitions of X, got 6",
-    ),
-    "one class": (lambda f: f | {"y": f["y"] * 0}, ValueError, "two or more classes, got one"),
-    "missing label": (lambda f: f | {"y": f["y"] * np.nan}, ValueError, "y contains NaN"),
-    "negative weight": (
-        lambda f: f | {"sample_weight": f["y"] - 1.0},
-        ValueError,
-        "sample_weight: expected",
-    ),
-    "length of weights": (
-        lambda f: f | {"sample_weight": da.ones(30, chunks=15)},
-        ValueError,
-        "sample_weight: expected",
-    ),
-    "evaluation set of NumPy": (
-        lambda f: f | {"eval_set": [(np.zeros((4, 4)), np.zeros(4))]},
-        TypeError,
-        "eval_set: expected a Dask",
-    ),
-    "lengths of partitions": (
-        lambda f: f | {"y": f["y"].rechunk(((1000, 2000),))},
-        ValueError,
-        "y: expected as many rows as X in each partition, 1500, got [12]000",
-    ),
-    "labels of an empty partition": (
-        lambda f: f | {"y": da.concatenate([f["y"][:0], f["y"]]).rechunk(((0, 3000),))},
-        ValueError,
-        "y: expected as many rows as X in each partition, 1500, got",
-    ),
-    "kinds of labels": (
-        lambda f: f | {"y": da.concatenate([lazy_text(1500), f["y"][1500:]])},
-        ValueError,
-        "y: expected labels of one kind in all partitions",
-    ),
-    "missing text": (
-        lambda f: f | {"y": dd.from_pandas(pd.Series(["a", None] * 1500), npartitions=2)},
-        ValueError,
-        "y: expected labels, got a missing one",
-    ),
-    "empty evaluation set": (
-        lambda f: f | {"eval_set": [(f["X"][:0], f["y"][:0])]},
-        ValueError,
-        "eval_set: expected rows, got none",
-    ),
-    "features of an evaluation set": (
-        lambda f: f | {"eval_set": [(f["X"][:, :3], f["y"])]},
-        ValueError,
-        "eval_set: expected 4 features as in X, got 3",
-    ),
-    "no pairs": (lambda f: f | {"eval_set": f["X"]}, TypeError, "eval_set: expected a list"),
-    "label of an evaluation set": (
-        lambda f: f | {"eval_set": [(f["X"], f["y"] + 5)]},
-        ValueError,
-        "eval_set: expected labels among",
-    ),
-}
-
-
-@pytest.mark.parametrize(("kind", "local"), PAIRS)
-@pytest.mark.parametrize("case", BAD)
-def test_bad_input(client, kind, local, case):
-    change, error, message = BAD[case]
-    X, y = data()
-    fields = change({"X": split(X, (1500, 1500)), "y": split(y, (1500, 1500))})
-    model = make(kind, local)
-    with pytest.raises(error, match=message):
-        model.fit(**fields)
-    assert not model.__sklearn_is_fitted__()
-
-
-@pytest.mark.parametrize(("kind", "local"), PAIRS)
-def test_bad_parameters(client, kind, local):
-    X, y = data()
-    dX, dy = split(X, (1500, 1500)), split(y, (1500, 1500))
-    with pytest.raises(ValueError, match="scale_pos_weight: expected none"):
-        make(kind, local, scale_pos_weight=3.0).fit(dX, dy)
-    with pytest.raises(ValueError, match="focal_gamma: expected"):
-        make(kind, local, focal_gamma=-1.0).fit(dX, dy)
-    for start, message in (
-        (np.full(len(y), np.inf), "expected finite"),
-        (np.zeros((len(y), 3)), "expected 1 margins in a row for 2 classes, got 3"),
-    ):
-        option = {kind._start_option: split(start, (1500, 1500))}
-        with pytest.raises(ValueError, match=f"{kind._start_option}: {message}"):
-            make(kind, local).fit(dX, dy, **option)
-    with pytest.raises(ValueError, match="class_weight: expected"):
-        make(kind, local, class_weight={0: -1.0}).fit(dX, dy)
-    weights = "sample_weight_eval_set" if local is FocalXGBClassifier else "eval_sample_weight"
-    for sets, given, message in (
-        ([], [dy], "expected one for each of 0"),
-        ([(dX, dy)], [dy * 0.0], "expected a total above zero"),
-        ([(dX, dy)], [dy - 1.0], "expected"),
-    ):
-        with pytest.raises(ValueError, match=f"{weights}: {message}"):
-            make(kind, local).fit(dX, dy, eval_set=sets, **{weights: given})
-    if local is FocalLGBMClassifier:
-        with pytest.raises(ValueError, match="linear_tree: expected False"):
-            make(kind, local, linear_trees=True).fit(dX, dy)
-    else:
-        with pytest.raises(ValueError, match="feature_weights: expected those of"):
-            make(kind, local, feature_weights=np.ones(4)).fit(dX, dy, feature_weights=np.ones(4))
-        make(kind, local, feature_weights=np.ones(4)).fit(dX.rechunk((1500, 2)), dy)
-
-
-def test_bad_arguments_of_train(client):
-    X, y = data()
-    dtrain = dxgb.DaskDMatrix(client, split(X, (1500, 1500)), split(y, (1500, 1500)))
-    objective = FocalObjective()
-    with pytest.raises(TypeError, match="obj: expected a FocalObjective"):
-        train(client, {}, dtrain, obj="focal")
-    with pytest.raises(TypeError, match="dtrain: expected a DaskDMatrix, got DMatrix"):
-        train(client, {}, xgb.DMatrix(X, y), obj=objective)
-    with pytest.raises(TypeError, match="evals: expected DaskDMatrix, got DMatrix"):
-        train(client, {}, dtrain, obj=objective, evals=[(xgb.DMatrix(X, y), "test")])
-    with pytest.raises(TypeError, match="client: expected a Dask client, got 'here'"):
-        train("here", {}, dtrain, obj=objective)
-    with pytest.raises(ValueError, match="scale_pos_weight"):
-        train(client, {"scale_pos_weight": 2}, dtrain, obj=objective)
-    with pytest.raises(ValueError, match=r"y: expected labels in \[0, 1\]"):
-        train(
-            client,
-            {},
-            dxgb.DaskDMatrix(client, split(X, (1500, 1500)), split(y + 1, (1500, 1500))),
-            obj=objective,
-        )
-    with pytest.raises(ValueError, match="y: expected labels in the DaskDMatrix"):
-        train(client, {}, dxgb.DaskDMatrix(client, split(X, (1500, 1500))), obj=objective)
-
-
 def raising(env):
     if env.iteration == 2:
         raise RuntimeError("stop here")
@@ -540,13 +345,3 @@ def test_lightgbm_evaluates_training_data_as_on_one_machine(client, named):
         assert_allclose(
             model.evals_result_[name]["binary_logloss"], by_metric["binary_logloss"], rtol=1e-6
         )
-
-
-def test_asynchronous_clients_are_refused(client):
-    async def fit():
-        async with Client(client.scheduler.address, asynchronous=True) as other:
-            model = DaskFocalLGBMClassifier(client=other)
-            with pytest.raises(ValueError, match="client: expected a synchronous client"):
-                model.fit(da.zeros((4, 2)), da.zeros(4))
-
-    asyncio.run(fit())

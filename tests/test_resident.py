@@ -5,8 +5,6 @@ Without a GPU, CuPy's place is taken by NumPy and XGBoost falls back to the CPU,
 
 import json
 import pickle
-import re
-import sys
 
 import numpy as np
 import places
@@ -20,6 +18,7 @@ from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier, _resident, _train, focal_metric, train
 
 pytestmark = [
+    pytest.mark.usefixtures("cupy"),
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore:.*No visible GPU is found"),
     pytest.mark.filterwarnings("ignore:.*Device is changed from GPU to CPU"),
@@ -27,20 +26,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:(.|\\n)*are not used"),
 ]
 
-HAS_GPU = xgb.build_info()["USE_CUDA"] and places.HAS_GPU
 PARAMS = {"device": "cuda", "max_depth": 4, "eta": 0.3, "nthread": 2, "seed": 1}
 ROUNDS = 12
-
-
-@pytest.fixture(autouse=True)
-def cupy(monkeypatch):
-    if HAS_GPU:
-        return pytest.importorskip("cupy")
-    cupy = places.cupy_of_numpy()
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(_resident, "cuda_problem", lambda: None)
-    monkeypatch.setattr(_train, "cuda_problem", lambda: "no GPU")  # for what does not stay
-    return cupy
 
 
 @pytest.fixture(scope="module")
@@ -435,7 +422,7 @@ def test_classifier(data, cupy, n_classes, container):
         eval_set = [(given[1500:], y[1500:])]
         fitted.append(model.fit(given[:1500], y[:1500], eval_set=eval_set, **options))
     stayed, plain = fitted
-    if not HAS_GPU:
+    if not places.xgboost_has_gpu():
         assert stayed.get_booster().get_dump() == plain.get_booster().get_dump()
     assert_allclose(stayed.predict_proba(given), plain.predict_proba(given), rtol=1e-4)
     for name, values in plain.evals_result()["validation_0"].items():
@@ -478,90 +465,6 @@ def test_labels_of_cudf(data):
     Series.__module__ = "cudf.core.series"
     model = FocalXGBClassifier(n_estimators=3, n_jobs=2).fit(X, Series())
     assert_array_equal(model.classes_, ["no", "yes"])
-
-
-def external_memory(X, y, tmp_path, make):
-    class Batches(xgb.DataIter):
-        def __init__(self):
-            super().__init__(cache_prefix=str(tmp_path / "cache"))
-            self.batch = 0
-
-        def next(self, input_data):
-            if self.batch == 2:
-                return False
-            rows = slice(self.batch * 1000, (self.batch + 1) * 1000)
-            input_data(data=X[rows], label=y[rows])
-            self.batch += 1
-            return True
-
-        def reset(self):
-            self.batch = 0
-
-    return make(Batches())
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"booster": "dart"}, "booster='dart'"),
-        ({"rate_drop": 0.1}, "rate_drop=0.1"),
-        ({"booster": "gblinear", "updater": "coord_descent"}, "booster='gblinear'"),
-        ("external memory", "external memory"),
-        ("quantised external memory", "external memory"),
-        ("categories", "categories in an evaluation set"),
-        ("memory", "0.0 GB of features and 0.0 GB free"),
-        ("out of memory", "too little memory"),
-        ("continued dart", "booster='dart'|rate_drop='0.5'"),
-        ("no cupy", "no CuPy"),
-        ("no numba-cuda", "no numba-cuda"),
-        ("no GPU", "no GPU"),
-    ],
-)
-def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change, reason):
-    X, margin, _ = data
-    y = labels(margin, 2)
-    dtrain, params, options = xgb.DMatrix(X, y), dict(PARAMS), {"verbose_eval": False}
-    if isinstance(change, dict):
-        params.update(change)
-    elif change.endswith("external memory"):
-        quantised = change.startswith("quantised")
-        make = xgb.ExtMemQuantileDMatrix if quantised else xgb.DMatrix
-        dtrain = external_memory(X, y, tmp_path, make)
-    elif change == "categories":
-        codes = np.digitize(X[:, :1], [0]).astype(np.float32)
-        sets = [
-            xgb.DMatrix(codes, y, feature_types=["c"], enable_categorical=True) for _ in range(2)
-        ]
-        dtrain, options["evals"] = sets[0], [(sets[1], "valid")]
-    elif change == "memory":
-        monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (50_000, 100_000))
-    elif change == "out of memory":
-
-        def full(*arguments):
-            raise MemoryError
-
-        monkeypatch.setattr(cupy, "full", full, raising=False)
-    elif change == "continued dart":
-        dart = {"booster": "dart", "rate_drop": 0.5, "device": "cpu"}
-        options["xgb_model"] = train({**PARAMS, **dart}, dtrain, 4, obj=FocalObjective())
-    elif change == "no cupy":
-        find_spec = _resident.importlib.util.find_spec
-        monkeypatch.setattr(
-            _resident.importlib.util,
-            "find_spec",
-            lambda name: None if name == "cupy" else find_spec(name),
-        )
-    else:
-        monkeypatch.setattr(_resident, "cuda_problem", lambda: change)
-    with pytest.warns(UserWarning, match="device: expected a training that can stay") as warned:
-        booster = train(params, dtrain, 4, obj=FocalObjective(), **options)
-    ours = [w for w in warned if str(w.message).startswith("device:")]
-    assert len(ours) == 1
-    assert re.search(reason, str(ours[0].message))
-    assert ours[0].filename == __file__
-    if change != "continued dart":  # of which the trees change
-        plain = train({**params, "device": "cpu"}, dtrain, 4, obj=FocalObjective(), **options)
-        assert_allclose(booster.predict(dtrain), plain.predict(dtrain), rtol=1e-4)
 
 
 def test_devices_that_are_none(data):
