@@ -1,4 +1,4 @@
-"""The README's snippets run as they stand."""
+"""The README's snippets run as they stand, each after those before it."""
 
 import re
 from pathlib import Path
@@ -9,17 +9,32 @@ import places
 README = Path(__file__).parents[1] / "README.md"
 
 
+def snippets():
+    """Each ready to run, with the lines that it has in the README."""
+    text = README.read_text()
+    for match in re.finditer(r"```python\n(.*?)```", text, re.DOTALL):
+        lines_before = "\n" * text.count("\n", 0, match.start(1))
+        if 'device="cuda"' not in match[1] or places.HAS_GPU:
+            yield compile(lines_before + match[1], README.name, "exec")
+
+
+def probabilities(names):
+    """Of the test data, by what a snippet has left."""
+    if "probability" in names:
+        yield names["probability"]
+    if "model" in names:
+        model = names["model"]
+        local = model.to_local() if hasattr(model, "to_local") else model
+        yield local.predict_proba(names["X_test"])[:, 1]
+
+
 def test_snippets_run_in_order():
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(snippets) == 8
-    names = {}
-    for i, snippet in enumerate(snippets):
-        if 'device="cuda"' in snippet and not places.HAS_GPU:
-            continue
-        exec(compile(snippet, f"README snippet {i}", "exec"), names)  # noqa: S102
-        if i < 3:
-            y = names["y_test"]
-            if i == 0:
-                names["probability"] = names["model"].predict_proba(names["X_test"])[:, 1]
-            probability = names["probability"]
-            assert np.mean(probability[y]) > 0.5 > np.mean(probability[~y])
+    names, found = {}, []
+    for snippet in snippets():
+        names = {name: names[name] for name in names.keys() - {"model", "probability"}}
+        exec(snippet, names)  # noqa: S102
+        found += probabilities(names)
+    assert found
+    y = names["y_test"]
+    for probability in found:
+        assert np.mean(probability[y]) > 0.5 > np.mean(probability[~y])
