@@ -1,12 +1,8 @@
 """One objective and one metric for every booster."""
 
-import copy
 import dataclasses
-import sys
-import warnings
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,12 +30,9 @@ class FocalObjective:
     ``objective`` in the parameters of ``lightgbm.train``, ``fobj`` of both ``Booster.update``
     methods, and ``objective`` of ``XGBClassifier`` and ``LGBMClassifier``.
 
-    Labels and weights of a ``DMatrix`` or ``Dataset`` are read when a training begins, at a
-    constant margin, and kept as long as that data set lives. To have them read again at another
-    time (set anew in the middle of a training, or before one that starts from margins of its own)
-    pass a copy of the objective: pickles and copies carry the parameters only. Within
-    ``focal_gbm.xgboost.train`` and ``focal_gbm.lightgbm.train`` the results of an iteration are
-    written over those of the one before.
+    It has its parameters and nothing else: labels and weights of a ``DMatrix`` or ``Dataset`` are
+    read in every iteration, so that those set anew count from the next one on.
+    ``focal_gbm.xgboost.train`` and ``focal_gbm.lightgbm.train`` read them once per training.
 
     Parameters
     ----------
@@ -53,11 +46,10 @@ class FocalObjective:
     n_threads : int, optional
         At most so many threads; by default one per available processor.
     device : {"cpu", "cuda", "cuda:<number>"}, optional
-        Where to compute. On a GPU labels and weights stay there, margins are brought there in each
-        iteration, and gradient and Hessian are arrays there, for a data set the same ones each
-        time, which XGBoost takes as they are and LightGBM does not take. By default it is the CPU,
-        unless ``focal_gbm.xgboost.train`` and ``FocalXGBClassifier`` train on a GPU: they need no
-        way to the host at all.
+        Where to compute. On a GPU labels, weights and margins are copied there in each iteration,
+        and gradient and Hessian are arrays there, which XGBoost takes as they are and LightGBM does
+        not take. By default it is the CPU, unless ``focal_gbm.xgboost.train`` and
+        ``FocalXGBClassifier`` train on a GPU, where nothing is copied in an iteration.
 
     Raises
     ------
@@ -86,10 +78,6 @@ class FocalObjective:
     hessian: str | None = None
     n_threads: int | None = None
     device: str | None = None
-    _datasets: WeakKeyDictionary[Any, "_Rows"] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
-    )
-    _reuses_outputs: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", check_gamma(self.gamma))
@@ -99,12 +87,8 @@ class FocalObjective:
         object.__setattr__(self, "n_threads", check_n_threads(self.n_threads))
         object.__setattr__(self, "device", check_device(self.device))
 
-    def __reduce__(self) -> tuple[type, tuple[Any, ...], dict[str, bool]]:
-        parameters = [getattr(self, f.name) for f in dataclasses.fields(self) if f.init]
-        return type(self), tuple(parameters), {"_reuses_outputs": self._reuses_outputs}
-
-    def __sklearn_clone__(self) -> "FocalObjective":
-        return copy.copy(self)
+    def __sklearn_clone__(self) -> Self:
+        return self  # it cannot change
 
     @property
     def loss(self) -> BinaryFocalLoss:
@@ -131,13 +115,9 @@ class FocalObjective:
         Examples
         --------
         >>> FocalObjective(gamma=1.5).softmax_loss(3)
-        SoftmaxFocalLoss(n_classes=3, gamma=1.5, alpha=None, hessian='clip')
+        SoftmaxFocalLoss(n_classes=3, gamma=1.5, alpha=None, hessian='exact')
         """
-        return SoftmaxFocalLoss(n_classes, self.gamma, self.alpha, self.hessian or "clip")
-
-    def _loss_of(self, margin: Array) -> Loss:
-        """The binary loss for a vector of margins, the softmax loss for a matrix."""
-        return self.loss if margin.ndim == 1 else self.softmax_loss(margin.shape[-1])
+        return SoftmaxFocalLoss(n_classes, self.gamma, self.alpha, self.hessian or "exact")
 
     def resolve(
         self, y: ArrayLike, sample_weight: ArrayLike | None = None, *, n_classes: int = 2
@@ -167,6 +147,8 @@ class FocalObjective:
         >>> FocalObjective(alpha="balanced").resolve([1] * 5 + [0] * 95).alpha
         0.95
         """
+        if self.alpha != "balanced":
+            return self
         loss = loss_for(self, n_classes).resolve(y, sample_weight)
         return dataclasses.replace(self, alpha=loss.alpha)
 
@@ -196,54 +178,23 @@ class FocalObjective:
         TypeError, ValueError
             For input of the wrong kind, shape or value.
         """
+        margin = y_pred
         if is_dataset(y_pred):
-            margin = as_real("margin", y_true)
-            rows = self._rows(y_pred, margin)
-        else:
-            margin = y_pred if is_on_device(y_pred) else as_real("margin", y_pred)
-            rows = self._placed(self._loss_of(margin), y_true, margin, sample_weight)
-        margin = self._put(margin, rows.margin)
-        out = rows.out or tuple(empty(margin.shape, margin, np.float32) for _ in range(2))
-        is_on_gpu = is_on_device(margin)
-        if is_dataset(y_pred) and (is_on_gpu or self._reuses_outputs):
-            # Margins of the host are the booster's own.
-            self._datasets[y_pred] = rows._replace(margin=margin if is_on_gpu else None, out=out)
-        return rows.loss.gradient_hessian(
-            rows.y, margin, rows.sample_weight, out=out, n_threads=self.n_threads
-        )
-
-    def _rows(self, dataset: Any, margin: Array) -> "_Rows":
-        rows = self._datasets.get(dataset)
-        # A constant margin is where training starts: the labels may have been set anew since.
-        if rows is None or _is_constant(margin):
-            y, sample_weight = labels_and_weights(dataset)
-            loss = self._loss_of(margin).resolve(y, sample_weight)
-            rows = self._placed(loss, y, margin, sample_weight)
-            self._datasets[dataset] = rows
-        return rows
-
-    def _placed(self, loss: Loss, y: Any, margin: Array, sample_weight: Any) -> "_Rows":
-        """Labels and weights where they are used."""
+            margin = y_true
+            y_true, sample_weight = labels_and_weights(y_pred)
+        if not is_on_device(margin):
+            margin = as_real("margin", margin)
+        loss = loss_of_margins(self, margin)
         n_columns = None if margin.ndim == 1 else margin.shape[-1]
-        y, _, sample_weight = check_rows(y, margin, sample_weight, n_columns)
-        weight = None if sample_weight is None else self._put(sample_weight)
-        return _Rows(loss, self._put(y), weight)
-
-    def _put(self, array: Array, to: Array | None = None) -> Array:
-        if self.device in (None, "cpu") or is_on_device(array):
-            return array
-        return to_device(array, self.device, to)
-
-
-class _Rows(NamedTuple):
-    """What a data set contributes to each iteration."""
-
-    loss: Loss
-    y: Array
-    sample_weight: Array | None
-    # What the next iteration writes to: the margins on a device, gradient and Hessian.
-    margin: Array | None = None
-    out: Any = None
+        y, margin, weight = (
+            on_device(array, self.device)
+            for array in check_rows(y_true, margin, sample_weight, n_columns)
+        )
+        out = (
+            empty(margin.shape, margin, np.float32),
+            empty(margin.shape, margin, np.float32),
+        )
+        return loss.gradient_hessian(y, margin, weight, out=out, n_threads=self.n_threads)
 
 
 @dataclass(frozen=True)
@@ -262,7 +213,7 @@ class FocalMetric:
             margin = y_true
             y_true, sample_weight = labels_and_weights(y_pred)
         margin = margin if is_on_device(margin) else as_real("margin", margin)
-        loss = self.objective._loss_of(margin)
+        loss = loss_of_margins(self.objective, margin)
         if loss.alpha == "balanced":
             raise ValueError(
                 "alpha: expected a value, got 'balanced', which a metric would take from the rows "
@@ -288,48 +239,33 @@ def check_objective(name: str, objective: Any) -> FocalObjective:
     return objective
 
 
-def for_training(objective: FocalObjective) -> FocalObjective:
-    """The same, whose results for a data set are written over those it gave before.
-
-    The libraries are done with them by then. New memory costs a third of the time for tens of
-    millions of rows.
-    """
-    objective = copy.copy(objective)
-    object.__setattr__(objective, "_reuses_outputs", True)
-    return objective
-
-
 def loss_for(objective: FocalObjective, n_classes: int) -> Loss:
-    """The loss that a booster of so many classes minimises: for two, of a single margin."""
-    return objective.loss if n_classes == 2 else objective.softmax_loss(n_classes)
+    """The loss that a booster of so many classes minimises: for two, of a single margin.
+
+    Its Hessian is the one the booster gets: by default it is clipped for several classes.
+    """
+    return objective.loss if n_classes == 2 else _softmax_for(objective, n_classes)
 
 
-def warn_of_other_loss(name: str, found: Loss | None, expected: Loss) -> None:
-    """Warn where training continues a model of another loss, or of one that is not known."""
-    # What is not known is most likely the library's own, which is log loss.
-    was = (found.gamma, found.alpha) if found else (0, None)
-    if was != (expected.gamma, expected.alpha):
-        warn(
-            f"{name}: expected a model of the same loss, {expected}, or else the posterior is "
-            "right only once the new trees outweigh the old, "
-            f"got one of {found or 'an unknown loss'}"
-        )
+def n_classes_of(loss: Loss) -> int:
+    return loss.n_classes if isinstance(loss, SoftmaxFocalLoss) else 2
 
 
-def warn_of_no_split(parameters: str) -> None:
-    """Warn of a booster that predicts a constant."""
-    warn(
-        f"the booster has no split: perhaps {parameters} ask too much of the Hessian of the focal "
-        "loss, which is smaller than that of log loss"
-    )
+def loss_of_margins(objective: FocalObjective, margin: Array) -> Loss:
+    """The same for margins of shape (n,) or (n, n_classes)."""
+    return objective.loss if margin.ndim == 1 else _softmax_for(objective, margin.shape[-1])
 
 
-def warn(message: str) -> None:
-    """Warn at the line that called the package."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("focal_gbm."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, stacklevel=level)
+def _softmax_for(objective: FocalObjective, n_classes: int) -> SoftmaxFocalLoss:
+    hessian = objective.hessian or "clip"
+    return SoftmaxFocalLoss(n_classes, objective.gamma, objective.alpha, hessian)
+
+
+def on_device(array: Any, device: str | None, to: Any = None) -> Any:
+    """An array on a GPU that is named; None for none, and as it is for the CPU."""
+    if array is None or device is None or device == "cpu" or is_on_device(array):
+        return array
+    return to_device(array, device, to)
 
 
 def labels_and_weights(dataset: Any) -> tuple[Any, Any]:
@@ -345,8 +281,3 @@ def labels_and_weights(dataset: Any) -> tuple[Any, Any]:
 
 def is_dataset(value: Any) -> bool:
     return hasattr(value, "get_label")
-
-
-def _is_constant(margin: Array) -> bool:
-    # The last row nearly always answers at no cost.
-    return bool(margin.size and (margin[0] == margin[-1]).all() and (margin == margin[0]).all())

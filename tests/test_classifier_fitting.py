@@ -247,7 +247,7 @@ def test_linear_booster_of_xgboost(data, n_classes):
 @both
 def test_stumps_are_not_silent(data, library):
     X, labels, _ = data
-    with pytest.warns(UserWarning, match="no split: perhaps min_"):
+    with pytest.warns(UserWarning, match="no tree has a split. min_"):
         library(focal_gamma=2.0, min_child_weight=1e6).fit(X, labels[2])
 
 

@@ -151,7 +151,7 @@ def test_lightgbm_leaves_and_contributions(data):
     assert_array_equal(model.predict_proba(X, pred_contrib=True), contributions)
 
 
-@pytest.mark.filterwarnings("ignore:the booster has no split")
+@pytest.mark.filterwarnings("ignore:no tree has a split")
 @both
 def test_data_without_a_feature_to_split_gives_the_base_rate(library):
     X, y = np.ones((40, 2)), np.arange(40) % 4 == 0

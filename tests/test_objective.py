@@ -17,12 +17,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from focal_gbm import BinaryFocalLoss, FocalObjective
+from focal_gbm import lightgbm as focal_lightgbm
+from focal_gbm import xgboost as focal_xgboost
 from focal_gbm._kernels import launch
+from focal_gbm._training import Training
+from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
-from focal_gbm.objective import for_training, warn_of_no_split
 from focal_gbm.xgboost import focal_metric as xgboost_metric
 
 XGBOOST = {"objective": "binary:logistic", "base_score": 0.2, "max_depth": 3, "nthread": 2}
+XGBOOST_TREES = {"max_depth": 3, "nthread": 2}
 LIGHTGBM = {"num_leaves": 7, "verbose": -1, "num_threads": 2, "seed": 1}
 
 
@@ -114,61 +118,89 @@ def test_every_door_gets_the_gradients_of_the_loss(data, weighted):
         assert_array_equal(direct, result)
 
 
+def counting(base, reads):
+    """A data set that notes what is read of it."""
+
+    class Counting(base):
+        def get_label(self):
+            reads.append("label")
+            return super().get_label()
+
+        def get_weight(self):
+            reads.append("weight")
+            return super().get_weight()
+
+    return Counting
+
+
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
-def test_labels_and_weights_are_read_once_per_training(data, library):
+def test_a_training_does_not_read_labels_in_each_iteration(data, library):
     X, y, weight = data
-    reads = []
-
-    def counting(base):
-        class Counting(base):
-            def get_label(self):
-                reads.append("label")
-                return super().get_label()
-
-            def get_weight(self):
-                reads.append("weight")
-                return super().get_weight()
-
-        return Counting
-
-    objective = FocalObjective(gamma=1.0)
-    if library == "xgboost":
-        dataset = counting(xgb.DMatrix)(X, y, weight=weight)
-        booster = xgb.Booster(XGBOOST, [dataset])
-        reads.clear()
-        for i in range(5):
-            booster.update(dataset, i, fobj=objective)
-    else:
-        dataset = counting(lgb.Dataset)(X, y, weight=weight)
-        booster = lgb.Booster({**LIGHTGBM, "objective": "none"}, dataset)
-        reads.clear()
-        for _ in range(5):
-            booster.update(fobj=objective)
-    assert sorted(reads) == ["label", "weight"]
+    n_reads = []
+    for n_rounds in (2, 9):
+        reads = []
+        if library == "xgboost":
+            dataset = counting(xgb.DMatrix, reads)(X, y, weight=weight)
+            focal_xgboost.train(XGBOOST_TREES, dataset, n_rounds, obj=FocalObjective(1.0))
+        else:
+            dataset = counting(lgb.Dataset, reads)(X, y, weight=weight)
+            focal_lightgbm.train({**LIGHTGBM, "objective": FocalObjective(1.0)}, dataset, n_rounds)
+        n_reads.append(sorted(reads))
+    assert n_reads[0] == n_reads[1]
 
 
-def test_labels_set_anew_between_trainings_are_seen(data):
+def train_with_xgboost(objective, data, margin, *, anew=None, when=None):
+    """Margins of a training whose labels are set anew before it, or in its third iteration."""
     X, y, weight = data
-    objective = FocalObjective(gamma=1.0, alpha="balanced")
-    dtrain = xgb.DMatrix(X, 1 - y)
-    xgb.train(XGBOOST, dtrain, 2, obj=objective)
-    dtrain.set_label(y)
-    again = xgb.train(XGBOOST, dtrain, 2, obj=objective)
-    fresh = xgb.train(XGBOOST, xgb.DMatrix(X, y), 2, obj=copy.copy(objective))
-    assert_array_equal(again.predict(dtrain), fresh.predict(dtrain))
-    dtrain.set_weight(weight)
-    margin = np.zeros(y.size, np.float32)
-    assert_array_equal(objective(margin, dtrain), objective(y, margin, weight))
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    if margin is not None:
+        dtrain.set_base_margin(margin)
+    if when == "before":
+        xgb.train(XGBOOST, dtrain, 2, obj=objective)
+        dtrain.set_label(anew)
+    booster = xgb.Booster(XGBOOST, [dtrain])
+    for i in range(5):
+        if when == "meanwhile" and i == 2:
+            dtrain.set_label(anew)
+        booster.update(dtrain, i, fobj=objective if when else FocalObjective(1.0, "balanced"))
+    return booster.predict(dtrain, output_margin=True)
 
 
-def test_data_sets_are_not_kept_alive(data):
-    X, y, _ = data
-    objective = FocalObjective()
-    dtrain = xgb.DMatrix(X, y)
-    objective(np.zeros(y.size, np.float32), dtrain)
-    assert len(objective._datasets) == 1
-    del dtrain
-    assert len(objective._datasets) == 0
+def train_with_lightgbm(objective, data, margin, *, anew=None, when=None):
+    X, y, weight = data
+    dtrain = lgb.Dataset(X, y, weight=weight, init_score=margin, free_raw_data=False)
+    if when == "before":
+        lgb.train({**LIGHTGBM, "objective": objective}, dtrain, 2)
+        dtrain.set_label(anew)
+    booster = lgb.Booster({**LIGHTGBM, "objective": "none"}, dtrain)
+    for i in range(5):
+        if when == "meanwhile" and i == 2:
+            dtrain.set_label(anew)
+        booster.update(fobj=objective if when else FocalObjective(1.0, "balanced"))
+    return booster.predict(X, raw_score=True)
+
+
+@pytest.mark.parametrize("has_margins", [False, True])
+@pytest.mark.parametrize("train", [train_with_xgboost, train_with_lightgbm])
+def test_labels_set_anew_count_from_the_next_iteration_on(data, train, has_margins):
+    X, y, weight = data
+    margin = X[:, 1].astype(np.float64) if has_margins else None
+    anew = np.roll(y, 7)
+    objective = FocalObjective(1.0, "balanced")
+    fresh = train(FocalObjective(1.0, "balanced"), (X, anew, weight), margin)
+    assert_array_equal(train(objective, data, margin, anew=anew, when="before"), fresh)
+
+    def switched(y_or_margin, dataset):
+        """The gradients of the old labels for two iterations, then those of the new ones."""
+        calls.append(dataset)
+        labels = y if len(calls) <= 2 else anew
+        return FocalObjective(1.0, "balanced")(labels, y_or_margin, dataset.get_weight())
+
+    calls = []
+    expected = train(switched, data, margin, anew=y, when="meanwhile")
+    found = train(objective, data, margin, anew=anew, when="meanwhile")
+    assert_array_equal(found, expected)
+    assert not np.allclose(found, fresh)
 
 
 def test_results_are_never_overwritten(data):
@@ -195,7 +227,6 @@ def test_duplicates_are_equal_and_independent(data, duplicate):
     other = duplicate(objective)
     assert other == objective
     assert hash(other) == hash(objective)
-    assert len(other._datasets) == 0
     assert_array_equal(other(margin, dtrain), expected)
 
 
@@ -315,6 +346,21 @@ def test_metric_in_the_classifiers(data):
     )
 
 
+def test_has_its_parameters_and_nothing_else(data):
+    X, y, weight = data
+    objective = FocalObjective(1.5, "balanced", "abs", 2, "cpu")
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    xgb.train(XGBOOST, dtrain, 2, obj=objective)
+    objective(np.zeros(len(y), np.float32), dtrain)
+    assert vars(objective) == {
+        "gamma": 1.5,
+        "alpha": "balanced",
+        "hessian": "abs",
+        "n_threads": 2,
+        "device": "cpu",
+    }
+
+
 def test_results_of_a_training_share_their_memory(data):
     X, y, weight = data
     dtrain = xgb.DMatrix(X, y, weight=weight)
@@ -322,14 +368,22 @@ def test_results_of_a_training_share_their_memory(data):
     objective = FocalObjective(1.5)
     first, second = objective(margin, dtrain), objective(-margin, dtrain)
     assert not np.shares_memory(first[0], second[0])
-    training = pickle.loads(pickle.dumps(for_training(objective)))  # noqa: S301
-    assert training == objective
+    training = Training(objective, 2)
     assert_array_equal(training(margin, dtrain), first)
     again = training(-margin, dtrain)
     assert np.shares_memory(again[0], training(margin, dtrain)[0])
-    other = training(-margin, xgb.DMatrix(X, y, weight=weight))
+    copied = pickle.loads(pickle.dumps(training))  # noqa: S301
+    other = copied(-margin, xgb.DMatrix(X, y, weight=weight))
     assert not np.shares_memory(again[0], other[0])
     assert_array_equal(other, second)
+
+
+def test_a_training_leaves_its_rows_behind(data):
+    X, y, _ = data
+    training = Training(FocalObjective(alpha="balanced"), 2)
+    training(np.zeros(y.size, np.float32), xgb.DMatrix(X, y))
+    assert len(pickle.dumps(training)) < 2000
+    assert copy.deepcopy(training) is training
 
 
 def test_subclasses_keep_their_own_parameters():
@@ -338,14 +392,14 @@ def test_subclasses_keep_their_own_parameters():
         scale: float = 1.0
 
     objective = Scaled(1.5, scale=3.0)
-    for copied in (copy.copy(objective), for_training(objective), copy.deepcopy(objective)):
+    for copied in (copy.copy(objective), clone(objective), copy.deepcopy(objective)):
         assert copied == objective
         assert copied.scale == 3.0
 
 
 def test_warnings_reach_code_without_a_name():
     """As that of ``exec`` in a dictionary of its own."""
-    with pytest.warns(UserWarning, match="no split"):
+    with pytest.warns(UserWarning, match="has a split"):
         exec("warn_of_no_split('x')", {"warn_of_no_split": warn_of_no_split})  # noqa: S102
 
 

@@ -10,11 +10,11 @@ import dask.array as da
 import lightgbm as lgb
 import numpy as np
 import scipy.sparse
-from lightgbm.basic import _LIB  # type: ignore[attr-defined]
 from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._estimator import Training, check_at_most, checked_weight, item
 from focal_gbm._types import Array
+from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -27,8 +27,8 @@ from focal_gbm.dask._collections import (
     parts_of,
 )
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
-from focal_gbm.lightgbm._train import canonical, is_on
-from focal_gbm.objective import warn_of_no_split
+from focal_gbm.lightgbm._internals import leave_network
+from focal_gbm.lightgbm._parameters import canonical, is_on
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")
@@ -60,7 +60,7 @@ class _OnWorker(FocalLGBMClassifier):
             # would take down the network of a later training when it is deleted.
             traceback.clear_frames(error.__traceback__)
             gc.collect()
-            _LIB.LGBM_NetworkFree()
+            leave_network()
             raise
         del self._of_all_workers
         return self
@@ -264,7 +264,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             },
         )
         if not self.booster_.feature_importance().any():
-            warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf or lambda_l2")
+            warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
         return self
 
     def to_local(self) -> FocalLGBMClassifier:

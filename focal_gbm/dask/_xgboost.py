@@ -1,6 +1,5 @@
 """Training on XGBoost's Dask interface."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -26,28 +25,16 @@ from focal_gbm.dask._collections import (
     of_partitions,
     partitioned,
 )
-from focal_gbm.objective import (
-    FocalMetric,
-    FocalObjective,
-    check_objective,
-    loss_for,
-    warn_of_no_split,
-)
+from focal_gbm.objective import FocalObjective, check_objective, loss_for
 from focal_gbm.xgboost._classifier import (
     FocalXGBClassifier,
     attribute_of_classes,
     booster_to_continue,
 )
-from focal_gbm.xgboost._train import (
-    ForWorkers,
-    OfAllWorkers,
-    add_results,
-    attributes_of,
-    checked_model,
-    checked_params,
-    set_base_score,
-    take_metrics,
-)
+from focal_gbm.xgboost._internals import client_of, partitions_of, set_booster, workers_of
+from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
+from focal_gbm.xgboost._parameters import checked_params
+from focal_gbm.xgboost._train import attributes_of, check_splits, set_up
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "sample_weight_eval_set", "base_margin_eval_set")
@@ -164,34 +151,28 @@ def _train(
     client = check_client(client)
     params, n_classes = checked_params(params)
     totals, has_margins = summed_up or _summed_up(client, dtrain, objective, n_classes)
-    labels = np.arange(n_classes), totals
-    objective = objective.resolve(*labels, n_classes=n_classes)
-    loss = loss_for(objective, n_classes)
-    if xgb_model is not None:
-        xgb_model = checked_model(xgb_model, loss, n_classes)
-    elif not has_margins:
-        set_base_score(params, loss, *labels)
-    if isinstance(custom_metric, FocalMetric):
-        custom_metric = custom_metric.resolve(*labels, n_classes=n_classes)
-    metrics = take_metrics(params, custom_metric, objective, n_classes)
-    evaluation = _Evaluation([name for _, name in evals or []], metrics)
-    threads = client.nthreads()
-    n_threads = objective.n_threads or min(threads[worker] for worker in dtrain.worker_map)
+    training, params, xgb_model = set_up(
+        objective, params, totals, xgb_model, has_margins=has_margins
+    )
+    metrics = take_metrics(params, custom_metric, training, is_evaluated=bool(evals))
+    evaluation = _EvaluationOnWorkers([name for _, name in evals or []], metrics)
+    if training.n_threads is None:
+        threads = client.nthreads()
+        training.n_threads = min(threads[worker] for worker in workers_of(dtrain))
     result: dict[str, Any] = dxgb.train(
         client,
         params,
         dtrain,
         num_boost_round,
         evals=evals,
-        obj=ForWorkers(dataclasses.replace(objective, n_threads=n_threads), n_classes),
+        obj=training,
         xgb_model=xgb_model,
         # XGBoost pickles both at once, so that they are one object on a worker too.
-        callbacks=[attributes_of(objective), evaluation, *(callbacks or [])],
+        callbacks=[attributes_of(training), evaluation, *(callbacks or [])],
         custom_metric=evaluation,
         **options,
     )
-    if num_boost_round > 0 and not result["booster"].get_score():
-        warn_of_no_split("min_child_weight, lambda or min_split_loss")
+    check_splits(result["booster"], num_boost_round)
     return result
 
 
@@ -203,8 +184,7 @@ def _summed_up(
     sums = [
         # Where the partition is, unless its worker is gone.
         client.submit(_sum_of, part, loss, pure=False, workers=[worker], allow_other_workers=True)
-        for worker, parts in dtrain.worker_map.items()
-        for part in parts
+        for worker, part in partitions_of(dtrain)
     ]
     totals, has_margins = zip(*client.gather(sums), strict=True)
     return np.sum(totals, axis=0), any(has_margins)
@@ -220,7 +200,7 @@ def _sum_of(part: dict[str, Any], loss: Any) -> tuple[Array, bool]:
     return totals, part.get("base_margin") is not None
 
 
-class _Evaluation(TrainingCallback):
+class _EvaluationOnWorkers(TrainingCallback):
     """Evaluates data sets that XGBoost makes on the workers, as a metric without a value itself.
 
     Metrics get data sets and margins, and a callback can add to the results.
@@ -379,7 +359,7 @@ feature_weights
         ...     model.classes_
         array([False,  True])
         """
-        client = check_client(self._client)
+        client = check_client(client_of(self))
         rows = Rows(X, y, sample_weight, base_margin)
         rows, training = partitioned(self, client, rows)
         params = self._training_params(training.n_classes)
@@ -416,7 +396,7 @@ feature_weights
         self._set_training(training)
         self.n_classes_ = training.n_classes
         self.evals_result_ = result["history"]
-        self._Booster = result["booster"]
+        set_booster(self, result["booster"])
         return self
 
     def _matrix(

@@ -1,6 +1,7 @@
 """Focal loss in LightGBM."""
 
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier
-from focal_gbm.lightgbm._train import focal_metric, train
+from focal_gbm.lightgbm._metrics import focal_metric
+from focal_gbm.lightgbm._train import train
 
 __all__ = ["FocalLGBMClassifier", "focal_metric", "train"]

@@ -26,8 +26,11 @@ from focal_gbm._estimator import (
     with_threads,
 )
 from focal_gbm._types import Array
-from focal_gbm.lightgbm._train import canonical, metric_names, train_with
-from focal_gbm.objective import FocalMetric, labels_and_weights, warn_of_other_loss
+from focal_gbm._warnings import warn_of_other_loss
+from focal_gbm.lightgbm._metrics import metric_names
+from focal_gbm.lightgbm._parameters import canonical
+from focal_gbm.lightgbm._train import train_with
+from focal_gbm.objective import FocalMetric, labels_and_weights
 
 # Objectives that a classifier may name: those that the focal loss takes the place of.
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")
@@ -208,7 +211,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         ]
         evals_result: dict[str, Any] = {}
         model._Booster = booster = train_with(
-            training.of_all,
+            None if training.of_all is None else training.of_all[1],
             {**params, "objective": with_threads(training.objective, params["num_threads"])},
             train_set,
             self.n_estimators,

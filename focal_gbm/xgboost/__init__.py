@@ -1,6 +1,7 @@
 """Focal loss in XGBoost."""
 
 from focal_gbm.xgboost._classifier import FocalXGBClassifier
-from focal_gbm.xgboost._train import focal_metric, train
+from focal_gbm.xgboost._metrics import focal_metric
+from focal_gbm.xgboost._train import train
 
 __all__ = ["FocalXGBClassifier", "focal_metric", "train"]

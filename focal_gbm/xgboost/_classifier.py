@@ -12,7 +12,6 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
-from xgboost.sklearn import _wrap_evaluation_matrices, get_model_categories
 
 from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
@@ -28,13 +27,9 @@ from focal_gbm._estimator import (
 from focal_gbm._types import Array
 from focal_gbm._validation import check_integer
 from focal_gbm.objective import FocalMetric, labels_and_weights
-from focal_gbm.xgboost._train import (
-    SetAttributes,
-    as_booster,
-    library_objective,
-    loss_of,
-    train_with,
-)
+from focal_gbm.xgboost import _internals
+from focal_gbm.xgboost._parameters import as_booster, library_objective, loss_of
+from focal_gbm.xgboost._train import SetAttributes, train_with
 
 # XGBoost's objectives that make probabilities of margins, with its name for their log loss.
 _LOG_LOSS = {"binary:logistic": "logloss", "multi:softprob": "mlogloss"}
@@ -207,13 +202,11 @@ feature_weights
         n_threads = params.get("nthread", params.get("n_jobs"))
         evals_result: dict[str, Any] = {}
         with xgb.config_context(verbosity=self.verbosity):
-            xgb_model, feature_types = get_model_categories(X, xgb_model, self.feature_types)
-            dtrain, evals = _wrap_evaluation_matrices(
-                missing=self.missing,
-                X=X,
-                y=training.y,
-                group=None,
-                qid=None,
+            dtrain, evals, xgb_model = _internals.matrices(
+                self,
+                X,
+                training.y,
+                xgb_model,
                 sample_weight=training.sample_weight,
                 base_margin=base_margin,
                 feature_weights=(
@@ -222,11 +215,6 @@ feature_weights
                 eval_set=eval_set,
                 sample_weight_eval_set=sample_weight_eval_set,
                 base_margin_eval_set=base_margin_eval_set,
-                eval_group=None,
-                eval_qid=None,
-                create_dmatrix=self._create_dmatrix,
-                enable_categorical=self.enable_categorical,
-                feature_types=feature_types,
             )
             datasets = [dtrain, *(dataset for dataset, _ in evals)]
             arrays = [X, *(X_eval for X_eval, _ in eval_set or [])]
@@ -252,7 +240,7 @@ feature_weights
         self._set_training(training)
         self.n_classes_ = training.n_classes
         self.evals_result_ = evals_result or None  # type: ignore[assignment]
-        self._Booster = booster
+        _internals.set_booster(self, booster)
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ gradients that are given to it, and the margins follow by predicting with the ne
 import copy
 import functools
 import importlib.util
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +16,10 @@ import xgboost as xgb
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem, is_on_device
+from focal_gbm._training import Training
 from focal_gbm._validation import device_ordinal
-from focal_gbm.objective import Loss, labels_and_weights
+from focal_gbm.objective import labels_and_weights
+from focal_gbm.xgboost._internals import tree_booster_of
 
 # Of data sets, an array of features and the value that stands for a missing one.
 Features = Mapping[xgb.DMatrix, tuple[Any, float]]
@@ -46,13 +47,13 @@ class Resident(TrainingCallback):
         self,
         params: dict[str, Any],
         datasets: Sequence[xgb.DMatrix],
-        loss: Loss,
+        training: Training,
         features: Features,
         xgb_model: xgb.Booster | None = None,
     ) -> None:
         _check_can_stay(params, datasets, xgb_model)
         self.params = params
-        self.loss = loss
+        self.training = training
         self.ordinal = device_ordinal(params["device"])
         self.n_rounds = -1  # of the booster whose margins are here
         n_features = datasets[0].num_col()
@@ -60,7 +61,7 @@ class Resident(TrainingCallback):
             with self.place():
                 _check_memory(datasets, features)
                 self.rows = {
-                    dataset: Rows(dataset, n_features, *features.get(dataset, (None, np.nan)))
+                    dataset: DeviceRows(dataset, n_features, *features.get(dataset, (None, np.nan)))
                     for dataset in datasets
                 }
         except MemoryError as error:  # CuPy's is one
@@ -106,7 +107,7 @@ class Resident(TrainingCallback):
         # The memory of gradient and Hessian is free again when margins need some to advance.
         rows = self.rows[dtrain]
         y, sample_weight = rows.labels_and_weights
-        grad, hess = self.loss.gradient_hessian(y, rows.margin, sample_weight)
+        grad, hess = self.training.gradient_hessian(y, rows.margin, sample_weight)
         booster.boost(dtrain, iteration, grad=grad, hess=hess)
 
 
@@ -124,7 +125,7 @@ class _ResidentBooster(xgb.Booster):
         return copy.copy, (xgb.Booster(model_file=self),)
 
 
-class Rows:
+class DeviceRows:
     """A data set on the GPU, from its features where they are given, else from itself."""
 
     def __init__(self, dataset: xgb.DMatrix, n_features: int, given: Any, missing: Any) -> None:
@@ -181,7 +182,7 @@ def _check_can_stay(
     problem = cuda_problem()
     if problem:
         raise CannotStayError(problem)
-    settings = {**_settings_of(xgb_model), **params}
+    settings = {**(tree_booster_of(xgb_model) if xgb_model else {}), **params}
     for name, expected in (("booster", "gbtree"), ("process_type", "default")):
         if settings.get(name, expected) != expected:
             raise CannotStayError(f"{name}={settings[name]!r}")
@@ -194,14 +195,6 @@ def _check_can_stay(
         # XGBoost would translate their codes to those of the training data.
         if dataset is not datasets[0] and "c" in (dataset.feature_types or []):
             raise CannotStayError("categories in an evaluation set")
-
-
-def _settings_of(xgb_model: xgb.Booster | None) -> dict[str, Any]:
-    """What a model that is continued brings along."""
-    if xgb_model is None:
-        return {}
-    booster = json.loads(xgb_model.save_config())["learner"]["gradient_booster"]
-    return {"booster": booster["name"], **booster.get("dart_train_param", {})}
 
 
 def _check_memory(datasets: Sequence[xgb.DMatrix], features: Features) -> None:

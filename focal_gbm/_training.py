@@ -1,0 +1,114 @@
+"""One training of a booster: what lasts as long as it does, and no longer."""
+
+import dataclasses
+from typing import Any, Self
+
+import numpy as np
+
+from focal_gbm._arrays import check_rows, empty
+from focal_gbm._types import Array
+from focal_gbm.objective import (
+    FocalMetric,
+    FocalObjective,
+    Loss,
+    labels_and_weights,
+    loss_for,
+    on_device,
+)
+
+
+class Training:
+    """The callable objective of one training.
+
+    ``FocalObjective`` is a value. What a training adds is here: an alpha that is "balanced" by the
+    training labels, labels and weights where they are used, read once, and the memory that
+    gradients are written to, because new memory costs a third of the kernel's time for tens of
+    millions of rows. Pickles of it, which workers get, leave labels and memory behind.
+
+    Parameters
+    ----------
+    objective : FocalObjective
+        Gamma, alpha and where to compute.
+    n_classes : int
+        Number of classes.
+    totals : ndarray of shape (n_classes,), optional
+        Total weight of each class in the training data; by default it is counted in the data set
+        of the first call.
+    """
+
+    def __init__(
+        self, objective: FocalObjective, n_classes: int, totals: Array | None = None
+    ) -> None:
+        self.objective = objective
+        self.loss: Loss = loss_for(objective, n_classes)
+        self.n_classes = n_classes
+        self.n_threads = objective.n_threads
+        self.device = objective.device
+        self.totals = totals
+        self.start: Any = None  # what the margins that are given lack
+        self._rows: tuple[Array, Array | None] | None = None
+        self._margin: Array | None = None
+        self._out: tuple[Array, Array] | None = None
+        if totals is not None:
+            self._resolve(totals)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_rows": None, "_margin": None, "_out": None}
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # LightGBM copies its parameters, of which this is one
+
+    def _resolve(self, totals: Array) -> None:
+        self.totals = totals
+        if self.loss.alpha == "balanced":
+            self.loss = self.loss.resolve(np.arange(self.n_classes), totals)
+            self.objective = dataclasses.replace(self.objective, alpha=self.loss.alpha)
+
+    def initial_margin(self) -> Any:
+        """The constant margin that minimises the loss of the training labels, one per class."""
+        return self.loss.initial_margin(np.arange(self.n_classes), self.totals)
+
+    def resolved(self, metric: Any) -> Any:
+        """A metric, the focal loss with the alpha of the training labels."""
+        if not isinstance(metric, FocalMetric):
+            return metric
+        return metric.resolve(np.arange(self.n_classes), self.totals, n_classes=self.n_classes)
+
+    def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
+        """Gradient and Hessian of an iteration, in the memory of those before."""
+        if not len(margin):  # one of several workers may have no rows
+            nothing = np.zeros((0,) if self.n_classes == 2 else (0, self.n_classes), np.float32)
+            return nothing, nothing
+        y, sample_weight = self._rows = self._rows or self._read(margin, dataset)
+        if self.device not in (None, "cpu"):
+            margin = self._margin = on_device(margin, self.device, self._margin)
+        self._out = self._out or (
+            empty(margin.shape, margin, np.float32),
+            empty(margin.shape, margin, np.float32),
+        )
+        return self.gradient_hessian(y, self.started(margin), sample_weight, out=self._out)
+
+    def started(self, margin: Array) -> Array:
+        """Margins with what they lack at the start."""
+        return margin if self.start is None else margin + self.start
+
+    def gradient_hessian(
+        self,
+        y: Array,
+        margin: Array,
+        sample_weight: Array | None,
+        out: tuple[Array, Array] | None = None,
+    ) -> tuple[Array, Array]:
+        """Gradient and Hessian as the booster gets them."""
+        return self.loss.gradient_hessian(
+            y, margin, sample_weight, out=out, n_threads=self.n_threads
+        )
+
+    def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
+        """Labels and weights of a data set, where they are used."""
+        y, sample_weight = labels_and_weights(dataset)
+        if self.totals is None:
+            self._resolve(self.loss._totals(y, sample_weight))
+        n_columns = None if margin.ndim == 1 else margin.shape[-1]
+        y, _, sample_weight = check_rows(y, margin, sample_weight, n_columns)
+        return on_device(y, self.device), on_device(sample_weight, self.device)

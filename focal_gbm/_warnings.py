@@ -1,0 +1,38 @@
+"""Warnings about a training or a model, at the line that called the package."""
+
+import sys
+import warnings
+
+from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called the package."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("focal_gbm."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def warn_of_no_split(parameters: str) -> None:
+    """Warn of a booster that predicts a constant."""
+    warn(
+        f"no tree has a split. {parameters} are measured in Hessian, which is smaller for focal "
+        "loss than for log loss: try lower values"
+    )
+
+
+def warn_of_other_loss(
+    name: str,
+    found: BinaryFocalLoss | SoftmaxFocalLoss | None,
+    expected: BinaryFocalLoss | SoftmaxFocalLoss,
+) -> None:
+    """Warn where training continues a model of another loss, or of one that is not known."""
+    # What is not known is most likely the library's own, which is log loss.
+    was = (found.gamma, found.alpha) if found else (0, None)
+    if was != (expected.gamma, expected.alpha):
+        warn(
+            f"{name} was trained with {found or 'a loss that it does not name'}, and training "
+            f"continues with {expected}: probabilities are right only once the new trees outweigh "
+            "the old"
+        )

@@ -1,0 +1,119 @@
+"""What LightGBM does not promise, and this package relies on: all of it is here.
+
+Each function names the file of LightGBM that it was read in, and why there is no public way. It was
+seen in 4.6.0 and 4.7.0. ``tests/test_assumptions_of_lightgbm.py`` states each assumption.
+"""
+
+import re
+from typing import Any
+
+import lightgbm as lgb
+from lightgbm.basic import _LIB  # type: ignore[attr-defined]
+
+from focal_gbm._types import Array
+
+
+def is_constructed(dataset: lgb.Dataset) -> bool:
+    """Whether a data set has been handed to LightGBM (basic.py), which no public method tells."""
+    return dataset._handle is not None
+
+
+def was_continued(dataset: lgb.Dataset) -> bool:
+    """Whether a data set has margins of an ``init_model`` (basic.py).
+
+    ``Dataset.get_init_score`` is public, but does not tell whose they are. A training without
+    ``init_model`` makes zeros of them.
+    """
+    return dataset._predictor is not None
+
+
+def constructed(params: dict[str, Any], dataset: lgb.Dataset) -> lgb.Dataset:
+    """The data set, constructed as ``lightgbm.train`` constructs it for parameters (basic.py).
+
+    Public ``construct`` knows only the parameters that the data set was made with.
+    """
+    try:
+        dataset._update_params({**params, "objective": "none", "metric": "None"})
+        dataset.construct()
+    finally:
+        dataset._reverse_update_params()  # which does nothing once it is constructed
+    return dataset
+
+
+def objective_is_none(booster: lgb.Booster) -> None:
+    """Tell a booster of ``lightgbm.train`` that its objective is "none", as it is (basic.py).
+
+    Else it sets it so in its first iteration, and fails on data without a feature to split, of
+    which built-in losses make a constant.
+    """
+    vars(booster)["_Booster__set_objective_to_none"] = True
+
+
+def training_margin(booster: lgb.Booster) -> Array:
+    """Margins of the training data, in memory that LightGBM writes to again (basic.py).
+
+    ``Booster.eval_train`` gives them to a metric, but evaluates all others, too.
+    """
+    margin: Array = booster._Booster__inner_predict(data_idx=0)  # type: ignore[attr-defined]
+    return margin
+
+
+def best_iterations(callback: Any) -> list[int]:
+    """The best iteration so far by each metric, of a callback that stops early (callback.py).
+
+    The booster tells its best iteration only once training has stopped.
+    """
+    is_early_stopping = isinstance(callback, lgb.callback._EarlyStoppingCallback)
+    return callback.best_iter if is_early_stopping and callback.enabled else []
+
+
+def leave_network() -> None:
+    """End a network that a training has left up when it failed (basic.py).
+
+    Only ``Booster.free_network`` is public, and there is no booster then.
+    """
+    _LIB.LGBM_NetworkFree()
+
+
+def with_objective(model: str, n_classes: int) -> str:
+    """The text of a model of a callable objective, as one that predicts probabilities.
+
+    The text (src/boosting/gbdt_model_text.cpp) has no line for a callable objective, and no public
+    way to one. Its section of parameters calls it "custom"; converters of models, and SHAP, read
+    the objective there.
+    """
+    is_binary = n_classes == 2
+    name = "binary" if is_binary else "multiclass"
+    line = f"objective={name} " + ("sigmoid:1" if is_binary else f"num_class:{n_classes}")
+    model = _substituted(r"^max_feature_idx=.*$", rf"\g<0>\n{line}", model, "max_feature_idx=")
+    return _substituted(
+        r"^\[objective: custom\]$", f"[objective: {name}]", model, "[objective: custom]"
+    )
+
+
+def with_linear_leaves_raised(model: str, start: Array) -> str:
+    """The text of a model of linear trees, with ``start`` added to the first of each class.
+
+    ``Booster.set_leaf_output`` is public, but leaves out the constants of linear leaves, which are
+    a line of each tree's text (src/io/tree.cpp).
+    """
+    starts = iter(start.tolist())
+
+    def raised(line: re.Match[str]) -> str:
+        value = next(starts)
+        return "leaf_const=" + " ".join(repr(float(const) + value) for const in line[1].split())
+
+    model = _substituted(r"^leaf_const=(.*)$", raised, model, "leaf_const=", start.size)
+    # The sizes of the trees' texts only speed up loading; now they are wrong.
+    return _substituted(r"^tree_sizes=.*\n", "", model, "tree_sizes=")
+
+
+def _substituted(pattern: str, new: Any, model: str, line: str, expected: int = 1) -> str:
+    changed, n_lines = re.subn(pattern, new, model, count=expected, flags=re.MULTILINE)
+    if n_lines != expected:
+        raise RuntimeError(
+            f"LightGBM {lgb.__version__} writes models in another form: {expected} lines "
+            f"'{line}' were expected, and {n_lines} found. Use a release of LightGBM that "
+            "focal_gbm supports, or a newer focal_gbm"
+        )
+    return changed

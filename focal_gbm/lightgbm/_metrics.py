@@ -1,0 +1,176 @@
+"""Metrics of LightGBM: its own of the posterior, the focal loss, and a user's."""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import ArrayLike
+
+from focal_gbm._training import Training
+from focal_gbm._types import Array
+from focal_gbm.objective import (
+    FocalMetric,
+    FocalObjective,
+    check_objective,
+    labels_and_weights,
+)
+
+# LightGBM's words for no metric.
+_NO_METRIC = {"none", "null", "custom", "na"}
+
+# Parameters that LightGBM's metrics read.
+_METRIC_PARAMETERS = (
+    "auc_mu_weights",
+    "eval_at",
+    "label_gain",
+    "multi_error_top_k",
+    "num_threads",
+    "verbosity",
+)
+
+# Parameters of data that has a row or two, and still a feature to split.
+_TWO_ROWS_SUFFICE = {"feature_pre_filter": False, "min_data_in_bin": 1}
+
+
+def take_metrics(params: dict[str, Any], feval: Any, training: Training) -> list[Any]:
+    """What the data sets are evaluated by, taken over from LightGBM."""
+    given = feval if isinstance(feval, list | tuple) else [feval] if feval else []
+    metrics = [_OfMargin(metric, training) for metric in given]
+    if "metric" in params:
+        return [*_named_metrics(params, training), *metrics]
+    return metrics or [_OfMargin(focal_metric(training.objective), training)]
+
+
+class _OfMargin:
+    """A metric of margins; LightGBM's own have no starting margin in them."""
+
+    def __init__(self, metric: Any, training: Training) -> None:
+        self.metric = metric
+        self.training = training
+
+    def __call__(self, margin: Array, dataset: lgb.Dataset) -> Any:
+        return self.training.resolved(self.metric)(self.training.started(margin), dataset)
+
+
+class _NamedMetrics:
+    """LightGBM's metrics of the posterior, from a booster that has its margin and no trees.
+
+    For a callable objective, LightGBM itself would take margins for probabilities.
+    """
+
+    def __init__(self, params: dict[str, Any], training: Training) -> None:
+        self.params = params
+        self.training = training
+        # Each construction of a data set sets the threads that LightGBM takes from then on.
+        self.threads = {name: params[name] for name in ("num_threads",) if name in params}
+        # By data set, one that has its labels, weights and queries.
+        self._posteriors: WeakKeyDictionary[lgb.Dataset, lgb.Dataset] = WeakKeyDictionary()
+
+    def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+        margin = self.training.loss.posterior_margin(self.training.started(margin))
+        return self.evaluated(margin, dataset)
+
+    def evaluated(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+        """Names and values, and whether larger is better."""
+        posterior = self._posteriors.get(dataset)
+        if posterior is None:
+            posterior = self._posteriors[dataset] = self._like(dataset)
+        posterior.set_init_score(margin.ravel(order="F"))
+        results = lgb.Booster({**self.params, "verbosity": -1}, posterior).eval_train()
+        self._restore_verbosity()
+        return [(name, float(value), larger) for _, name, value, larger, *_ in results]
+
+    def _like(self, dataset: lgb.Dataset) -> lgb.Dataset:
+        y, sample_weight = labels_and_weights(dataset)
+        return lgb.Dataset(
+            # A feature of two values, because LightGBM warns of data that it could not split.
+            np.arange(len(y), dtype=np.float32)[:, None] % 2,
+            label=y,
+            weight=sample_weight,
+            group=dataset.get_group(),
+            params={**_TWO_ROWS_SUFFICE, **self.threads, "verbosity": -1},
+        ).construct()
+
+    def _restore_verbosity(self) -> None:
+        """Let LightGBM talk again: the level is global, and any construction sets it."""
+        verbosity = {"verbosity": self.params.get("verbosity", 1)}
+        params = {**_TWO_ROWS_SUFFICE, **self.threads, **verbosity}
+        lgb.Dataset(np.arange(2.0)[:, None], params=params).construct()
+
+
+def _named_metrics(params: dict[str, Any], training: Training) -> list[_NamedMetrics]:
+    """One metric for all that ``params`` name, if they name any, once each is known to be one."""
+    names = [name for name in metric_names(params["metric"]) if name.lower() not in _NO_METRIC]
+    n_classes = training.n_classes
+    given = {name: params[name] for name in _METRIC_PARAMETERS if name in params}
+    given["objective"] = "binary" if n_classes == 2 else "multiclass"
+    given["force_col_wise"] = True  # spares a copy of the data by row, and a choice by timing
+    if n_classes > 2:
+        given["num_class"] = n_classes
+    margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
+    classes = np.arange(n_classes)
+    metrics = _NamedMetrics({**given, "metric": names}, training)
+    one_of_each = lgb.Dataset(
+        classes[:, None],
+        label=classes,
+        group=[n_classes],
+        params={**metrics.threads, "verbosity": -1},
+    ).construct()
+    for name in names:
+        try:
+            values = _NamedMetrics({**given, "metric": name}, training).evaluated(
+                margin, one_of_each
+            )
+        except lgb.basic.LightGBMError as error:
+            raise ValueError(
+                f"metric: LightGBM cannot evaluate {name!r} for {n_classes} classes: {error}"
+            ) from error
+        if not values:  # LightGBM leaves out what it does not know
+            raise ValueError(f"metric: {name!r} is no metric of LightGBM's")
+    return [metrics] if names else []
+
+
+def metric_names(metric: Any) -> list[str]:
+    """Names of metrics, of which LightGBM takes several in one, separated by commas."""
+    names = [metric] if isinstance(metric, str) else [str(name) for name in metric or [] if name]
+    return [name.strip() for name in ",".join(names).split(",") if name.strip()]
+
+
+class _LightGBMMetric(FocalMetric):
+    def __call__(
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
+    ) -> tuple[str, float, bool]:
+        return self.__name__, self.mean(y_true, y_pred, sample_weight), False
+
+
+def focal_metric(objective: FocalObjective) -> FocalMetric:
+    """Weighted mean focal loss as an evaluation metric for LightGBM; smaller is better.
+
+    Parameters
+    ----------
+    objective : FocalObjective
+        Gamma and alpha of the loss. ``alpha="balanced"`` is replaced by the value for the training
+        labels by ``focal_gbm.lightgbm.train``, and refused elsewhere.
+
+    Returns
+    -------
+    callable
+        For ``feval`` of ``train`` (of this module or of LightGBM) and ``eval_metric`` of
+        ``LGBMClassifier``; it takes margins, which is what these give it together with a custom
+        objective.
+
+    Raises
+    ------
+    TypeError
+        If ``objective`` is no ``FocalObjective``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm import FocalObjective
+    >>> name, value, larger_is_better = focal_metric(FocalObjective())([0, 1], np.zeros(2))
+    >>> name, round(value, 4), larger_is_better
+    ('focal_loss', 0.1733, False)
+    """
+    return _LightGBMMetric(check_objective("objective", objective))

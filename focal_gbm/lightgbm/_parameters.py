@@ -1,0 +1,136 @@
+"""Parameters of LightGBM as focal loss takes them, and what is refused."""
+
+from typing import Any
+
+import lightgbm as lgb
+
+from focal_gbm._warnings import warn
+from focal_gbm.lightgbm._internals import is_constructed
+from focal_gbm.objective import FocalObjective
+
+# The parameters that matter here, by LightGBM's names and their aliases.
+ALIASES = {
+    "objective": ("objective_type", "app", "application", "loss"),
+    "metric": ("metrics", "metric_types"),
+    "num_class": ("num_classes",),
+    "boosting": ("boosting_type", "boost"),
+    "data_sample_strategy": (),
+    "bagging_by_query": (),
+    "device_type": ("device",),
+    "num_gpu": (),
+    "num_machines": ("num_machine",),
+    "machines": ("workers", "nodes"),
+    "linear_tree": ("linear_trees",),
+    "num_threads": ("num_thread", "nthread", "nthreads", "n_jobs"),
+    "verbosity": ("verbose",),
+    "early_stopping_round": (
+        "early_stopping_rounds",
+        "early_stopping",
+        "n_iter_no_change",
+    ),
+    "eval_at": ("ndcg_eval_at", "ndcg_at", "map_eval_at", "map_at"),
+    "first_metric_only": (),
+    "early_stopping_min_delta": (),
+    "scale_pos_weight": (),
+    "is_unbalance": ("unbalance", "unbalanced_sets"),
+    "pos_bagging_fraction": ("pos_sub_row", "pos_subsample", "pos_bagging"),
+    "neg_bagging_fraction": ("neg_sub_row", "neg_subsample", "neg_bagging"),
+}
+
+# What LightGBM ignores for a callable objective, with the value that changes nothing.
+_IGNORED = {
+    "scale_pos_weight": 1.0,
+    "is_unbalance": 0.0,
+    "pos_bagging_fraction": 1.0,
+    "neg_bagging_fraction": 1.0,
+    "sigmoid": 1.0,
+}
+
+
+def canonical(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that are given, under LightGBM's main names, which win over aliases."""
+    params = {name: value for name, value in params.items() if value is not None}
+    for name, aliases in ALIASES.items():
+        values = [params.pop(alias) for alias in (name, *aliases) if alias in params]
+        if values and not _is_empty(values[0]):
+            params[name] = values[0]
+    return params
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, str | list | tuple) and not value
+
+
+def is_on(value: Any) -> bool:
+    """Whether a switch is on; LightGBM takes words and signs too."""
+    return str(value).lower() in ("true", "+", "1", "1.0")
+
+
+def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
+    """Raise for what LightGBM ignores, or gets wrong, for a callable objective."""
+    for name, neutral in _IGNORED.items():
+        value = params.get(name, neutral)
+        number = float(is_on(value)) if name == "is_unbalance" else float(value)
+        if number != neutral:
+            raise ValueError(
+                f"{name}: LightGBM ignores it ({value!r}) together with a callable objective: "
+                "weight the classes by alpha (focal_alpha)"
+            )
+    if str(params.get("boosting")).lower() in ("rf", "random_forest"):
+        raise ValueError(
+            f"boosting: LightGBM's random forest ({params['boosting']!r}) takes no callable "
+            "objective: use 'gbdt' or 'dart'"
+        )
+    if is_on(params.get("bagging_by_query")):
+        raise ValueError(
+            "bagging_by_query: LightGBM draws no queries for a callable objective, and would train "
+            "on the first row alone: leave it out"
+        )
+    if keep_training_booster and is_on(params.get("linear_tree")):
+        raise ValueError(
+            "keep_training_booster: the starting margin can be added to linear leaves only when "
+            "the booster is reloaded: leave out keep_training_booster or linear_tree"
+        )
+    if is_on(params.get("use_quantized_grad")):
+        warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
+
+
+def refuse_on_gpu(
+    params: dict[str, Any], objective: FocalObjective, train_set: lgb.Dataset
+) -> None:
+    """Raise for what crashes LightGBM, or fails late, with gradients from the host."""
+    if objective.device not in (None, "cpu"):
+        raise ValueError(
+            f"device: the objective is for {objective.device!r}, but LightGBM takes gradients from "
+            "the host whatever its device_type: leave out the objective's device"
+        )
+    if str(params.get("device_type")).lower() != "cuda":
+        return
+    n_gpus = int(params.get("num_gpu", 1))
+    if n_gpus > 1:
+        raise ValueError(
+            f"num_gpu: on {n_gpus} GPUs LightGBM ends the process if the objective is a callable: "
+            "use one"
+        )
+    for name in ("data_sample_strategy", "boosting"):
+        if str(params.get(name)).lower() == "goss":
+            raise ValueError(
+                f"{name}: with device_type='cuda' and a callable objective LightGBM fails once "
+                "'goss' begins to sample: leave it out"
+            )
+    is_for_cpu = str(canonical(train_set.params or {}).get("device_type")).lower() != "cuda"
+    if is_constructed(train_set) and is_for_cpu:
+        raise ValueError(
+            "train_set: it was constructed for the CPU, and LightGBM would look for its features "
+            "on the GPU: make a new Dataset, or construct it with device_type='cuda'"
+        )
+
+
+def check_model(model: Any, n_classes: int) -> None:
+    booster = model if isinstance(model, lgb.Booster) else lgb.Booster(model_file=model)
+    expected = 1 if n_classes == 2 else n_classes
+    if booster.num_model_per_iteration() != expected:
+        raise ValueError(
+            f"init_model: the model has {booster.num_model_per_iteration()} trees per iteration, "
+            f"but {n_classes} classes take {expected}: continue a model of the same classes"
+        )

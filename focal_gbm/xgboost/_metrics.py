@@ -1,0 +1,198 @@
+"""Metrics of XGBoost: its own of the posterior, the focal loss, and a user's."""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import xgboost as xgb
+from numpy.typing import ArrayLike
+from xgboost import collective
+
+from focal_gbm._training import Training
+from focal_gbm._types import Array
+from focal_gbm.losses import SoftmaxFocalLoss
+from focal_gbm.objective import (
+    FocalMetric,
+    FocalObjective,
+    Loss,
+    check_objective,
+    is_dataset,
+    labels_and_weights,
+    n_classes_of,
+)
+from focal_gbm.xgboost._internals import evaluated
+from focal_gbm.xgboost._parameters import library_objective
+from focal_gbm.xgboost._resident import DeviceRows
+
+
+class _XGBoostMetric(FocalMetric):
+    def __call__(
+        self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None
+    ) -> Any:
+        value = self.mean(y_true, y_pred, sample_weight)
+        return (self.__name__, value) if is_dataset(y_pred) else value
+
+
+def focal_metric(objective: FocalObjective) -> FocalMetric:
+    """Weighted mean focal loss as an evaluation metric for XGBoost; smaller is better.
+
+    Parameters
+    ----------
+    objective : FocalObjective
+        Gamma and alpha of the loss. ``alpha="balanced"`` is replaced by the value for the training
+        labels by ``focal_gbm.xgboost.train``, and refused elsewhere.
+
+    Returns
+    -------
+    callable
+        For ``custom_metric`` of ``train`` (of this module or of XGBoost) and ``eval_metric`` of
+        ``XGBClassifier``; it takes margins, which is what these give it together with a custom
+        objective. ``xgboost.train`` keeps six decimals of its value, too few for a very rare
+        class; ``focal_gbm.xgboost.train`` keeps all.
+
+    Raises
+    ------
+    TypeError
+        If ``objective`` is no ``FocalObjective``.
+
+    Examples
+    --------
+    >>> import numpy as np, xgboost as xgb
+    >>> from focal_gbm import FocalObjective
+    >>> metric = focal_metric(FocalObjective(gamma=2.0))
+    >>> name, value = metric(np.zeros(2), xgb.DMatrix(np.zeros((2, 1)), label=[0, 1]))
+    >>> name, round(value, 4)
+    ('focal_loss', 0.1733)
+    """
+    return _XGBoostMetric(check_objective("objective", objective))
+
+
+def take_metrics(
+    params: dict[str, Any],
+    custom_metric: Any,
+    training: Training,
+    *,
+    is_evaluated: bool,
+    device: str | None = None,
+) -> list[Any]:
+    """What the data sets are evaluated by, taken over from XGBoost."""
+    names = params.pop("eval_metric", None)
+    takes_default = not params.get("disable_default_eval_metric")
+    params["disable_default_eval_metric"] = True
+    if not is_evaluated:
+        return []
+    metrics: list[Any] = []
+    if names is not None:
+        threads = params.get("nthread", params.get("n_jobs"))
+        metrics.append(_named_metrics(names, training.loss, {"nthread": threads, "device": device}))
+    if custom_metric is not None:
+        metrics.append(training.resolved(custom_metric))
+    if not metrics and takes_default:
+        metrics.append(training.resolved(focal_metric(training.objective)))
+    return metrics
+
+
+class NamedMetrics:
+    """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
+
+    def __init__(self, names: list[str], loss: Loss, params: dict[str, Any]) -> None:
+        self._arguments = names, loss, params
+        self.loss = loss
+        n_classes = n_classes_of(loss)
+        self.params: dict[str, Any] = {
+            "objective": library_objective(n_classes),
+            "eval_metric": names,
+            **params,
+        }
+        if n_classes > 2:
+            self.params["num_class"] = n_classes
+        # By data set, one without features that has its labels and weights.
+        self._posteriors: WeakKeyDictionary[xgb.DMatrix, xgb.DMatrix] = WeakKeyDictionary()
+
+    def __reduce__(self) -> Any:
+        return type(self), self._arguments
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+        posterior = self._posteriors.get(dataset)
+        if posterior is None:
+            is_empty = not dataset.num_row()  # as on a machine that has none of an evaluation set
+            y, sample_weight = (None, None) if is_empty else labels_and_weights(dataset)
+            missing = np.full((len(margin), 1), np.nan, np.float32)
+            n_threads = self.params["nthread"]
+            posterior = xgb.DMatrix(missing, label=y, weight=sample_weight, nthread=n_threads)
+            self._posteriors[dataset] = posterior
+        if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost has a vector for no rows
+            margin = margin.reshape(len(margin), self.loss.n_classes)
+        posterior.set_base_margin(self.loss.posterior_margin(margin))
+        return evaluated(xgb.Booster(self.params, cache=[posterior]), posterior)
+
+
+def _named_metrics(metrics: Any, loss: Loss, params: dict[str, Any]) -> NamedMetrics:
+    """One metric for all that are named, each tried on a row of every class before."""
+    n_classes = n_classes_of(loss)
+    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
+    one_of_each = xgb.DMatrix(np.zeros((n_classes, 1)), label=np.arange(n_classes))
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"eval_metric: expected names of metrics, got {name!r}")
+        try:
+            NamedMetrics([name], loss, params)(margin, one_of_each)
+        except xgb.core.XGBoostError as error:
+            raise ValueError(
+                f"eval_metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
+            ) from error
+    return NamedMetrics(names, loss, params)
+
+
+class OfAllWorkers:
+    """Names and values of a metric: of several workers, the mean by the weight of their rows."""
+
+    def __init__(self, metric: Any) -> None:
+        self.metric = metric
+        self.names: list[str] | None = None
+
+    def __call__(
+        self, dataset: xgb.DMatrix, margin: Any, rows: DeviceRows | None = None
+    ) -> list[tuple[str, float]]:
+        if isinstance(self.metric, NamedMetrics):  # XGBoost's own, which know of all workers
+            return self.metric(margin, dataset)
+        if not collective.is_distributed():
+            return self._of_this_one(dataset, margin, rows)
+        weights = dataset.get_weight()
+        weight = weights.sum(dtype=np.float64) if weights.size else float(dataset.num_row())
+        found = self._of_this_one(dataset, margin, rows) if weight else []
+        if self.names is None:  # a worker may have no rows, and know no names
+            ranks = np.array([collective.get_rank() if weight else -1])
+            root = int(collective.allreduce(ranks, collective.Op.MAX)[0])
+            if root < 0:
+                raise ValueError("evals: expected rows with a weight above 0, got none")
+            self.names = collective.broadcast([name for name, _ in found], root)
+        values = np.array([value for _, value in found] if weight else [0.0] * len(self.names))
+        sums = collective.allreduce(np.append(values * weight, weight), collective.Op.SUM)
+        return list(zip(self.names, (sums[:-1] / sums[-1]).tolist(), strict=True))
+
+    def _of_this_one(
+        self, dataset: xgb.DMatrix, margin: Any, rows: DeviceRows | None
+    ) -> list[tuple[str, float]]:
+        if rows is None:
+            result = self.metric(margin, dataset)
+        else:
+            result = _evaluated_on_gpu(self.metric, rows, dataset)
+        return result if isinstance(result, list) else [result]
+
+
+def _evaluated_on_gpu(metric: Any, rows: DeviceRows, dataset: xgb.DMatrix) -> Any:
+    """Only a user's own metric needs the margins on the host."""
+    if type(metric) is _XGBoostMetric:
+        y, sample_weight = rows.labels_and_weights
+        return metric.__name__, metric.mean(y, rows.margin, sample_weight)
+    return metric(rows.host_margin(), dataset)
+
+
+def add_results(evals_log: Any, dataset_name: str, results: list[list[tuple[str, float]]]) -> None:
+    """Add the results of each metric to what is known of a data set."""
+    log = evals_log.setdefault(dataset_name, {})
+    for of_metric in results:
+        for name, value in of_metric:
+            log.setdefault(name, []).append(value)

@@ -1,0 +1,108 @@
+"""Parameters of XGBoost as focal loss takes them, and models that a training continues."""
+
+import json
+import math
+from typing import Any
+
+import xgboost as xgb
+
+from focal_gbm._training import Training
+from focal_gbm._validation import is_cuda
+from focal_gbm._warnings import warn_of_other_loss
+from focal_gbm.objective import FocalObjective, Loss, loss_for, n_classes_of
+from focal_gbm.xgboost._internals import objective_of
+
+
+def checked_params(params: Any) -> tuple[dict[str, Any], int]:
+    """Parameters for XGBoost, once those that it would ignore are refused, and the classes."""
+    params = _given(params)
+    n_classes = max(2, int(params.get("num_class", 2)))
+    _refuse(params, n_classes)
+    if n_classes == 2:
+        params.pop("num_class", None)
+    params["objective"] = library_objective(n_classes)
+    return params, n_classes
+
+
+def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
+    """The parameters that are given, from a dictionary or from pairs, which may repeat a metric."""
+    pairs = list(params.items() if isinstance(params, dict) else params)
+    given = {name: value for name, value in pairs if value is not None}
+    metrics = [value for name, value in pairs if name == "eval_metric" and value is not None]
+    if len(metrics) > 1:
+        given["eval_metric"] = metrics
+    elif given.get("eval_metric") in ([], ()):
+        del given["eval_metric"]
+    return given
+
+
+def _refuse(params: dict[str, Any], n_classes: int) -> None:
+    """Raise for parameters that XGBoost ignores for a custom objective, or that contradict it."""
+    expected = library_objective(n_classes)
+    if params.get("objective") not in (None, expected):
+        raise ValueError(
+            f"objective: {params['objective']!r} in params contradicts focal loss for {n_classes} "
+            f"classes: leave it out or pass {expected!r}, and give the focal loss by obj"
+        )
+    if float(params.get("scale_pos_weight", 1)) != 1:
+        raise ValueError(
+            f"scale_pos_weight: XGBoost ignores it ({params['scale_pos_weight']!r}) together with "
+            "a custom objective: weight the classes by alpha (focal_alpha)"
+        )
+
+
+def library_objective(n_classes: int) -> str:
+    """The objective that makes XGBoost predict probabilities."""
+    return "binary:logistic" if n_classes == 2 else "multi:softprob"
+
+
+def set_base_score(params: dict[str, Any], training: Training) -> None:
+    """Start at the optimum of the training labels, unless a start is given.
+
+    XGBoost wants a probability, or a list of margins.
+    """
+    if "base_score" not in params:
+        margin = training.initial_margin()
+        is_binary = isinstance(margin, float)
+        params["base_score"] = 1 / (1 + math.exp(-margin)) if is_binary else margin.tolist()
+
+
+def gpu_of(params: dict[str, Any], objective: FocalObjective) -> str | None:
+    """The GPU that XGBoost trains on and the objective may compute on, None if there is none."""
+    device = str(params.get("device", "cpu")).replace("gpu", "cuda")  # XGBoost's other name
+    if not is_cuda(device) or objective.device == "cpu":
+        return None
+    if objective.device not in (None, "cuda", device):
+        raise ValueError(
+            f"device: the objective is for {objective.device!r}, but trees grow on {device!r}: "
+            "give both the same device, or leave out the objective's"
+        )
+    return device
+
+
+def as_booster(model: Any) -> xgb.Booster:
+    """A booster as it is, or from its file."""
+    return model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
+
+
+def checked_model(model: Any, loss: Loss) -> xgb.Booster:
+    """Refuse a model whose margins XGBoost would shift, warn of one of another loss."""
+    booster = as_booster(model)
+    n_classes = n_classes_of(loss)
+    objective = library_objective(n_classes)
+    found = objective_of(booster)
+    if found != objective:
+        raise ValueError(
+            f"xgb_model: the model was trained with objective {found!r}, and XGBoost would read "
+            f"its base_score differently for {objective!r}: continue a model of {objective!r}"
+        )
+    warn_of_other_loss("xgb_model", loss_of(booster, n_classes), loss)
+    return booster
+
+
+def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
+    """The loss of a booster that has been trained here, None if it does not tell."""
+    parameters = booster.attr("focal_loss")
+    if parameters is None:
+        return None
+    return loss_for(FocalObjective(**json.loads(parameters)), n_classes)
