@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from focal_gbm._arrays import check_rows, empty
+from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
 from focal_gbm.objective import (
     FocalMetric,
@@ -46,6 +47,7 @@ class Training:
         self.device = objective.device
         self.totals = totals
         self.start: Any = None  # what the margins that are given lack
+        self.dataset: Any = None  # that is trained on
         self._rows: tuple[Array, Array | None] | None = None
         self._margin: Array | None = None
         self._out: tuple[Array, Array] | None = None
@@ -53,7 +55,7 @@ class Training:
             self._resolve(totals)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_rows": None, "_margin": None, "_out": None}
+        return {**vars(self), "dataset": None, "_rows": None, "_margin": None, "_out": None}
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # LightGBM copies its parameters, of which this is one
@@ -63,6 +65,23 @@ class Training:
         if self.loss.alpha == "balanced":
             self.loss = self.loss.resolve(np.arange(self.n_classes), totals)
             self.objective = dataclasses.replace(self.objective, alpha=self.loss.alpha)
+
+    def shift(self, margin: Array, sample_weight: Array | None) -> Array:
+        """What makes the probabilities of the training rows sum to the weights of the classes.
+
+        ``margin`` and ``sample_weight`` are theirs, where workers train together those of one.
+        """
+        if self.totals is None or not needs_shift(self.loss):
+            return np.zeros(1 if self.n_classes == 2 else self.n_classes)
+
+        def totals_at(shift: Array) -> Array:
+            return self.of_all(posterior_totals(self.loss, margin, sample_weight, shift))
+
+        return shift_of(totals_at, self.totals)
+
+    def of_all(self, totals: Array) -> Array:
+        """The sum over all workers that train together."""
+        return totals
 
     def initial_margin(self) -> Any:
         """The constant margin that minimises the loss of the training labels, one per class."""
@@ -76,6 +95,7 @@ class Training:
 
     def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
         """Gradient and Hessian of an iteration, in the memory of those before."""
+        self.dataset = dataset
         if not len(margin):  # one of several workers may have no rows
             nothing = np.zeros((0,) if self.n_classes == 2 else (0, self.n_classes), np.float32)
             return nothing, nothing

@@ -17,6 +17,8 @@ X = np.random.default_rng(0).normal(size=(60, 3))
 Y = np.arange(60) % 2
 Y3 = np.arange(60) % 3
 PAIR = (X[:9], Y[:9])
+EVALUATED = {"eval_set": [PAIR]}
+EVALUATED_3 = {"eval_set": [(X[:9], Y3[:9])]}
 
 
 class Xgb:
@@ -93,7 +95,7 @@ CASES = {
         BOTH,
         ValueError,
         "scale_pos_weight",
-        "got 5",
+        r"ignores it (5",
         lambda lib: lib.fit(scale_pos_weight=5),
     ),
     "is_unbalance": ([Lgb], ValueError, "is_unbalance", "1", lambda lib: lib.fit(is_unbalance=1)),
@@ -303,35 +305,35 @@ CASES = {
         ValueError,
         "(eval_)?metric",
         "'accuracy'",
-        lambda lib: lib.fit(eval_metric="accuracy"),
+        lambda lib: lib.fit(fit=EVALUATED, eval_metric="accuracy"),
     ),
     "metric among others": (
         [Lgb],
         ValueError,
         "metric",
         "'accuracy'",
-        lambda lib: lib.fit(metric="auc,accuracy"),
+        lambda lib: lib.fit(fit=EVALUATED, metric="auc,accuracy"),
     ),
     "metric of several classes": (
         [Lgb],
         ValueError,
         "metric",
         "'auc_mu'",
-        lambda lib: lib.fit(eval_metric="auc_mu"),
+        lambda lib: lib.fit(fit=EVALUATED, eval_metric="auc_mu"),
     ),
     "metric of one class": (
         [Lgb],
         ValueError,
         "metric",
-        "3 classes, got 'auc'",
-        lambda lib: lib.fit(eval_metric="auc", y=Y3),
+        "'auc' for 3 classes",
+        lambda lib: lib.fit(fit=EVALUATED_3, eval_metric="auc", y=Y3),
     ),
     "metric of queries": (
         [Lgb],
         ValueError,
         "metric",
         "'ndcg'",
-        lambda lib: lib.fit(eval_metric="ndcg"),
+        lambda lib: lib.fit(fit=EVALUATED, eval_metric="ndcg"),
     ),
     "metrics of one name": (
         [Xgb],
@@ -387,7 +389,7 @@ CASES = {
         BOTH,
         ValueError,
         "(xgb_model|init_model)",
-        "got",
+        "classes",
         lambda lib: lib.fit(fit={lib.model: booster(lib.fit(y=Y3))}),
     ),
 }

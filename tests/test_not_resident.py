@@ -102,7 +102,7 @@ def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change
         )
     else:
         monkeypatch.setattr(_resident, "cuda_problem", lambda: change)
-    with pytest.warns(UserWarning, match="device: expected a training that can stay") as warned:
+    with pytest.warns(UserWarning, match="training cannot stay on the GPU") as warned:
         booster = train(params, dtrain, 4, obj=FocalObjective(), **options)
     ours = [w for w in warned if str(w.message).startswith("device:")]
     assert len(ours) == 1

@@ -14,6 +14,7 @@ import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
 
 from focal_gbm import FocalObjective
+from focal_gbm._training import Training
 from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier, _resident, _train, focal_metric, train
 
@@ -44,11 +45,8 @@ def labels(margin, n_classes):
     return np.digitize(margin, np.quantile(margin, np.linspace(0, 1, n_classes + 1)[1:-1]))
 
 
-class Spy(FocalObjective):
-    """An objective that XGBoost must not call."""
-
-    def __call__(self, *arguments):
-        raise AssertionError("called with margins on the host")
+def must_not_be_called(self, margin, dataset):
+    raise AssertionError("called with margins on the host")
 
 
 def both_ways(params, objective, dtrain, *arguments, **options):
@@ -59,14 +57,16 @@ def both_ways(params, objective, dtrain, *arguments, **options):
         results = {}
         fresh = {name: make() for name, make in options.items()}
         with pytest.MonkeyPatch.context() as patch:
-            if not stays:
+            if stays:
+                patch.setattr(Training, "__call__", must_not_be_called)
+            else:
                 patch.setattr(_train, "_resident", lambda *arguments: None)
             booster = train(
                 {**PARAMS, **params},
                 dtrain,
                 ROUNDS,
                 *arguments,
-                obj=(Spy if stays else FocalObjective)(**settings),
+                obj=FocalObjective(**settings),
                 evals_result=results,
                 verbose_eval=False,
                 **fresh,
@@ -383,12 +383,13 @@ def test_nothing_returns_to_the_host(data, cupy, monkeypatch):
     monkeypatch.setattr(xgb.Booster, "predict", counting)
     monkeypatch.setattr(cupy, "asnumpy", lambda array: pytest.fail("brought to the host"))
     params = {**PARAMS, "eval_metric": "aucpr"}
+    monkeypatch.setattr(Training, "__call__", must_not_be_called)
     for custom_metric in (None, focal_metric(FocalObjective())):
         train(
             params,
             dtrain,
             5,
-            obj=Spy(),
+            obj=FocalObjective(),
             evals=[(dvalid, "valid")],
             custom_metric=custom_metric,
             verbose_eval=False,

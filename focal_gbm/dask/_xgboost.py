@@ -151,7 +151,7 @@ def _train(
     client = check_client(client)
     params, n_classes = checked_params(params)
     totals, has_margins = summed_up or _summed_up(client, dtrain, objective, n_classes)
-    training, params, xgb_model = set_up(
+    training, params, xgb_model, intercept = set_up(
         objective, params, totals, xgb_model, has_margins=has_margins
     )
     metrics = take_metrics(params, custom_metric, training, is_evaluated=bool(evals))
@@ -168,7 +168,7 @@ def _train(
         obj=training,
         xgb_model=xgb_model,
         # XGBoost pickles both at once, so that they are one object on a worker too.
-        callbacks=[attributes_of(training), evaluation, *(callbacks or [])],
+        callbacks=[attributes_of(training), intercept, evaluation, *(callbacks or [])],
         custom_metric=evaluation,
         **options,
     )

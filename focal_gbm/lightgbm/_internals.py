@@ -58,6 +58,21 @@ def training_margin(booster: lgb.Booster) -> Array:
     return margin
 
 
+def final_margin(booster: lgb.Booster) -> Array:
+    """Margins of the training data once training has ended.
+
+    Asked for them, DART would drop trees for the next iteration (src/boosting/dart.hpp), unless it
+    skips that for certain.
+    """
+    if booster.params.get("boosting") == "dart":
+        skip = booster.params.get("skip_drop", 0.5)
+        booster.reset_parameter({"skip_drop": 1.0})
+        margin = training_margin(booster)
+        booster.reset_parameter({"skip_drop": skip})
+        return margin
+    return training_margin(booster)
+
+
 def best_iterations(callback: Any) -> list[int]:
     """The best iteration so far by each metric, of a callback that stops early (callback.py).
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from focal_gbm._training import Training
 from focal_gbm._types import Array
+from focal_gbm.lightgbm._internals import is_constructed
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
@@ -33,12 +34,17 @@ _METRIC_PARAMETERS = (
 _TWO_ROWS_SUFFICE = {"feature_pre_filter": False, "min_data_in_bin": 1}
 
 
-def take_metrics(params: dict[str, Any], feval: Any, training: Training) -> list[Any]:
+def take_metrics(
+    params: dict[str, Any], feval: Any, training: Training, valid_sets: list[lgb.Dataset]
+) -> list[Any]:
     """What the data sets are evaluated by, taken over from LightGBM."""
+    if not valid_sets:
+        return []
     given = feval if isinstance(feval, list | tuple) else [feval] if feval else []
     metrics = [_OfMargin(metric, training) for metric in given]
     if "metric" in params:
-        return [*_named_metrics(params, training), *metrics]
+        has_queries = all(map(_has_queries, valid_sets))
+        return [*_named_metrics(params, training, has_queries), *metrics]
     return metrics or [_OfMargin(focal_metric(training.objective), training)]
 
 
@@ -99,7 +105,15 @@ class _NamedMetrics:
         lgb.Dataset(np.arange(2.0)[:, None], params=params).construct()
 
 
-def _named_metrics(params: dict[str, Any], training: Training) -> list[_NamedMetrics]:
+def _has_queries(dataset: lgb.Dataset) -> bool:
+    return dataset.group is not None or (
+        is_constructed(dataset) and dataset.get_group() is not None
+    )
+
+
+def _named_metrics(
+    params: dict[str, Any], training: Training, has_queries: bool
+) -> list[_NamedMetrics]:
     """One metric for all that ``params`` name, if they name any, once each is known to be one."""
     names = [name for name in metric_names(params["metric"]) if name.lower() not in _NO_METRIC]
     n_classes = training.n_classes
@@ -114,7 +128,7 @@ def _named_metrics(params: dict[str, Any], training: Training) -> list[_NamedMet
     one_of_each = lgb.Dataset(
         classes[:, None],
         label=classes,
-        group=[n_classes],
+        group=[n_classes] if has_queries else None,
         params={**metrics.threads, "verbosity": -1},
     ).construct()
     for name in names:

@@ -66,6 +66,24 @@ def is_on(value: Any) -> bool:
     return str(value).lower() in ("true", "+", "1", "1.0")
 
 
+def early_stopping(params: dict[str, Any]) -> list[Any]:
+    """The callback that ``lightgbm.train`` makes of parameters, which are taken from them.
+
+    It must be known here, as it knows the best iteration.
+    """
+    rounds = int(params.pop("early_stopping_round", 0))
+    if rounds <= 0:
+        return []
+    return [
+        lgb.early_stopping(
+            rounds,
+            first_metric_only=is_on(params.get("first_metric_only", False)),
+            verbose=int(params.get("verbosity", 1)) > 0,
+            min_delta=float(params.get("early_stopping_min_delta", 0.0)),
+        )
+    ]
+
+
 def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
     """Raise for what LightGBM ignores, or gets wrong, for a callable objective."""
     for name, neutral in _IGNORED.items():

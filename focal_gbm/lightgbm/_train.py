@@ -11,7 +11,9 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm._internals import (
+    best_iterations,
     constructed,
+    final_margin,
     is_constructed,
     objective_is_none,
     training_margin,
@@ -20,7 +22,14 @@ from focal_gbm.lightgbm._internals import (
     with_objective,
 )
 from focal_gbm.lightgbm._metrics import take_metrics
-from focal_gbm.lightgbm._parameters import canonical, check_model, is_on, refuse, refuse_on_gpu
+from focal_gbm.lightgbm._parameters import (
+    canonical,
+    check_model,
+    early_stopping,
+    is_on,
+    refuse,
+    refuse_on_gpu,
+)
 from focal_gbm.objective import check_objective, labels_and_weights
 
 
@@ -147,7 +156,8 @@ def train_with(
     _check_train_set(train_set, init_model)
     has_start = init_model is None and is_on(params.get("boost_from_average", True))
     training = LightGBMTraining(objective, n_classes, totals, has_start=has_start)
-    metrics = take_metrics(params, feval, training) if valid_sets else []
+    metrics = take_metrics(params, feval, training, valid_sets)
+    callbacks = [*early_stopping(params), *(callbacks or [])]
     params = {**params, "objective": training, "metric": "None"}
     if keep_training_booster and has_start:
         train_set, valid_sets = training.with_start(params, train_set, valid_sets)
@@ -160,8 +170,10 @@ def train_with(
         feval=metrics,
         init_model=init_model,
         keep_training_booster=True,
-        callbacks=[_before_first_iteration, *(callbacks or [])],
+        callbacks=[_before_first_iteration, training.keep_margins(callbacks), *callbacks],
     )
+    if totals is None and not keep_training_booster:
+        training.folded += training.shift(*training.rows_used(booster))
     _finish(booster, n_classes, training.folded, keep_training_booster)
     if not booster.feature_importance().any():
         warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
@@ -181,6 +193,37 @@ class LightGBMTraining(Training):
         self.has_start = has_start
         # What is folded into the first trees, one for each class.
         self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)
+        self.n_rounds = -1  # the last that is complete
+        self.best_rounds: set[int] = set()
+        self.margins: dict[int, Array] = {}
+
+    def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
+        if self.n_rounds in self.best_rounds:
+            self.margins[self.n_rounds] = margin.astype(np.float32)
+        return super().__call__(margin, dataset)
+
+    def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
+        """A callback after which the margins of the best iterations are kept, one for each metric.
+
+        LightGBM tells which of them is the best only once it has stopped.
+        """
+
+        def after_iteration(env: lgb.callback.CallbackEnv) -> None:
+            self.n_rounds = env.iteration
+            self.best_rounds = {i for callback in callbacks for i in best_iterations(callback)}
+            for i in self.margins.keys() - self.best_rounds:
+                del self.margins[i]
+
+        after_iteration.order = 40  # type: ignore[attr-defined]  # early stopping has 30
+        return after_iteration
+
+    def rows_used(self, booster: lgb.Booster) -> tuple[Array, Array | None]:
+        """Margins of the training rows, up to the best iteration, and their weights."""
+        margin = self.margins.get(booster.best_iteration - 1)
+        if margin is None:
+            margin = final_margin(booster)
+        weight: Any = self.dataset.get_weight()
+        return self.started(margin.astype(np.float32, order="C", copy=False)), weight
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
         rows = super()._read(margin, dataset)
@@ -208,6 +251,9 @@ class LightGBMTraining(Training):
                 constructed(params, dataset.set_reference(train_set))
                 copies[dataset] = self._copy(dataset)
         return copies[train_set], [copies[dataset] for dataset in valid_sets]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "margins": {}}
 
     def _copy(self, dataset: lgb.Dataset) -> lgb.Dataset:
         n_rows = dataset.num_data()

@@ -8,8 +8,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import xgboost as xgb
 from xgboost.sklearn import _wrap_evaluation_matrices, get_model_categories
+
+from focal_gbm._types import Array
 
 
 def evaluated(booster: xgb.Booster, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
@@ -40,6 +43,45 @@ def tree_booster_of(booster: xgb.Booster) -> dict[str, Any]:
     """
     config = json.loads(booster.save_config())["learner"]["gradient_booster"]
     return {"booster": config["name"], **config.get("dart_train_param", {})}
+
+
+def base_margin_of(booster: xgb.Booster) -> Array:
+    """The margins that a booster starts from, one or one of each class.
+
+    From its configuration (src/learner.cc), where a ``base_score`` is a list in a text: a
+    probability for "binary:logistic", margins for "multi:softprob".
+    """
+    config = json.loads(booster.save_config())["learner"]["learner_model_param"]
+    base_score = np.array(json.loads(config["base_score"]), np.float64)
+    return base_score if base_score.size > 1 else np.log(base_score) - np.log1p(-base_score)
+
+
+def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
+    """Add to the margin of each class what its first tree says, by the model's file.
+
+    Nothing public changes a leaf. The layout of the file (JSON) is documented, as
+    doc/tutorials/saving_model.rst, but for the leaves of several numbers.
+    """
+    model = json.loads(booster.save_raw("json"))
+    part = model["learner"]["gradient_booster"]
+    if part["name"] == "gblinear":  # a line of weights for each feature, then the intercepts
+        weights = part["model"]["weights"]
+        weights[-shift.size :] = (np.array(weights[-shift.size :]) + shift).tolist()
+    else:
+        trees = part.get("gbtree", part)["model"]
+        kept = part.get("weight_drop", [1.0] * len(trees["trees"]))  # of DART
+        first = {group: i for i, group in reversed(list(enumerate(trees["tree_info"])))}
+        for group, i in first.items():
+            tree, of_class = trees["trees"][i], shift / kept[i]
+            if tree.get("leaf_weights"):
+                leaves = np.array(tree["leaf_weights"]).reshape(-1, shift.size)
+                tree["leaf_weights"] = (leaves + of_class).ravel().tolist()
+                continue
+            is_leaf = np.array(tree["left_children"]) < 0
+            values = np.array(tree["split_conditions"], np.float64)
+            values[is_leaf] += of_class[group]
+            tree["split_conditions"] = values.tolist()
+    booster.load_model(bytearray(json.dumps(model), "utf-8"))
 
 
 def matrices(

@@ -4,9 +4,11 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import xgboost as xgb
 
 from focal_gbm._training import Training
+from focal_gbm._types import Array
 from focal_gbm._validation import is_cuda
 from focal_gbm._warnings import warn_of_other_loss
 from focal_gbm.objective import FocalObjective, Loss, loss_for, n_classes_of
@@ -57,14 +59,15 @@ def library_objective(n_classes: int) -> str:
 
 
 def set_base_score(params: dict[str, Any], training: Training) -> None:
-    """Start at the optimum of the training labels, unless a start is given.
-
-    XGBoost wants a probability, or a list of margins.
-    """
+    """Start at the optimum of the training labels, unless a start is given."""
     if "base_score" not in params:
-        margin = training.initial_margin()
-        is_binary = isinstance(margin, float)
-        params["base_score"] = 1 / (1 + math.exp(-margin)) if is_binary else margin.tolist()
+        params["base_score"] = base_score(np.atleast_1d(training.initial_margin()))
+
+
+def base_score(margin: Array) -> float | list[float]:
+    """Margins to start from as XGBoost wants them: a probability, or a list of margins."""
+    margins: list[float] = margin.tolist()
+    return margins if len(margins) > 1 else 1 / (1 + math.exp(-margins[0]))
 
 
 def gpu_of(params: dict[str, Any], objective: FocalObjective) -> str | None:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,15 @@ from xgboost import collective
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
+from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
 from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
+from focal_gbm.xgboost._internals import base_margin_of, raise_first_trees, tree_booster_of
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import (
+    base_score,
     checked_model,
     checked_params,
     gpu_of,
@@ -117,12 +121,34 @@ xgb_model, callbacks
     )
 
 
+class XGBoostTraining(Training):
+    """A training whose workers, if there are several, sum up by XGBoost's collective.
+
+    It keeps the margins of the best iteration, as far as it is told which that is.
+    """
+
+    is_best = False
+    best_margin: Array | None = None
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> tuple[Array, Array]:
+        if self.is_best:
+            self.best_margin = margin  # XGBoost has made the array for this call
+        return super().__call__(margin, dataset)
+
+    def of_all(self, totals: Array) -> Array:
+        """The sum over all workers that train together."""
+        if not collective.is_distributed():
+            return totals
+        return collective.allreduce(totals, collective.Op.SUM)
+
+
 class Setup(NamedTuple):
     """What a training is started with, on one machine and on a cluster."""
 
-    training: Training
+    training: XGBoostTraining
     params: dict[str, Any]
     xgb_model: xgb.Booster | None
+    intercept: "Intercept"
 
 
 def set_up(
@@ -134,12 +160,12 @@ def set_up(
     has_margins: bool,
 ) -> Setup:
     """The training of labels that are summed up by class, and where it starts."""
-    training = Training(objective, len(totals), totals)
+    training = XGBoostTraining(objective, len(totals), totals)
     if xgb_model is not None:
         xgb_model = checked_model(xgb_model, training.loss)
     elif not has_margins:
         set_base_score(params, training)
-    return Setup(training, params, xgb_model)
+    return Setup(training, params, xgb_model, Intercept(training, has_margins=has_margins))
 
 
 def train_with(
@@ -161,7 +187,7 @@ def train_with(
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
     params, n_classes = checked_params(params)
     evals = list(evals or [])
-    training, params, xgb_model = set_up(
+    training, params, xgb_model, intercept = set_up(
         objective,
         params,
         _totals_of_all_workers(dtrain, loss_for(objective, n_classes)),
@@ -172,7 +198,7 @@ def train_with(
     resident = None
     if device is not None:
         datasets = [dtrain, *(dataset for dataset, _ in evals)]
-        resident = _resident(params, datasets, training, features, xgb_model)
+        resident = intercept.resident = _resident(params, datasets, training, features, xgb_model)
         if resident is None and cuda_problem() is None:
             training.device = device
     metrics = take_metrics(
@@ -191,6 +217,7 @@ def train_with(
         xgb_model=xgb_model,
         callbacks=[
             attributes_of(training),
+            intercept,
             *([resident] if resident else []),
             _Evaluation(evals, metrics, resident),
             *(callbacks or []),
@@ -262,6 +289,65 @@ def attributes_of(training: Training) -> SetAttributes:
     loss = training.loss
     parameters = {"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian}
     return SetAttributes(focal_loss=json.dumps(parameters))
+
+
+class Intercept(TrainingCallback):
+    """Shifts the intercept of the trained model, as it is used: up to its best iteration."""
+
+    def __init__(self, training: XGBoostTraining, *, has_margins: bool) -> None:
+        self.training = training
+        self.has_margins = has_margins
+        self.resident: Resident | None = None
+
+    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        # Early stopping sets the attribute when an iteration is better than those before.
+        self.training.is_best = _n_rounds_used(model) == model.num_boosted_rounds() and (
+            model.attr("best_iteration") is not None
+        )
+        if self.training.is_best and self.resident is not None:
+            self.training.best_margin = self.resident.rows[self.training.dataset].margin
+        return False
+
+    def after_training(self, model: Any) -> Any:
+        training, dataset = self.training, self.training.dataset
+        if dataset is None or not needs_shift(training.loss):  # not trained at all, or log loss
+            return model
+        with self.resident.place() if self.resident is not None else nullcontext():
+            shift = training.shift(*self._rows(model, dataset))
+        training.best_margin = training.dataset = None
+        # In the presence of margins XGBoost takes no base_score, and a linear booster takes one
+        # for all classes.
+        if self.has_margins or tree_booster_of(model)["booster"] == "gblinear":
+            raise_first_trees(model, shift)
+        else:
+            model.set_param({"base_score": base_score(base_margin_of(model) + shift)})
+        return model
+
+    def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
+        """Margins and weights of the training rows."""
+        n_rounds = _n_rounds_used(model)
+        if self.resident is not None and self.resident.has_margins_of(model):
+            rows = self.resident.rows[dataset]
+            _, sample_weight = rows.labels_and_weights
+            if n_rounds == model.num_boosted_rounds():
+                return rows.margin, sample_weight
+            if self.training.best_margin is not None:
+                return self.training.best_margin, sample_weight
+        weight = dataset.get_weight()
+        sample_weight = weight if weight.size else None
+        if n_rounds == model.num_boosted_rounds():  # which XGBoost has in its cache
+            margin = model.predict(dataset, output_margin=True)
+        elif self.training.best_margin is None or tree_booster_of(model)["booster"] == "dart":
+            margin = model.predict(dataset, output_margin=True, iteration_range=(0, n_rounds))
+        else:
+            margin = self.training.best_margin
+        return margin, sample_weight
+
+
+def _n_rounds_used(model: xgb.Booster) -> int:
+    """Iterations up to the best one, or all if training does not stop early."""
+    best = model.attr("best_iteration")
+    return model.num_boosted_rounds() if best is None else int(best) + 1
 
 
 class _Evaluation(TrainingCallback):

@@ -1,0 +1,117 @@
+"""The shift of a model's intercept that makes its probabilities unbiased in the large.
+
+Log loss has this property: over the training rows the probabilities of a class sum to its weight.
+The posterior of focal loss has it only where every leaf holds rows that are alike.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from focal_gbm._arrays import is_on_device, to_host
+from focal_gbm._types import Array
+from focal_gbm._warnings import warn
+from focal_gbm.objective import Loss, n_classes_of
+
+# Of a class's total posterior, relative to its weight. Single precision has not much more.
+_TOLERANCE = 1e-6
+
+# Rows at a time, so that the memory of a posterior does not count.
+_PART = 2**20
+
+
+def needs_shift(loss: Loss) -> bool:
+    """Whether a loss needs one: log loss does not."""
+    return loss.alpha is not None or bool(np.any(loss.gamma))
+
+
+def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shift: Array) -> Array:
+    """Total posterior of each class over rows, once their margins are shifted.
+
+    Parameters
+    ----------
+    loss : BinaryFocalLoss or SoftmaxFocalLoss
+        The loss that was minimised.
+    margin : ndarray of shape (n,) or (n, n_classes)
+        Margins of rows, which may be none, or an array of CuPy's.
+    sample_weight : ndarray of shape (n,), optional
+        Weights, where the margins are.
+    shift : ndarray of shape (1,) or (n_classes,)
+        What is added to each row.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        In double precision.
+    """
+    is_binary = n_classes_of(loss) == 2
+    totals = np.zeros(n_classes_of(loss))
+    for start in range(0, len(margin), _PART):
+        part = margin[start : start + _PART]
+        step: Any = part.dtype.type(shift[0]) if is_binary else _placed(shift, part)
+        posterior: Any = loss.posterior(part + step)
+        if sample_weight is None:
+            weight, found = float(len(part)), posterior.sum(axis=0, dtype=np.float64)
+        else:
+            weights: Any = sample_weight[start : start + _PART].astype(np.float64)
+            weight, found = float(weights.sum()), weights @ posterior
+        found = to_host(found)
+        totals += (weight - found, found) if is_binary else found
+    return totals
+
+
+def _placed(shift: Array, margin: Any) -> Any:
+    """A shift for each class in the precision and the place of margins."""
+    if not is_on_device(margin):
+        return shift.astype(margin.dtype)
+    import cupy
+
+    return cupy.asarray(shift, margin.dtype)
+
+
+def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
+    """The shift of all margins at which a class's total posterior is its total weight.
+
+    Parameters
+    ----------
+    totals_at : callable
+        Total posterior of each class at a shift, as ``posterior_totals`` has it.
+    totals : ndarray of shape (n_classes,)
+        Total weight of each class in the training rows.
+
+    Returns
+    -------
+    ndarray of shape (1,) or (n_classes,)
+        For two classes one number, as their margin is. Zero where a class is missing.
+    """
+    from scipy.optimize import root
+
+    n_margins = 1 if len(totals) == 2 else len(totals)
+    none = np.zeros(n_margins)
+    if not (totals > 0).all():
+        return none
+    expected = _log_odds(totals)[-n_margins:]
+
+    def error(shift: Array) -> Array:
+        difference: Array = _log_odds(totals_at(shift))[-n_margins:] - expected
+        return difference
+
+    # Log-odds of the totals are nearly linear in the shift: no Jacobian is worth its passes.
+    options = {"fatol": _TOLERANCE, "maxfev": 100}
+    solution = root(error, none, method="df-sane", options=options)
+    if not solution.success:
+        warn(
+            "the intercept could not be set so that the probabilities of the training rows sum to "
+            f"the weight of each class: {solution.message} The model is as it was trained"
+        )
+        return none
+    shift: Array = solution.x
+    return shift
+
+
+def _log_odds(totals: Array) -> Array:
+    """Of each class against the others together."""
+    share = np.clip(totals / totals.sum(), np.finfo(np.float64).tiny, 1)
+    odds: Array = np.log(share) - np.log(np.maximum(1 - share, np.finfo(np.float64).eps))
+    return odds
