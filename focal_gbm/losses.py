@@ -1,9 +1,8 @@
 """Focal loss for boosting: gradients in margin space and the posterior behind a margin."""
 
-import dataclasses
+import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -20,8 +19,9 @@ from focal_gbm._arrays import (
     kernels_for,
     to_host,
 )
-from focal_gbm._kernels import binary, formulas, softmax
+from focal_gbm._kernels import binary, softmax
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
+from focal_gbm._optimum import increasing_root, softmax_optimum
 from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
@@ -90,7 +90,7 @@ class _FocalLoss(ABC):
         """
         y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
         loss = empty(margin.shape[:1], margin)
-        parameters = self._parameters(y, sample_weight)
+        parameters = self.resolve(y, sample_weight)._by_class()
         kernels = kernels_for(margin, self._kernels)
         found = kernels.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
         self._raise_for(found, y, margin, sample_weight)
@@ -154,7 +154,7 @@ class _FocalLoss(ABC):
             hess,
             hessian=self.hessian,
             n_threads=n_threads,
-            **self._parameters(y, sample_weight),
+            **self.resolve(y, sample_weight)._by_class(),
         )
         self._raise_for(found, y, margin, sample_weight)
         return grad, hess
@@ -247,8 +247,15 @@ class _FocalLoss(ABC):
         """
         if self.alpha != "balanced":
             return self
-        alpha = self._balanced(_check_totals(self._totals(y, sample_weight)))
-        return dataclasses.replace(self, alpha=alpha)  # type: ignore[type-var]
+        return self._resolved(_check_totals(self._totals(y, sample_weight)))
+
+    def _resolved(self, totals: Array) -> Self:
+        """The same as ``resolve``, for the total weights of the classes."""
+        if self.alpha != "balanced":
+            return self
+        loss = copy.copy(self)  # the other parameters are checked already
+        object.__setattr__(loss, "alpha", self._balanced(totals))
+        return loss
 
     @property
     @abstractmethod
@@ -281,16 +288,16 @@ class _FocalLoss(ABC):
                 "alpha: expected a value, got 'balanced', which needs labels: use resolve(y)"
             )
         out = empty(margin.shape, margin)
-        parameters = self._parameters(margin, None)
+        parameters = self._by_class()
         kernels = kernels_for(margin, self._kernels)
         found = kernels.posterior(margin, out, as_margin=as_margin, **parameters)
         self._raise_for(found, margin, margin, None)
         return out
 
-    def _parameters(self, y: Array, sample_weight: Array | None) -> dict[str, Any]:
-        """Gamma and alpha by class, as the kernels take them."""
+    def _by_class(self) -> dict[str, Any]:
+        """Gamma and alpha of each class, as the kernels take them; alpha must be resolved."""
         n_classes = self._n_columns or 2
-        gamma, alpha = self.gamma, self.resolve(y, sample_weight).alpha
+        gamma, alpha = self.gamma, self.alpha
         if alpha is None:
             alpha = (1.0,) * n_classes
         elif isinstance(alpha, float):
@@ -394,13 +401,13 @@ class BinaryFocalLoss(_FocalLoss):
         >>> round(BinaryFocalLoss(gamma=2.0).initial_margin([0, 0, 0, 1]), 4)
         -0.4104
         """
-        negative, positive = _check_totals(self._totals(y, sample_weight))
-        loss = self.resolve(y, sample_weight)
-        target = math.log(positive) - math.log(negative)
-        if loss.gamma == 0 and loss.alpha is None:
-            return target
-
-        return _root(lambda margin: float(loss.posterior_margin(margin)) - target)
+        totals = _check_totals(self._totals(y, sample_weight))
+        loss = self._resolved(totals)
+        target = math.log(totals[1]) - math.log(totals[0])
+        if loss.gamma in (0, (0, 0)):
+            negative, positive = loss._by_class()["alpha"]
+            return target + math.log(positive) - math.log(negative)
+        return increasing_root(lambda margin: float(loss.posterior_margin(margin)) - target)
 
     @property
     def _n_columns(self) -> None:
@@ -523,20 +530,7 @@ class SoftmaxFocalLoss(_FocalLoss):
         array([-0.8572, -1.2454, -1.2454])
         """
         totals = _check_totals(self._totals(y, sample_weight))
-        loss = self.resolve(y, sample_weight)
-        target: Array = np.log(totals / totals.sum())
-        if loss.gamma == 0 and loss.alpha is None:
-            return target
-        by_class = loss._parameters(totals, None)
-        classes = list(zip(target, by_class["gamma"], np.log(by_class["alpha"]), strict=True))
-
-        # The posterior of a class is, up to a factor that all share, a function of its own softmax
-        # share alone: find the factor for which the shares sum to one.
-        def log_shares(log_factor: float) -> Array:
-            return np.array([_log_share(log_factor + z, g, a) for z, g, a in classes])
-
-        log_factor = _root(lambda value: float(np.exp(log_shares(value)).sum()) - 1)
-        return log_shares(log_factor)
+        return softmax_optimum(np.log(totals), **self._resolved(totals)._by_class())
 
     @property
     def _n_columns(self) -> int:
@@ -552,7 +546,7 @@ class SoftmaxFocalLoss(_FocalLoss):
         return np.bincount(y.astype(np.intp), sample_weight, self.n_classes)
 
     def _balanced(self, totals: Array) -> tuple[float, ...]:
-        return tuple(1 - totals / totals.sum())
+        return tuple(map(float, 1 - totals / totals.sum()))
 
     def _refuse(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
         if found & BAD_LABEL:
@@ -581,29 +575,3 @@ def _check_totals(totals: Array) -> Array:
             f"{', '.join(f'{total:g}' for total in totals)} by class"
         )
     return totals
-
-
-def _root(function: Callable[[float], float]) -> float:
-    """Root of an increasing function."""
-    from scipy.optimize import brentq
-
-    bound = 1.0
-    while function(-bound) > 0 or function(bound) < 0:
-        bound *= 2
-    return float(brentq(function, -bound, bound, xtol=1e-14))
-
-
-def _log_share(log_posterior: float, gamma: float, log_alpha: float) -> float:
-    """Logarithm of the softmax share of a class at an unnormalised posterior."""
-
-    def shares(log_odds: float) -> tuple[float, float, float, float]:
-        magnitude = abs(log_odds)
-        odds = math.exp(-magnitude)
-        return formulas.posteriors(odds, -magnitude, log_odds >= 0, 1.0, math.log1p)
-
-    def error(log_odds: float) -> float:
-        p, q, log_p, log_q = shares(log_odds)
-        undone = formulas.calibration(p, q, log_p, log_q, gamma, 1.0, math.log1p)
-        return float(log_p + undone - log_alpha - log_posterior)
-
-    return shares(_root(error))[2]

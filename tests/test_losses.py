@@ -366,6 +366,20 @@ def test_initial_margin_minimises_the_loss(gamma, alpha, positives):
     assert total(margin) <= best.fun * (1 + 1e-12)
 
 
+@given(
+    gammas | st.tuples(gammas, gammas),
+    st.sampled_from([None, "balanced"])
+    | st.floats(1e-3, 0.999)
+    | st.tuples(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3)),
+    st.floats(-9, 9).map(lambda exponent: 10**exponent),
+)
+def test_gradient_vanishes_at_the_initial_margin(gamma, alpha, odds):
+    focal, y, weight = BinaryFocalLoss(gamma, alpha), np.array([0, 1]), np.array([1, odds])
+    margin = focal.initial_margin(y, weight)
+    grad, _ = focal.gradient_hessian(y, np.full(2, margin), weight)
+    assert abs(grad.sum()) <= 1e-10 * np.abs(grad).sum() + np.finfo(float).tiny
+
+
 def test_one_class_is_found_whatever_the_weights_add_up_to():
     for seed in range(20):
         weight = np.random.default_rng(seed).random(100)
@@ -377,7 +391,10 @@ def test_one_class_is_found_whatever_the_weights_add_up_to():
 def test_initial_margin_of_log_loss_is_the_log_odds():
     y = np.repeat([0, 1], [999, 1])
     assert BinaryFocalLoss(0.0).initial_margin(y) == math.log(1) - math.log(999)
-    assert_allclose(BinaryFocalLoss(0.0, 0.5).initial_margin(y), -math.log(999), rtol=1e-12)
+    assert BinaryFocalLoss((0, 0), 0.5).initial_margin(y) == math.log(1) - math.log(999)
+    expected = math.log(3) - math.log(2 * 999)
+    assert_allclose(BinaryFocalLoss(0.0, (2, 3)).initial_margin(y), expected, rtol=1e-15)
+    assert_allclose(BinaryFocalLoss(0.0, "balanced").initial_margin(y), 0, atol=1e-14)
 
 
 def test_prior_log_odds_are_a_trap():

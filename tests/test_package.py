@@ -49,6 +49,7 @@ LEVELS = [
     "_kernels.cuda.*",
     "_validation",
     "_arrays",
+    "_optimum",
     "losses",
     "display",
     "_warnings",

@@ -305,6 +305,43 @@ def test_initial_margin_minimises_the_loss(gamma, alpha):
         assert focal.loss(y, moved, weight).sum() >= least * (1 - 1e-12)
 
 
+gammas = st.floats(0, 20) | st.sampled_from([0.0, 5e-324, 1e-300, 1e-9, 1e3, 1e10, 1e30])
+shares = st.floats(-9, 0).map(lambda exponent: 10**exponent)
+
+
+@st.composite
+def losses_and_weights(draw):
+    """A loss, and a total weight for each of its classes."""
+    n_classes = draw(st.integers(2, 5))
+
+    def per_class(values):
+        return st.lists(values, min_size=n_classes, max_size=n_classes)
+
+    gamma = draw(gammas | per_class(gammas))
+    alpha = draw(st.sampled_from([None, "balanced"]) | per_class(st.floats(1e-3, 1e3)))
+    return SoftmaxFocalLoss(n_classes, gamma, alpha), np.array(draw(per_class(shares)))
+
+
+@given(losses_and_weights())
+def test_gradient_vanishes_at_the_initial_margin(case):
+    focal, weight = case
+    y = np.arange(weight.size)
+    margin = focal.initial_margin(y, weight)
+    assert_allclose(np.exp(margin).sum(), 1, rtol=1e-12)
+    grad, _ = focal.gradient_hessian(y, np.tile(margin, (y.size, 1)), weight)
+    tolerance = 1e-10 * np.abs(grad).sum(axis=0) + np.finfo(float).tiny
+    assert (np.abs(grad.sum(axis=0)) <= tolerance).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("alpha", ["balanced", (1, 1, 2)])
+def test_initial_margin_of_weighted_log_loss_is_the_weighted_log_prior(gamma, alpha):
+    y = np.repeat([0, 1, 2], [80, 10, 10])
+    focal = SoftmaxFocalLoss(3, gamma, alpha)
+    weighted = np.array([0.8, 0.1, 0.1]) * focal.resolve(y).alpha
+    assert_allclose(focal.initial_margin(y), np.log(weighted / weighted.sum()), rtol=1e-14)
+
+
 def test_initial_margin_of_log_loss_is_the_log_prior():
     y = np.repeat([0, 1, 2], [6, 3, 1])
     assert_allclose(SoftmaxFocalLoss(3, 0.0).initial_margin(y), np.log([0.6, 0.3, 0.1]))
