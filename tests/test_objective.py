@@ -19,7 +19,7 @@ from sklearn.base import clone
 from focal_gbm import BinaryFocalLoss, FocalObjective
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
-from focal_gbm._kernels import launch
+from focal_gbm._kernels import threads
 from focal_gbm._training import Training
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
@@ -255,7 +255,7 @@ def gradients(objective, seed=0):
 
 
 def cached_pools(_):
-    return launch._pool.cache_info().currsize
+    return threads._pool.cache_info().currsize
 
 
 def test_eight_threads_at_once():
@@ -401,28 +401,3 @@ def test_warnings_reach_code_without_a_name():
     """As that of ``exec`` in a dictionary of its own."""
     with pytest.warns(UserWarning, match="has a split"):
         exec("warn_of_no_split('x')", {"warn_of_no_split": warn_of_no_split})  # noqa: S102
-
-
-def test_threads_are_those_that_openmp_may_take(monkeypatch):
-    monkeypatch.setattr(launch, "_n_processors", lambda: 8)
-    for limit, expected in (("3", 3), ("2,4", 2), ("99", 8), ("0", 8), ("many", 8), ("", 8)):
-        monkeypatch.setenv("OMP_NUM_THREADS", limit)
-        assert launch.available_threads() == expected
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert launch.available_threads() == 8
-
-
-def test_processors_are_those_that_a_container_may_take(tmp_path):
-    quotas = {
-        "second": ({"cpu.max": "250000 100000\n"}, [3]),
-        "unlimited": ({"cpu.max": "max 100000\n"}, []),
-        "first": ({"cpu/cpu.cfs_quota_us": "150000\n", "cpu/cpu.cfs_period_us": "100000\n"}, [2]),
-        "off": ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, []),
-        "none": ({}, []),
-    }
-    for name, (files, expected) in quotas.items():
-        (tmp_path / name / "cpu").mkdir(parents=True)
-        for file, text in files.items():
-            (tmp_path / name / file).write_text(text)
-        assert launch._cgroup_processors(tmp_path / name) == expected
-    assert 1 <= launch._n_processors() <= (os.cpu_count() or 1)

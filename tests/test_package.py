@@ -5,20 +5,15 @@ import fnmatch
 import importlib
 import inspect
 import pkgutil
-import re
 import subprocess
 import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
 
 import focal_gbm
-from focal_gbm import BinaryFocalLoss
-from focal_gbm._kernels import autodiff, binary, launch, softmax
 
 HEAVY = {
     "numba",
@@ -41,8 +36,10 @@ LEVELS = [
     "_kernels.limits",
     "_kernels.formulas",
     "_kernels.rows",
+    "_kernels.numba_internals",
     "_kernels.elementary",
     "_kernels.cpu",
+    "_kernels.threads",
     "_kernels.launch",
     "_kernels.*",
     "_kernels.cuda.device",
@@ -206,74 +203,3 @@ def test_public_docstrings_are_complete():
 
 def test_typed():
     assert (PACKAGE / "py.typed").exists()
-
-
-@pytest.fixture
-def uncached(monkeypatch):
-    """Numba without a folder that it may write its cache to."""
-    njit = launch.njit
-
-    def refusing(*signature, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(*signature, **options)
-
-    monkeypatch.setattr(launch, "njit", refusing)
-    launch.compiled.cache_clear()
-    yield
-    launch.compiled.cache_clear()
-
-
-@pytest.mark.usefixtures("uncached")
-@pytest.mark.parametrize(
-    ("kernels", "columns", "flags"),
-    [(binary, 1, (False,) * 3), (binary, 1, (False, False, True)), (softmax, 2, (False,))],
-)
-def test_kernels_are_vectorised(kernels, columns, flags):
-    """A loop that LLVM leaves scalar costs ten times as much."""
-    vector, margin = (np.dtype(np.float32), 1), (np.dtype(np.float32), columns)
-    kinds = (vector, margin, None, margin, margin)
-    kernel = launch.compiled(kernels._gradient_hessian, kinds, 2, flags)
-    (code,) = kernel.inspect_llvm().values()
-    assert re.search(r"fmul contract <\d+ x float>", code)
-
-
-@pytest.mark.usefixtures("uncached")
-@pytest.mark.parametrize(
-    ("function", "kinds", "n_outputs", "flags"),
-    [
-        (autodiff._sigmoid, [1, 1, *[None] * 6, 1, 1], 2, (False, False, True)),
-        (autodiff._sigmoid, [1, 1, *[None] * 6, 1, None], 2, (False, False, False)),
-        (autodiff._softmax_loss, [3, 2, None, 2, 3], 2, (False,)),
-        (autodiff._shares_loss, [3, 3, None, 2, 3], 2, (True,)),
-    ],
-)
-def test_kernels_of_derivatives_are_vectorised(function, kinds, n_outputs, flags):
-    real = np.dtype(np.float32)
-    kinds = tuple(None if ndim is None else (real, ndim) for ndim in kinds)
-    if function is autodiff._softmax_loss:
-        kinds = (kinds[0], (np.dtype(np.int64), 2), *kinds[2:])
-    kernel = launch.compiled(function, kinds, n_outputs, flags)
-    (code,) = kernel.inspect_llvm().values()
-    assert re.search(r"fmul contract <\d+ x float>", code)
-
-
-def test_without_a_folder_to_cache_in(request):
-    """Read-only installations without a home compile anew instead of failing to import."""
-    y, margin = np.array([0.0, 1.0]), np.array([0.5, 0.5])
-    expected = BinaryFocalLoss().gradient_hessian(y, margin)
-    request.getfixturevalue("uncached")
-    assert_array_equal(BinaryFocalLoss().gradient_hessian(y, margin), expected)
-
-
-def test_cache_follows_the_sources(monkeypatch, tmp_path):
-    for source in (PACKAGE / "_kernels").glob("*.py"):
-        (tmp_path / source.name).write_bytes(source.read_bytes())
-    before = launch._sources_digest()
-    (tmp_path / "formulas.py").write_text("changed")
-    monkeypatch.setattr(launch, "__file__", str(tmp_path / "launch.py"))
-    launch._sources_digest.cache_clear()
-    assert launch._sources_digest() != before
-    monkeypatch.undo()
-    launch._sources_digest.cache_clear()
-    assert launch._sources_digest() == before

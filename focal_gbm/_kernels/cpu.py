@@ -5,34 +5,23 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from focal_gbm._kernels.elementary import JIT_OPTIONS, exp, log1p, log1p_wide
+from focal_gbm._kernels.numba_internals import FORCE_INLINE, function_attributes
 from focal_gbm._kernels.rows import Elementary, compile_rows
 
 Function = Callable[..., Any]
 
+# Lets LLVM use vectors of 512 bits in the calling kernel, where they do not slow the clock. It
+# keeps to 256 bits because the first processors with AVX-512 lowered their clock for more. Those
+# that followed do not; VBMI2 tells them apart. Float64 kernels gain half.
+_has_fast_wide_vectors = binding.get_host_cpu_features().get("avx512vbmi2", False)
+prefer_wide_vectors = function_attributes(
+    *['"prefer-vector-width"="512"'] if _has_fast_wide_vectors else []
+)
 
-@intrinsic  # type: ignore[untyped-decorator]
-def prefer_wide_vectors(typing_context: Any) -> Any:
-    """Let LLVM use vectors of 512 bits in the calling kernel, where they do not slow the clock.
-
-    LLVM keeps to 256 bits because the first processors with AVX-512 lowered their clock for more.
-    Those that followed do not; VBMI2 tells them apart. Float64 kernels gain half.
-    """
-    is_wide = binding.get_host_cpu_features().get("avx512vbmi2", False)
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if is_wide:
-            # llvmlite's own add() refuses the attributes that LLVM takes as strings.
-            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
-        return context.get_dummy_value()
-
-    return types.none(), generate
-
-
-inlined: Callable[[Function], Function] = njit(forceinline=True, **JIT_OPTIONS)
+inlined: Callable[[Function], Function] = njit(**FORCE_INLINE, **JIT_OPTIONS)
 row = compile_rows(inlined, Elementary(exp, log1p, log1p_wide, math.expm1, math.log))
 
 

@@ -12,10 +12,11 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import from_dtype, njit, types
 from numba.extending import overload
 
 from focal_gbm._kernels.formulas import Function, Number
+from focal_gbm._kernels.numba_internals import FORCE_INLINE
 
 Real = np.floating[Any]
 
@@ -25,23 +26,6 @@ JIT_OPTIONS = {
     # Division by zero gives infinity, as in NumPy, without a branch per division.
     "error_model": "numpy",
 }
-
-
-# Names for the compiler: Numba puts the overloads at the end of this file in their place, and their
-# bodies only tell whoever calls them from Python.
-def exp(x: Number) -> Number:
-    """e**x for x <= 0; zero where the result would be subnormal. Only for compiled code."""
-    raise NotImplementedError
-
-
-def log1p(x: Number) -> Number:
-    """log(1 + x) for x in [0, 1]. Only for compiled code."""
-    raise NotImplementedError
-
-
-def log1p_wide(x: Number) -> Number:
-    """log(1 + x) for finite x >= 0. Only for compiled code."""
-    raise NotImplementedError
 
 
 def _taylor_exp(real: type[Real]) -> tuple[Real, ...]:
@@ -127,7 +111,7 @@ def _make_log1p_wide(real: type[Real], integer: type[np.signedinteger[Any]]) -> 
     log_2 = real(math.log(2))
     zero = real(0)
     one = real(1)
-    log1p_unit = njit(forceinline=True, **JIT_OPTIONS)(_make_log1p(real))
+    log1p_unit = njit(**FORCE_INLINE, **JIT_OPTIONS)(_make_log1p(real))
 
     def implementation(x: Number) -> Number:
         field = real(one + x).view(integer)
@@ -149,18 +133,36 @@ _LOG1P_WIDE = {
 }
 
 
-_overload = functools.partial(overload, jit_options={"forceinline": True, **JIT_OPTIONS})
+# For the compiler, Numba puts the overloads below in the place of these functions. Their own bodies
+# are for NUMBA_DISABLE_JIT, and NumPy's scalars.
+def exp(x: Number) -> Number:
+    """e**x for x <= 0; zero where the result would be subnormal."""
+    return _EXP[from_dtype(x.dtype)](x)
 
 
-def _exp(x: Number) -> Function | None:
+def log1p(x: Number) -> Number:
+    """log(1 + x) for x in [0, 1]."""
+    return _LOG1P[from_dtype(x.dtype)](x)
+
+
+def log1p_wide(x: Number) -> Number:
+    """log(1 + x) for finite x >= 0."""
+    return _LOG1P_WIDE[from_dtype(x.dtype)](x)
+
+
+_overload = functools.partial(overload, jit_options={**FORCE_INLINE, **JIT_OPTIONS})
+
+
+# Numba compares signatures, annotations too.
+def _exp(x: Number) -> Number:
     return _EXP.get(x)
 
 
-def _log1p(x: Number) -> Function | None:
+def _log1p(x: Number) -> Number:
     return _LOG1P.get(x)
 
 
-def _log1p_wide(x: Number) -> Function | None:
+def _log1p_wide(x: Number) -> Number:
     return _LOG1P_WIDE.get(x)
 
 

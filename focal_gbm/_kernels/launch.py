@@ -2,30 +2,25 @@
 
 import functools
 import hashlib
-import math
 import operator
-import os
+import threading
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.np.numpy_support import from_dtype
 
 from focal_gbm._kernels.elementary import JIT_OPTIONS
+from focal_gbm._kernels.numba_internals import is_jit_disabled
+from focal_gbm._kernels.threads import in_chunks
 from focal_gbm._types import Array
 
 Function = Callable[..., Any]
-Result = TypeVar("Result")
 
-# Margins that a thread takes at a time: long enough (about 50 us) that handing them out costs
-# nothing.
-_CHUNK = 2**15
-
-# Chunks that a thread must have for another one to be woken, which takes about as long as two do.
-_CHUNKS_PER_THREAD = 4
+_has_warned_of_cache = threading.Event()
 
 
 def launch(
@@ -50,7 +45,7 @@ def launch(
         return kernel(_part(arrays, rows))
 
     n_rows = len(arrays[0])  # type: ignore[arg-type]
-    found = _in_chunks(lambda _: work, n_rows, row_size, n_threads)
+    found = in_chunks(lambda _: work, n_rows, row_size, n_threads)
     return functools.reduce(operator.or_, found, 0)
 
 
@@ -85,7 +80,7 @@ def launch_sum(
 
         return work
 
-    results = _in_chunks(worker, n_rows, row_size, n_threads)
+    results = in_chunks(worker, n_rows, row_size, n_threads)
     found = functools.reduce(operator.or_, (found for found, _ in results), 0)
     return found, sum(total for _, total in results)
 
@@ -107,38 +102,6 @@ def _kernel(
     kernel = compiled(function, kinds, n_outputs, missing)
     typed = np.asarray(parameters, kinds[0][0])
     return lambda parts: int(kernel(*parts, typed, *flags))
-
-
-def _in_chunks(
-    worker: Callable[[int], Callable[[slice], Result]],
-    n_rows: int,
-    row_size: int,
-    n_threads: int | None,
-) -> list[Result]:
-    """Results of the chunks in their order, computed on several threads.
-
-    Each thread makes a worker of its own for chunks of a size.
-    """
-    chunk = max(1, _CHUNK // max(1, row_size))
-    chunks = [slice(start, start + chunk) for start in range(0, n_rows, chunk)]
-    results: list[Any] = [None] * len(chunks)
-    remaining = iter(enumerate(chunks))
-
-    def run() -> None:
-        work = worker(chunk)
-        for i, rows in remaining:
-            results[i] = work(rows)
-
-    # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
-    # after a booster's parallel loop, and leave a thread on their processor little time at first.
-    n_useful = max(1, len(chunks) // _CHUNKS_PER_THREAD)
-    n_helpers = min(n_threads or available_threads(), n_useful) - 1
-    helpers = [_pool().submit(run) for _ in range(n_helpers)]
-    run()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
-    return results
 
 
 @functools.cache
@@ -172,12 +135,31 @@ def compiled(
 
 def _jit(function: Function, signature: Any, options: dict[str, Any]) -> Function:
     """Compile without the lock that Python's threads share, or load from Numba's cache."""
+    if is_jit_disabled():
+        # Compiled code does not warn of infinity or NaN either.
+        return np.errstate(all="ignore")(function)
     function.__qualname__ = f"{function.__name__}_{_sources_digest()}"
     try:
         kernel: Function = njit(signature, cache=True, nogil=True, **options)(function)
-    except RuntimeError:  # Numba found no folder it may write its cache to
+    except Exception as error:
+        # No folder to write to, a full disk, a damaged file: a cache fails in many ways. What is
+        # wrong with the function itself is raised again.
         kernel = njit(signature, nogil=True, **options)(function)
+        _warn_of_cache(error)
     return kernel
+
+
+def _warn_of_cache(error: Exception) -> None:
+    """Once, as what is wrong is mostly the same for all kernels."""
+    if not _has_warned_of_cache.is_set():
+        _has_warned_of_cache.set()
+        warnings.warn(
+            f"Numba's cache cannot be used ({type(error).__name__}: {error}), so kernels are "
+            "compiled anew in every process, which takes seconds: free disk space, delete damaged "
+            "files, or set NUMBA_CACHE_DIR to a folder that can be written to",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _sum(values: Array) -> float:
@@ -203,48 +185,6 @@ def _sources_digest() -> str:
     formulas it calls.
     """
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def available_threads() -> int:
-    """Number of threads that this process should take by default.
-
-    OpenMP's limit counts too, by which Dask and joblib tell their workers what share they have.
-    """
-    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    n_threads = int(limit) if limit.isdecimal() and int(limit) > 0 else _n_processors()
-    return min(n_threads, _n_processors())
-
-
-def _n_processors() -> int:
-    """Number of processors this process may use, by its affinity and the quota of its cgroup."""
-    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min([len(allowed), *_cgroup_processors(Path("/sys/fs/cgroup"))])
-
-
-@functools.cache
-def _cgroup_processors(folder: Path) -> list[int]:
-    """Time per period that a container may take of its processors, by Linux's two interfaces."""
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu" / "cpu.cfs_period_us").read_text()
-        return [math.ceil(int(quota) / int(period))] if int(quota) > 0 else []
-    except (OSError, ValueError):  # there is none, or it is "max"
-        return []
-
-
-@functools.cache
-def _pool() -> ThreadPoolExecutor:
-    # Not Numba's parallel=True: its workqueue layer aborts the process when two threads call at
-    # once, and its OpenMP layer kills a forked child.
-    return ThreadPoolExecutor(_n_processors(), thread_name_prefix="focal_gbm")
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked child has none of its parent's threads.
-    os.register_at_fork(after_in_child=_pool.cache_clear)

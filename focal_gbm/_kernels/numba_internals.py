@@ -1,0 +1,48 @@
+"""What is used of Numba and llvmlite that their documentation does not promise.
+
+Each function says where the library has it and why there is no public way. All were read in Numba
+0.65 with llvmlite 0.47 and in Numba 0.68 with llvmlite 0.50. ``tests/test_assumptions_of_numba.py``
+states each as a test.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import config, types
+from numba.extending import intrinsic
+
+# numba/core/options.py, DefaultOptions.forceinline: LLVM's alwaysinline. The documented option,
+# inline, copies Numba's own representation of a function into its caller instead.
+FORCE_INLINE = {"forceinline": True}
+
+
+def is_jit_disabled() -> bool:
+    """Whether njit returns the Python function as it is.
+
+    numba/core/config.py, DISABLE_JIT: only the variable NUMBA_DISABLE_JIT that sets it is
+    documented.
+    """
+    return bool(config.DISABLE_JIT)
+
+
+def function_attributes(*attributes: str) -> Callable[[], None]:
+    """A function without effect but that its compiled caller gets attributes of LLVM's.
+
+    llvmlite/ir/values.py, FunctionAttributes: a set whose ``add`` refuses names it does not know,
+    as it does the attributes that LLVM takes as strings, and which is written out as it is.
+    numba/core/extending.py: ``intrinsic`` is documented, that its builder's function is the calling
+    one is not, nor that ``get_dummy_value`` is the value of None. No option of Numba's sets
+    attributes.
+    """
+    if is_jit_disabled():  # an intrinsic can be called from compiled code only
+        return lambda: None
+
+    def add_attributes(typing_context: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            set.update(builder.function.attributes, attributes)
+            return context.get_dummy_value()
+
+        return types.none(), generate
+
+    function: Callable[[], None] = intrinsic(add_attributes)
+    return function

@@ -1,0 +1,175 @@
+"""Chunks of rows on several threads, and how many threads there should be."""
+
+import functools
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+# Margins that a thread takes at a time: long enough (about 50 us) that handing them out costs
+# nothing.
+_CHUNK = 2**15
+
+# Chunks that a thread must have for another one to be woken, which takes about as long as two do.
+_CHUNKS_PER_THREAD = 4
+
+
+def in_chunks(
+    worker: Callable[[int], Callable[[slice], Result]],
+    n_rows: int,
+    row_size: int,
+    n_threads: int | None,
+) -> list[Result]:
+    """Results of the chunks in their order, computed on several threads.
+
+    Each thread makes a worker of its own for chunks of a size. ``row_size`` is how many margins a
+    row has.
+    """
+    chunk = max(1, _CHUNK // max(1, row_size))
+    chunks = [slice(start, start + chunk) for start in range(0, n_rows, chunk)]
+    results: list[Any] = [None] * len(chunks)
+    # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
+    # after a booster's parallel loop, and leave a thread on their processor little time at first.
+    remaining = iter(enumerate(chunks))
+
+    def run() -> None:
+        work = worker(chunk)
+        for i, rows in remaining:
+            results[i] = work(rows)
+
+    n_useful = max(1, len(chunks) // _CHUNKS_PER_THREAD)
+    helpers = _Helpers(run, remaining)
+    # Twice, as Ctrl-C may arrive in a finally clause too.
+    try:
+        try:
+            helpers.start(min(n_threads or available_threads(), n_useful) - 1)
+            run()
+        finally:
+            helpers.finish()
+    finally:
+        helpers.finish()
+    helpers.raise_error()
+    return results
+
+
+class _Helpers:
+    """Threads of the pool that take from the same iterator as the calling one.
+
+    They may still write to the arrays of a call when its own thread is through, or was interrupted:
+    nothing else may be done with these arrays before ``finish``.
+    """
+
+    def __init__(self, run: Callable[[], None], remaining: Iterator[Any]) -> None:
+        self._run = run
+        self._remaining = remaining
+        # Lists, whose methods an interrupt cannot cut in two, as it can a lock's.
+        self._started: list[None] = []
+        self._finished: list[BaseException | None] = []
+        self._wake_up: SimpleQueue[None] = SimpleQueue()
+
+    def start(self, number: int) -> None:
+        try:
+            for _ in range(number):
+                _pool().submit(self._help)
+        except RuntimeError:
+            # Python is shutting down, or the system has no thread left: the calling thread does it.
+            pass
+
+    def _help(self) -> None:
+        self._started.append(None)  # before it takes anything
+        error = None
+        try:
+            self._run()
+        except BaseException as raised:
+            error = raised
+        self._finished.append(error)
+        self._wake_up.put(None)
+
+    def finish(self) -> None:
+        """Take what is left, and wait for those at work, whatever is raised meanwhile."""
+        interrupt = None
+        deque(self._remaining, maxlen=0)
+        while len(self._finished) < len(self._started):
+            try:
+                self._wake_up.get(timeout=1)
+            except Empty:
+                pass
+            except BaseException as raised:
+                interrupt = raised
+        if interrupt is not None:
+            raise interrupt
+
+    def raise_error(self) -> None:
+        for error in self._finished:
+            if error is not None:
+                raise error
+
+
+def available_threads() -> int:
+    """Number of threads that this process should take by default.
+
+    OpenMP's limit counts too, by which Dask and joblib tell their workers what share they have.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    n_threads = int(limit) if limit.isdecimal() and int(limit) > 0 else n_processors()
+    return min(n_threads, n_processors())
+
+
+def n_processors() -> int:
+    """Number of processors this process may use, by its affinity and the quota of its cgroup."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return min([len(allowed), *_cgroup_processors()])
+
+
+@functools.cache
+def _cgroup_processors() -> list[int]:
+    try:
+        membership = Path("/proc/self/cgroup").read_text()
+    except OSError:  # not Linux
+        return []
+    return cgroup_processors(Path("/sys/fs/cgroup"), membership)
+
+
+def cgroup_processors(root: Path, membership: str) -> list[int]:
+    """Time per period that the groups of a process may take of their processors.
+
+    By both of Linux's interfaces. A group's own quota may be above that of a group around it.
+    """
+    folders = [root, root / "cpu"]
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        top = root if not controllers else root / "cpu"
+        inner = Path(path.lstrip("/"))
+        if (not controllers or "cpu" in controllers.split(",")) and ".." not in inner.parts:
+            folders += [top / inner, *(top / parent for parent in inner.parents)]
+    return [quota for folder in dict.fromkeys(folders) for quota in _quota(folder)]
+
+
+def _quota(folder: Path) -> list[int]:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return [math.ceil(int(quota) / int(period))] if int(quota) > 0 else []
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return []
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    # Not Numba's parallel=True: its workqueue layer aborts the process when two threads call at
+    # once, and its OpenMP layer kills a forked child.
+    return ThreadPoolExecutor(n_processors(), thread_name_prefix="focal_gbm")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
