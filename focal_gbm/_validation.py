@@ -4,6 +4,7 @@ Each raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value,
 names the argument, what was expected and what came.
 """
 
+import math
 import numbers
 import re
 from collections.abc import Sequence
@@ -12,7 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_GAMMA, LARGEST_WEIGHT
+from focal_gbm._kernels.limits import (
+    HESSIAN_MODES,
+    LARGEST_GAMMA,
+    LARGEST_WEIGHT,
+    MOST_CLASSES,
+)
 from focal_gbm._kernels.softmax import largest_margin
 from focal_gbm._types import Array, PerClass
 
@@ -30,8 +36,11 @@ def check_alpha(
     alpha: Any, n_classes: int | None = None, name: str = "alpha"
 ) -> str | float | PerClass | None:
     """None, "balanced", a float, or a tuple of one float per class."""
-    if alpha is None or (isinstance(alpha, str) and alpha == "balanced"):
-        return alpha
+    alpha = _scalar(alpha)
+    if alpha is None:
+        return None
+    if isinstance(alpha, str) and alpha == "balanced":
+        return "balanced"
     expected = (
         'None, "balanced", a number in (0, 1) for the positive class, or one positive weight per '
         "class, in class order"
@@ -48,15 +57,20 @@ def check_alpha(
 
 
 def check_hessian(hessian: Any) -> str:
+    hessian = _scalar(hessian)
     if not isinstance(hessian, str):
         raise TypeError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
     if hessian not in HESSIAN_MODES:
         raise ValueError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
-    return hessian
+    return str(hessian)
 
 
 def check_n_classes(n_classes: Any) -> int:
-    return check_integer("n_classes", n_classes, 2, "an integer >= 2")
+    expected = f"an integer from 2 to {MOST_CLASSES}"
+    checked = check_integer("n_classes", n_classes, 2, expected)
+    if checked > MOST_CLASSES:
+        raise ValueError(f"n_classes: expected {expected}, got {checked}")
+    return checked
 
 
 def check_n_threads(n_threads: Any) -> int | None:
@@ -66,6 +80,7 @@ def check_n_threads(n_threads: Any) -> int | None:
 
 
 def check_device(device: Any) -> str | None:
+    device = _scalar(device)
     expected = "None, 'cpu', 'cuda' or 'cuda:' and a number"
     if device is not None and not isinstance(device, str):
         raise TypeError(f"device: expected {expected}, got {device!r}")
@@ -85,6 +100,7 @@ def device_ordinal(device: str) -> int | None:
 
 
 def check_integer(name: str, value: Any, least: int, expected: str) -> int:
+    value = _scalar(value)
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
     if value < least:
@@ -95,8 +111,9 @@ def check_integer(name: str, value: Any, least: int, expected: str) -> int:
 def _number_or_per_class(
     name: str, value: Any, expected: str, n_classes: int | None
 ) -> float | PerClass:
+    value = _scalar(value)
     if _is_number(value):
-        return float(value)
+        return _float(value)
     is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
     if not is_sequence or not all(map(_is_number, value)):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
@@ -104,7 +121,19 @@ def _number_or_per_class(
         raise ValueError(
             f"{name}: expected {expected} ({n_classes or 'two or more'} classes), got {value!r}"
         )
-    return tuple(map(float, value))
+    return tuple(map(_float, value))
+
+
+def _scalar(value: Any) -> Any:
+    """What an array without dimensions holds; anything else as it is."""
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer or fraction out of the range of float64
+        return math.copysign(math.inf, value > 0 or -1)
 
 
 def _is_number(value: Any) -> bool:
@@ -119,9 +148,18 @@ def as_real(name: str, values: ArrayLike) -> Array:
         array = np.asarray(values)
     except ValueError as error:  # a ragged list
         raise ValueError(f"{name}: expected real numbers, got {values!r}") from error
+    if array.ndim == 0 and array.dtype.kind == "O":  # a dict, a sparse matrix, None
+        raise TypeError(f"{name}: expected an array of numbers, got {_kind(values)}")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def _kind(values: Any) -> str:
+    """What something that is no array is, and what to do about it."""
+    kind = f"a {type(values).__name__}"
+    is_sparse = hasattr(values, "toarray")
+    return f"{kind}, which is sparse: use its toarray()" if is_sparse else kind
 
 
 def as_rows(

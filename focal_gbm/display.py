@@ -75,8 +75,8 @@ class FocalLossDisplay:
 
         Raises
         ------
-        TypeError
-            If one is no ``BinaryFocalLoss``.
+        TypeError, ValueError
+            If there is none, one is no ``BinaryFocalLoss``, or its alpha is "balanced".
 
         Examples
         --------
@@ -85,9 +85,17 @@ class FocalLossDisplay:
         >>> [ax.get_ylabel() for ax in display.axes_]
         ['loss', 'gradient', 'Hessian']
         """
+        if isinstance(losses, BinaryFocalLoss):
+            raise TypeError(f"losses: expected a sequence of losses, got {losses!r}: use [loss]")
+        if not losses:
+            raise ValueError("losses: expected one loss or more, got none")
         for loss in losses:
             if not isinstance(loss, BinaryFocalLoss):
                 raise TypeError(f"losses: expected only BinaryFocalLoss, got {loss!r}")
+            if loss.alpha == "balanced":
+                raise ValueError(
+                    f"losses: the alpha of {loss!r} depends on labels: use loss.resolve(y)"
+                )
         # Beyond probabilities of 0.001 and 0.999 the picture tells nothing more.
         margin = np.linspace(-7, 7, 281)
         true = np.ones_like(margin)

@@ -454,7 +454,7 @@ class SoftmaxFocalLoss(_FocalLoss):
     Parameters
     ----------
     n_classes : int
-        Number of classes, at least 2.
+        Number of classes, from 2 to 2**24.
     gamma : float or sequence of n_classes floats, default=2.0
         Focusing parameter, >= 0, or one per class; 0 is log loss.
     alpha : None, "balanced", float or sequence of n_classes floats, default=None

@@ -6,6 +6,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 import xgboost as xgb
+from scipy.sparse import csr_array, csr_matrix
 
 import focal_gbm.lightgbm
 import focal_gbm.xgboost
@@ -51,6 +52,26 @@ CASES = {
     "gamma of three": (ValueError, "gamma", "(1, 2, 3)", lambda: BinaryFocalLoss(gamma=(1, 2, 3))),
     "gamma one negative": (ValueError, "gamma", "(1, -2)", lambda: BinaryFocalLoss(gamma=(1, -2))),
     "gamma 2-D": (TypeError, "gamma", "[[1, 2]]", lambda: BinaryFocalLoss(gamma=[[1, 2]])),
+    "gamma too large for a float": (
+        ValueError,
+        "gamma",
+        str(10**400),
+        lambda: BinaryFocalLoss(10**400),
+    ),
+    "gamma too small for a float": (
+        ValueError,
+        "gamma",
+        "got (1, -1000",
+        lambda: BinaryFocalLoss((1, -(10**400))),
+    ),
+    "gamma an array of one": (ValueError, "gamma", "[2.]", lambda: BinaryFocalLoss(np.ones(1) * 2)),
+    "gamma an array of text": (TypeError, "gamma", "'2'", lambda: BinaryFocalLoss(np.array("2"))),
+    "alpha too large for a float": (
+        ValueError,
+        "alpha",
+        str(10**400),
+        lambda: BinaryFocalLoss(alpha=10**400),
+    ),
     "alpha 0": (ValueError, "alpha", "0", lambda: BinaryFocalLoss(alpha=0)),
     "alpha 1": (ValueError, "alpha", "1", lambda: BinaryFocalLoss(alpha=1)),
     "alpha negative": (ValueError, "alpha", "-0.5", lambda: BinaryFocalLoss(alpha=-0.5)),
@@ -67,6 +88,12 @@ CASES = {
         "hessian",
         "'fisher'",
         lambda: BinaryFocalLoss(hessian="fisher"),
+    ),
+    "hessian a number": (
+        TypeError,
+        "hessian",
+        "got 1",
+        lambda: BinaryFocalLoss(hessian=np.array(1)),
     ),
     "hessian None": (TypeError, "hessian", "None", lambda: BinaryFocalLoss(hessian=None)),
     "objective gamma": (ValueError, "gamma", "-2", lambda: FocalObjective(gamma=-2)),
@@ -99,6 +126,33 @@ CASES = {
         "1.5",
         lambda: loss.gradient_hessian(Y, Z, n_threads=1.5),
     ),
+    # what is no array
+    "weights a dict": (
+        TypeError,
+        "sample_weight",
+        "a dict",
+        lambda: loss.gradient_hessian(Y, Z, {0: 1.0, 1: 2.0}),
+    ),
+    "weights sparse": (
+        TypeError,
+        "sample_weight",
+        "a csr_array, which is sparse: use its toarray()",
+        lambda: loss.initial_margin(Y, csr_array(Y)),
+    ),
+    "weights a generator": (
+        TypeError,
+        "sample_weight",
+        "a generator",
+        lambda: loss.loss(Y, Z, (1.0 for _ in Y)),
+    ),
+    "margins sparse": (
+        TypeError,
+        "margin",
+        "a csr_matrix, which is sparse",
+        lambda: loss.posterior(csr_matrix(Z)),
+    ),
+    "margins a set": (TypeError, "margin", "a set", lambda: loss.posterior({0.5, 1.0})),
+    "labels None": (TypeError, "y", "a NoneType", lambda: loss.loss(None, Z)),
     # labels
     "label above 1": (ValueError, "y", "2.0 at row 2", lambda: loss.loss([0, 1, 2], Z)),
     "label -1": (ValueError, "y", "-1.0 at row 0", lambda: loss.gradient_hessian([-1, 1, 1], Z)),
@@ -251,6 +305,12 @@ CASES = {
     "classes one": (ValueError, "n_classes", "1", lambda: SoftmaxFocalLoss(1)),
     "classes fraction": (TypeError, "n_classes", "2.5", lambda: SoftmaxFocalLoss(2.5)),
     "classes bool": (TypeError, "n_classes", "True", lambda: SoftmaxFocalLoss(True)),
+    "classes beyond float32": (
+        ValueError,
+        "n_classes",
+        "2 to 16777216, got 1000",
+        lambda: SoftmaxFocalLoss(10**400),
+    ),
     "softmax gamma of two": (ValueError, "gamma", "(1, 2)", lambda: SoftmaxFocalLoss(3, (1, 2))),
     "softmax alpha of two": (
         ValueError,
@@ -567,3 +627,20 @@ def test_neutral_values_are_accepted():
     train_lightgbm({"scale_pos_weight": 1.0, "is_unbalance": False, "num_class": 2})
     train_lightgbm({"scale_pos_weight": "1", "is_unbalance": "false", "sigmoid": "1.0"})
     train_lightgbm({"num_classes": 1, "metric": "", "unbalance": None, "boosting": "gbdt"})
+
+
+def test_arrays_without_dimensions_are_numbers():
+    given = BinaryFocalLoss(np.array(1.5), np.array(0.25), np.array("clip"))
+    assert repr(given) == repr(BinaryFocalLoss(1.5, 0.25, "clip"))
+    given = SoftmaxFocalLoss(np.array(3), np.array(2), np.array("balanced"))
+    assert repr(given) == repr(SoftmaxFocalLoss(3, 2.0, "balanced"))
+    given = FocalObjective(np.float32(1.5), n_threads=np.array(2), device=np.array("cpu"))
+    assert given == FocalObjective(1.5, n_threads=2, device="cpu")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, np.longdouble])
+def test_labels_and_weights_of_any_dtype(dtype):
+    expected = loss.gradient_hessian(Y, Z, Y)
+    assert np.array_equal(loss.gradient_hessian(Y.astype(dtype), Z, Y.astype(dtype)), expected)
+    assert loss.initial_margin(Y.astype(dtype)) == loss.initial_margin(Y)
+    assert BinaryFocalLoss(alpha="balanced").resolve(Y.astype(dtype)).alpha == 1 / 3

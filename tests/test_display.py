@@ -50,6 +50,12 @@ def test_draws_into_given_axes_with_given_lines():
 def test_what_can_be_wrong():
     with pytest.raises(TypeError, match=r"^losses: .*SoftmaxFocalLoss"):
         FocalLossDisplay.from_losses([SoftmaxFocalLoss(3)])
+    with pytest.raises(TypeError, match=r"^losses: expected a sequence .*BinaryFocalLoss"):
+        FocalLossDisplay.from_losses(BinaryFocalLoss())
+    with pytest.raises(ValueError, match=r"^losses: .*got none"):
+        FocalLossDisplay.from_losses([])
+    with pytest.raises(ValueError, match=r"^losses: .*'balanced'.* use loss.resolve"):
+        FocalLossDisplay.from_losses([BinaryFocalLoss(alpha="balanced")])
     with pytest.raises(ValueError, match=r"^ax: expected 3 axes, got 1"):
         FocalLossDisplay.from_losses([BinaryFocalLoss()], ax=mpl.pyplot.figure().gca())
     with pytest.raises(ValueError, match=r"^curves: expected shape \(1, 3, 2\), got \(2,\)"):

@@ -14,6 +14,9 @@ LARGEST_GAMMA = 1e30
 # Of a row or a class: with both, and a loss of a few hundred, float32 does not overflow.
 LARGEST_WEIGHT = 1e15
 
+# float32 holds the number of each class.
+MOST_CLASSES = 2**24
+
 # exp(-800) is zero in float64 too: the derivatives have reached their limits there, and further
 # out an infinite margin would give 0 * inf.
 LIMIT = 800
