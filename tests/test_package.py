@@ -42,6 +42,7 @@ LEVELS = [
     "_kernels.threads",
     "_kernels.launch",
     "_kernels.*",
+    "_kernels.cuda.numba_cuda_internals",
     "_kernels.cuda.device",
     "_kernels.cuda.*",
     "_validation",

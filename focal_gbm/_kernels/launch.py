@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.np.numpy_support import from_dtype
 
 from focal_gbm._kernels.elementary import JIT_OPTIONS
-from focal_gbm._kernels.numba_internals import is_jit_disabled
+from focal_gbm._kernels.numba_internals import array_type, is_jit_disabled, name_cache_files
 from focal_gbm._kernels.threads import in_chunks
 from focal_gbm._types import Array
 
@@ -120,14 +119,10 @@ def compiled(
     """
     n_inputs = len(kinds) - n_outputs
     arrays = [
-        types.none
-        if kind is None
-        else types.Array(
-            from_dtype(kind[0]), kind[1], "C" if kind[1] == 1 else "A", readonly=position < n_inputs
-        )
+        types.none if kind is None else array_type(*kind, position < n_inputs)
         for position, kind in enumerate(kinds)
     ]
-    parameters = types.Array(arrays[0].dtype, 1, "C", readonly=True)
+    parameters = array_type(kinds[0][0], 1, True)  # type: ignore[index]
     flags = [types.none if is_missing else types.int64 for is_missing in missing_flags]
     signature = types.int32(*arrays, parameters, *flags)
     return _jit(function, signature, JIT_OPTIONS)
@@ -138,7 +133,7 @@ def _jit(function: Function, signature: Any, options: dict[str, Any]) -> Functio
     if is_jit_disabled():
         # Compiled code does not warn of infinity or NaN either.
         return np.errstate(all="ignore")(function)
-    function.__qualname__ = f"{function.__name__}_{_sources_digest()}"
+    name_cache_files(function, _sources_digest())
     try:
         kernel: Function = njit(signature, cache=True, nogil=True, **options)(function)
     except Exception as error:
@@ -172,7 +167,7 @@ def _sum(values: Array) -> float:
 
 @functools.cache
 def _compiled_sum(dtype: np.dtype[Any]) -> Function:
-    signature = types.float64(types.Array(from_dtype(dtype), 1, "C"))
+    signature = types.float64(array_type(dtype, 1, False))
     # Reassociation lets LLVM add several numbers at a time.
     return _jit(_sum, signature, {"fastmath": {"reassoc"}})
 

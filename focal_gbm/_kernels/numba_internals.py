@@ -8,7 +8,8 @@ states each as a test.
 from collections.abc import Callable
 from typing import Any
 
-from numba import config, types
+import numpy as np
+from numba import config, from_dtype, types
 from numba.extending import intrinsic
 
 # numba/core/options.py, DefaultOptions.forceinline: LLVM's alwaysinline. The documented option,
@@ -46,3 +47,23 @@ def function_attributes(*attributes: str) -> Callable[[], None]:
 
     function: Callable[[], None] = intrinsic(add_attributes)
     return function
+
+
+def array_type(dtype: np.dtype[Any], ndim: int, is_readonly: bool) -> Any:
+    """Type of a contiguous vector, or of an array of more dimensions with any strides.
+
+    numba/core/types/npytypes.py, Array: documented are its first three arguments. A kernel compiled
+    for read-only arrays takes writable ones too, and without ``readonly`` refuses those of users
+    that are read-only.
+    """
+    return types.Array(from_dtype(dtype), ndim, "C" if ndim == 1 else "A", readonly=is_readonly)
+
+
+def name_cache_files(function: Callable[..., Any], digest: str) -> None:
+    """Let the files in which Numba keeps a compiled function bear a digest.
+
+    numba/core/caching.py, CacheImpl: they are named after ``__qualname__``. The documentation says
+    that Numba does not see when a function called by the cached one has changed, and knows no way
+    to tell it.
+    """
+    function.__qualname__ = f"{function.__name__}_{digest}"

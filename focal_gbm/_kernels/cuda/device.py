@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numba import cuda, types
-from numba.np.numpy_support import from_dtype
+from numba import cuda, from_dtype, types
 
+from focal_gbm._kernels.cuda.numba_cuda_internals import ordinal_of_numba
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.rows import Compiled, Elementary, compile_rows
 
@@ -110,9 +110,8 @@ def to_host(array: Array) -> np.ndarray[Any, Any]:
 
 def ordinal_of(array: Array) -> int | None:
     """Number of the device that an array is on, None if it does not tell."""
-    memory = getattr(array, "gpu_data", None)  # of Numba's
-    if memory is not None:
-        return int(memory.context.device.id)
+    if hasattr(array, "gpu_data"):
+        return ordinal_of_numba(array)
     device = getattr(array, "device", None)  # CuPy's has an id, torch's an index
     return getattr(device, "id", getattr(device, "index", None))
 
