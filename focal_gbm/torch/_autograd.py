@@ -15,8 +15,9 @@ import importlib.util
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,8 @@ from focal_gbm.torch._plain import (
 )
 
 _HIGHEST_ORDER = 2
+
+_TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.bool: "|b1"}
 
 
 def sigmoid_loss(
@@ -245,7 +248,25 @@ def _rows(logits: Tensor) -> Rows:
 
 def _array(value: Any) -> Any:
     """The memory of a tensor as an array of NumPy's; what is no tensor stays as it is."""
-    return value.numpy() if isinstance(value, Tensor) else value
+    return np.asarray(_Memory(value)) if isinstance(value, Tensor) else value
+
+
+class _Memory:
+    """A tensor as NumPy asks for one.
+
+    ``Tensor.numpy`` would mark the memory as one that may never be given back, which sharded
+    training does with it between the passes.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor  # keeps the memory
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": _TYPES[tensor.dtype],
+            "shape": tuple(tensor.shape),
+            "strides": tuple(step * tensor.element_size() for step in tensor.stride()),
+            "data": (tensor.data_ptr(), False),
+        }
 
 
 def all_visible(valid: Tensor) -> bool:
@@ -294,6 +315,48 @@ def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     return logits.new_empty(()), torch.empty_like(logits) if has_gradient else logits.new_empty(0)
 
 
+class _SigmoidCall(NamedTuple):
+    """What the operator takes, in its order."""
+
+    logits: Tensor
+    target: Tensor
+    mask: Tensor | None
+    factor: Tensor | None
+    gamma: Tensor
+    positive: Tensor
+    negative: Tensor
+    positive_weight: Tensor
+    label_smoothing: float
+    soft_target: str
+    order: int
+
+    def again(self, factor: Tensor | None, order: int) -> Tensor:
+        """The operator on the same tensors with another factor and order."""
+        derivative: Tensor = _sigmoid(*self._replace(factor=factor, order=order))
+        return derivative
+
+
+class _SoftmaxCall(NamedTuple):
+    """What the operator takes, in its order."""
+
+    logits: Tensor
+    target: Tensor
+    factor: Tensor | None
+    vector: Tensor | None
+    gamma: Tensor
+    alpha: Tensor
+    ignore_index: int
+    order: int
+
+    def again(self, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
+        derivative: Tensor = _softmax(*self._replace(factor=factor, vector=vector, order=order))
+        return derivative
+
+
+# The rules read saved_tensors once: every reading unpacks all of them, which hooks may do by
+# computing them anew, as torch's checkpoints do, or by reading them from a disk.
+
+
 class _Sigmoid(torch.autograd.Function):
     """Every order is linear in its factor; in the logits its derivative is the next order."""
 
@@ -304,36 +367,39 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.label_smoothing, ctx.soft_target, ctx.order = inputs
-        _save(ctx, *tensors)
+        _save(ctx, inputs[:8], inputs[8:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 11
-        factor = ctx.saved_tensors[3]
+        call = _SigmoidCall(*ctx.saved_tensors, *ctx.settings)
         by_input = by_factor = None
-        if ctx.needs_input_grad[0] and ctx.order < _HIGHEST_ORDER:
-            by_input = _sigmoid_of(ctx, _product(grad, factor), ctx.order + 1)
+        if ctx.needs_input_grad[0] and call.order < _HIGHEST_ORDER:
+            by_input = call.again(_product(grad, call.factor), call.order + 1)
         elif ctx.needs_input_grad[0]:
-            logits, target, mask, _, *parameters = ctx.saved_tensors
-            settings = target, mask, Parameters(*parameters), ctx.label_smoothing, ctx.soft_target
+            parameters = Parameters(*call[4:8])
+            settings = call.target, call.mask, parameters, call.label_smoothing, call.soft_target
             by_input = third_derivative(
-                logits, lambda z: plain_sigmoid(z, *settings), _product(grad, factor), None, None
+                call.logits,
+                lambda z: plain_sigmoid(z, *settings),
+                _product(grad, call.factor),
+                None,
+                None,
             )
         if ctx.needs_input_grad[3]:
-            by_factor = _sigmoid_of(ctx, grad, ctx.order)
+            by_factor = call.again(grad, call.order)
         return by_input, None, None, by_factor, *[None] * 7
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         _check_tangents(tangents[1], *tangents[4:8])
-        factor = ctx.saved_tensors[3]
+        call = _SigmoidCall(*ctx.saved_tensors, *ctx.settings)
         terms = []
         if tangents[0] is not None:
-            terms.append(_sigmoid_of(ctx, _product(tangents[0], factor), _next(ctx.order)))
+            terms.append(call.again(_product(tangents[0], call.factor), _next(call.order)))
         if tangents[3] is not None:
-            terms.append(_sigmoid_of(ctx, tangents[3], ctx.order))
+            terms.append(call.again(tangents[3], call.order))
         return _sum(terms)
 
     @staticmethod
@@ -358,45 +424,45 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.ignore_index, ctx.order = inputs
-        _save(ctx, *tensors)
+        _save(ctx, inputs[:6], inputs[6:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 8
-        _, _, factor, vector, *_ = ctx.saved_tensors
+        call = _SoftmaxCall(*ctx.saved_tensors, *ctx.settings)
+        factor, vector, order = call.factor, call.vector, call.order
         by_input = by_factor = by_vector = None
-        if ctx.needs_input_grad[0] and ctx.order < _HIGHEST_ORDER:
-            scale, along = (_product(grad, factor), None) if ctx.order == 0 else (factor, grad)
-            by_input = _softmax_of(ctx, scale, along, ctx.order + 1)
+        if ctx.needs_input_grad[0] and order < _HIGHEST_ORDER:
+            scale, along = (_product(grad, factor), None) if order == 0 else (factor, grad)
+            by_input = call.again(scale, along, order + 1)
         elif ctx.needs_input_grad[0]:
-            logits, target, _, _, *parameters = ctx.saved_tensors
-            settings = target, *parameters, ctx.ignore_index
+            settings = call.target, call.gamma, call.alpha, call.ignore_index
             by_input = third_derivative(
-                logits, lambda z: plain_softmax(z, *settings), factor, vector, grad
+                call.logits, lambda z: plain_softmax(z, *settings), factor, vector, grad
             )
-        if ctx.needs_input_grad[2] and ctx.order == 0:
-            by_factor = _softmax_of(ctx, grad, None, 0)
+        if ctx.needs_input_grad[2] and order == 0:
+            by_factor = call.again(grad, None, 0)
         elif ctx.needs_input_grad[2]:
-            by_factor = (grad * _softmax_of(ctx, None, vector, ctx.order)).sum(1)
+            by_factor = (grad * call.again(None, vector, order)).sum(1)
         if ctx.needs_input_grad[3]:
-            by_vector = _softmax_of(ctx, factor, grad, ctx.order)
+            by_vector = call.again(factor, grad, order)
         return by_input, None, by_factor, by_vector, *[None] * 4
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         _check_tangents(tangents[1], *tangents[4:6])
-        factor, vector = ctx.saved_tensors[2:4]
+        call = _SoftmaxCall(*ctx.saved_tensors, *ctx.settings)
+        factor, vector, order = call.factor, call.vector, call.order
         terms = []
-        if tangents[0] is not None and ctx.order == 0:
-            terms.append((_softmax_of(ctx, factor, None, 1) * tangents[0]).sum(1))
+        if tangents[0] is not None and order == 0:
+            terms.append((call.again(factor, None, 1) * tangents[0]).sum(1))
         elif tangents[0] is not None:
-            terms.append(_softmax_of(ctx, factor, tangents[0], _next(ctx.order)))
+            terms.append(call.again(factor, tangents[0], _next(order)))
         if tangents[2] is not None:
-            terms.append(_softmax_of(ctx, tangents[2], vector, ctx.order))
+            terms.append(call.again(tangents[2], vector, order))
         if tangents[3] is not None:
-            terms.append(_softmax_of(ctx, factor, tangents[3], ctx.order))
+            terms.append(call.again(factor, tangents[3], order))
         return _sum(terms)
 
     @staticmethod
@@ -425,24 +491,27 @@ class _SigmoidSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.label_smoothing, ctx.soft_target, _ = inputs
-        logits, target, mask, *parameters = tensors
         ctx.mark_non_differentiable(output[1])
-        _save(ctx, logits, target, mask, None, *parameters, output[1])
+        tensors = *inputs[:3], None, *inputs[3:7], output[1]
+        _save(ctx, tensors, (*inputs[7:9], 0))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 10
-        by_input = _known_gradient(ctx, grad)
-        if by_input is None:
-            by_input = _sigmoid_of(ctx, grad.expand_as(ctx.saved_tensors[0]), 1)
+        *tensors, gradient = ctx.saved_tensors
+        call = _SigmoidCall(*tensors, *ctx.settings)
+        if _is_known(gradient, call.logits):
+            by_input = grad * gradient
+        else:
+            by_input = call.again(grad.expand_as(call.logits), 1)
         return by_input, *[None] * 9
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         _check_tangents(*tangents[1:7])
-        return _sigmoid_of(ctx, tangents[0], 1).sum(), None
+        *tensors, _ = ctx.saved_tensors
+        return _SigmoidCall(*tensors, *ctx.settings).again(tangents[0], 1).sum(), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
@@ -464,24 +533,28 @@ class _SoftmaxSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        logits, target, gamma, alpha, ctx.ignore_index, _ = inputs
         ctx.mark_non_differentiable(output[1])
-        _save(ctx, logits, target, None, None, gamma, alpha, output[1])
+        tensors = *inputs[:2], None, None, *inputs[2:4], output[1]
+        _save(ctx, tensors, (inputs[4], 0))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 6
-        by_input = _known_gradient(ctx, grad)
-        if by_input is None:
-            factor = grad.expand_as(ctx.saved_tensors[0].select(1, 0))
-            by_input = _softmax_of(ctx, factor, None, 1)
+        *tensors, gradient = ctx.saved_tensors
+        call = _SoftmaxCall(*tensors, *ctx.settings)
+        if _is_known(gradient, call.logits):
+            by_input = grad * gradient
+        else:
+            by_input = call.again(grad.expand_as(call.logits.select(1, 0)), None, 1)
         return by_input, *[None] * 5
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         _check_tangents(*tangents[1:4])
-        return (_softmax_of(ctx, None, None, 1) * tangents[0]).sum(), None
+        *tensors, _ = ctx.saved_tensors
+        gradient = _SoftmaxCall(*tensors, *ctx.settings).again(None, None, 1)
+        return (gradient * tangents[0]).sum(), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
@@ -491,17 +564,16 @@ class _SoftmaxSum(torch.autograd.Function):
         return (out.flatten(1).sum(1), out.new_empty(0)), (0, None)
 
 
-def _save(ctx: Any, *tensors: Tensor | None) -> None:
+def _save(ctx: Any, tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...]) -> None:
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
+    ctx.settings = settings
     ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
 
 
-def _known_gradient(ctx: Any, grad: Tensor) -> Tensor | None:
-    """The gradient that came with a sum, for a pass that is not to be differentiated itself."""
-    logits, gradient = ctx.saved_tensors[0], ctx.saved_tensors[-1]
-    is_known = gradient.shape == logits.shape and not torch.is_grad_enabled()
-    return grad * gradient if is_known else None
+def _is_known(gradient: Tensor, logits: Tensor) -> bool:
+    """Whether the gradient came with the sum, and the pass is not to be differentiated itself."""
+    return gradient.shape == logits.shape and not torch.is_grad_enabled()
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
@@ -532,21 +604,6 @@ _sigmoid = _caller(_sigmoid_operator, _Sigmoid)
 _sigmoid_sum = _caller(_sigmoid_sum_operator, _SigmoidSum)
 _softmax = _caller(_softmax_operator, _Softmax)
 _softmax_sum = _caller(_softmax_sum_operator, _SoftmaxSum)
-
-
-def _sigmoid_of(ctx: Any, factor: Tensor | None, order: int) -> Tensor:
-    """The operator on a context's tensors with another factor and order."""
-    logits, target, mask, _, *parameters = ctx.saved_tensors[:8]
-    settings = ctx.label_smoothing, ctx.soft_target, order
-    derivative: Tensor = _sigmoid(logits, target, mask, factor, *parameters, *settings)
-    return derivative
-
-
-def _softmax_of(ctx: Any, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
-    logits, target, _, _, gamma, alpha = ctx.saved_tensors[:6]
-    settings = gamma, alpha, ctx.ignore_index, order
-    derivative: Tensor = _softmax(logits, target, factor, vector, *settings)
-    return derivative
 
 
 def _check_tangents(*tangents: Tensor | None) -> None:
