@@ -6,12 +6,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import assert_all_finite, check_consistent_length, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils import check_consistent_length
 
 from focal_gbm._arrays import to_host
+from focal_gbm._labels import as_labels, check_discrete, class_weights, encoded, encoded_by
 from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
@@ -32,7 +30,7 @@ FOCAL_PARAMETERS = {"focal_gamma", "focal_alpha", "hessian", "class_weight"}
 class Training(NamedTuple):
     """What a classifier is fitted to."""
 
-    encoder: LabelEncoder
+    classes: Array
     y: Array  # integers from 0
     sample_weight: Array | None
     objective: FocalObjective  # with a value for alpha
@@ -41,7 +39,7 @@ class Training(NamedTuple):
 
     @property
     def n_classes(self) -> int:
-        return len(self.encoder.classes_)
+        return len(self.classes)
 
     @property
     def loss(self) -> Loss:
@@ -49,9 +47,9 @@ class Training(NamedTuple):
 
     def check_same_classes(self, name: str, classes: Array) -> None:
         """Refuse to continue a model whose margins belong to other labels."""
-        if not np.array_equal(classes, self.encoder.classes_):
+        if not np.array_equal(classes, self.classes):
             raise ValueError(
-                f"{name}: expected a model of the classes of y, {self.encoder.classes_}, "
+                f"{name}: expected a model of the classes of y, {self.classes}, "
                 f"got one of {classes}"
             )
 
@@ -66,17 +64,11 @@ class Training(NamedTuple):
         expected, found = _n_features(X), _n_features(X_eval)
         if expected != found and None not in (expected, found):
             raise ValueError(f"eval_set: expected {expected} features as in X, got {found}")
-        labels = column_or_1d(to_host(y_eval), warn=True)
+        labels = as_labels("eval_set", y_eval)
         _check_lengths("eval_set", X_eval, labels)
         if not labels.size:
             raise ValueError("eval_set: expected rows, got none")
-        try:
-            encoded: Array = self.encoder.transform(labels)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"eval_set: expected labels among those of y, {self.encoder.classes_}: {error}"
-            ) from None
-        return encoded
+        return encoded_by(self.classes, "eval_set", labels)
 
 
 class FocalClassifier:
@@ -134,21 +126,19 @@ class FocalClassifier:
 
     def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Training:
         """Labels, weights and objective, checked."""
-        y = column_or_1d(to_host(y), warn=True)
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
-        _check_lengths("y", X, y)
-        encoder = LabelEncoder()
-        encoded = encoder.fit_transform(y)
-        n_classes = len(encoder.classes_)
+        labels = as_labels("y", y)
+        check_discrete("y", labels)
+        _check_lengths("y", X, labels)
+        classes, codes = encoded(labels)
+        n_classes = classes.size
         if n_classes < 2:
-            found = f"one class, {encoder.classes_.tolist()[0]!r}" if n_classes else "none"
+            found = f"one class, {classes.tolist()[0]!r}" if n_classes else "none"
             raise ValueError(f"y: expected labels of two or more classes, got {found}")
-        weight = checked_weight("sample_weight", sample_weight, encoded)
-        weight = times_class_weight(weight, self.class_weight, y)
+        weight = checked_weight("sample_weight", sample_weight, codes)
+        weight = times_class_weight(weight, self.class_weight, classes, codes)
         objective = self._objective_for(n_classes)
-        objective = objective.resolve(encoded, weight, n_classes=n_classes)
-        return Training(encoder, encoded, weight, objective)
+        objective = objective.resolve(codes, weight, n_classes=n_classes)
+        return Training(classes, codes, weight, objective)
 
     def _objective_for(self, n_classes: int) -> FocalObjective:
         """The objective of the parameters, checked."""
@@ -159,7 +149,7 @@ class FocalClassifier:
         )
 
     def _set_training(self, training: Training) -> None:
-        self._classes = training.encoder.classes_
+        self._classes = training.classes
         self.loss_ = training.loss
 
     def _probabilities(self, margin: Array) -> Array:
@@ -194,14 +184,17 @@ def checked_weight(
     return weight
 
 
-def times_class_weight(weight: Array | None, class_weight: Any, y: Array) -> Array | None:
+def times_class_weight(
+    weight: Array | None, class_weight: Any, classes: Array, codes: Array
+) -> Array | None:
+    """Weights of rows times those of their classes."""
     if class_weight is None:
         return weight
-    by_class: Array = compute_sample_weight(class_weight, y)
-    check_weights(by_class, "class_weight")
+    n_rows = np.bincount(codes, minlength=classes.size)
+    of_rows = class_weights(class_weight, classes, n_rows)[codes]
     if weight is None:
-        return by_class
-    weight = weight * by_class
+        return of_rows
+    weight = weight * of_rows
     check_weights(weight, "sample_weight times class_weight")
     return weight
 

@@ -40,7 +40,7 @@ BAD = {
         "y: expected the 2 partitions of X, got 6",
     ),
     "one class": (lambda f: f | {"y": f["y"] * 0}, ValueError, "two or more classes, got one"),
-    "missing label": (lambda f: f | {"y": f["y"] * np.nan}, ValueError, "y contains NaN"),
+    "missing label": (lambda f: f | {"y": f["y"] * np.nan}, ValueError, "y: 1500 of 1500 labels are missing"),
     "negative weight": (
         lambda f: f | {"sample_weight": f["y"] - 1.0},
         ValueError,
@@ -74,7 +74,7 @@ BAD = {
     "missing text": (
         lambda f: f | {"y": dd.from_pandas(pd.Series(["a", None] * 1500), npartitions=2)},
         ValueError,
-        "y: expected labels, got a missing one",
+        "y: 750 of 1500 labels are missing",
     ),
     "empty evaluation set": (
         lambda f: f | {"eval_set": [(f["X"][:0], f["y"][:0])]},

@@ -133,15 +133,15 @@ CASES = {
     "class_weight word": (
         BOTH,
         ValueError,
-        "The 'class_weight' parameter",
+        "class_weight",
         "'heavy'",
         lambda lib: lib.fit(class_weight="heavy"),
     ),
     "class_weight without a class": (
         BOTH,
         ValueError,
-        "The classes",
-        "[1], are not in class_weight",
+        "class_weight",
+        "got none for [1] in {0: 1, 7: 2}",
         lambda lib: lib.fit(class_weight={0: 1, 7: 2}),
     ),
     "class_weight negative": (
@@ -160,10 +160,16 @@ CASES = {
     ),
     # labels
     "one class": (BOTH, ValueError, "y", "one class, 'a'", lambda lib: lib.fit(y=["a"] * 60)),
-    "numbers": (BOTH, ValueError, "Unknown label", "continuous", lambda lib: lib.fit(y=X[:, 0])),
-    "NaN": (BOTH, ValueError, "Input y", "NaN", lambda lib: lib.fit(y=np.where(Y, nan, 1))),
+    "numbers": (BOTH, ValueError, "y: Unknown label", "continuous", lambda lib: lib.fit(y=X[:, 0])),
+    "NaN": (
+        BOTH,
+        ValueError,
+        "y",
+        "the first at row 1 (nan)",
+        lambda lib: lib.fit(y=np.where(Y, nan, 1)),
+    ),
     "None": (BOTH, ValueError, "y should be", "()", lambda lib: lib.fit(y=None)),
-    "matrix": (BOTH, ValueError, "y should be", "(60, 2)", lambda lib: lib.fit(y=np.c_[Y, Y])),
+    "matrix": (BOTH, ValueError, "y", "(60, 2)", lambda lib: lib.fit(y=np.c_[Y, Y])),
     "too few": (BOTH, ValueError, "y", "[60, 50]", lambda lib: lib.fit(y=Y[:50])),
     # features
     "vector": ([Xgb], ValueError, "Please reshape", "2", lambda lib: lib.fit(X=X[:, 0])),
@@ -220,14 +226,14 @@ CASES = {
         BOTH,
         ValueError,
         "eval_set",
-        "[0 1]: y contains previously unseen labels",
+        "[0 1], got [2]",
         lambda lib: lib.fit(fit={"eval_set": [(X, Y + 1)]}),
     ),
     "eval label None": (
         BOTH,
         ValueError,
         "eval_set",
-        "[0 1]",
+        "1 of 2 labels are missing, the first at row 0 (None)",
         lambda lib: lib.fit(fit={"eval_set": [(X[:2], np.array([None, 1]))]}),
     ),
     "eval no rows": (

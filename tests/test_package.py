@@ -53,6 +53,7 @@ LEVELS = [
     "_warnings",
     "objective",
     "_training",
+    "_labels",
     "_estimator",
     "xgboost.*",
     "lightgbm.*",

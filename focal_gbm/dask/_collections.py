@@ -8,10 +8,7 @@ import dask.array as da
 import dask.dataframe as dd
 import distributed
 import numpy as np
-from sklearn.preprocessing import LabelEncoder
-from sklearn.utils import assert_all_finite, compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._arrays import to_host
 from focal_gbm._estimator import (
@@ -21,8 +18,9 @@ from focal_gbm._estimator import (
     checked_weight,
     item,
 )
+from focal_gbm._labels import as_labels, check_discrete, class_weights, encoded_by
 from focal_gbm._types import Array
-from focal_gbm._validation import as_real, check_weights
+from focal_gbm._validation import as_real
 
 
 class Names(NamedTuple):
@@ -78,21 +76,20 @@ def partitioned(
     if len({summary.labels.dtype.kind in "OSTU" for summary in summaries}) > 1:
         kinds = sorted({str(summary.labels.dtype) for summary in summaries})
         raise ValueError(f"y: expected labels of one kind in all partitions, got {kinds}")
-    encoder = LabelEncoder().fit(np.concatenate([summary.labels for summary in summaries]))
-    classes = encoder.classes_
+    classes = np.unique(np.concatenate([summary.labels for summary in summaries]))
     if classes.size < 2:
         raise ValueError(f"y: expected labels of two or more classes, got one, {classes[0]!r}")
-    n_rows, weight = _totals(encoder, summaries)
+    n_rows, weight = _totals(classes, "y", summaries)
     _check_margins(names, summaries, classes.size)
     by_class = None
     if model.class_weight is not None:
-        by_class = _class_weights(model.class_weight, classes, n_rows)
+        by_class = class_weights(model.class_weight, classes, n_rows)
         weight = weight * by_class
     objective = model._objective_for(classes.size)
     each = np.arange(classes.size)
     objective = objective.resolve(each, weight, n_classes=classes.size)
-    training = Training(encoder, each, weight, objective, of_all=(each, weight))
-    rows = encoded(client, rows, encoder)
+    training = Training(classes, each, weight, objective, of_all=(each, weight))
+    rows = encoded(client, rows, classes)
     return _times_class_weight(client, rows, by_class), training
 
 
@@ -123,12 +120,7 @@ def eval_rows(
             raise ValueError(
                 f"eval_set: expected {X.shape[1]} features as in X, got {X_eval.shape[1]}"
             )
-        try:
-            _, weight = _totals(training.encoder, summaries)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"eval_set: expected labels among those of y, {training.encoder.classes_}: {error}"
-            ) from None
+        _, weight = _totals(training.classes, "eval_set", summaries)
         if not weight.any():
             raise ValueError(f"{names.weight}: expected a total above zero, got zero")
         _check_margins(names, summaries, training.n_classes)
@@ -170,10 +162,7 @@ def _persisted(client: distributed.Client, collections: list[Any]) -> list[Any]:
 
 
 def _summary(names: Names, X: Any, y: Any, weight: Any, margin: Any) -> Summary:
-    y = to_host(y)
-    if hasattr(y, "isna") and np.any(y.isna()):
-        raise ValueError(f"{names.y}: expected labels, got a missing one")
-    y = column_or_1d(y)
+    y = as_labels(names.y, y)
     if y.size != X.shape[0]:
         raise ValueError(
             f"{names.y}: expected as many rows as X in each partition, {X.shape[0]}, got {y.size}"
@@ -190,19 +179,19 @@ def _summary(names: Names, X: Any, y: Any, weight: Any, margin: Any) -> Summary:
             raise ValueError(
                 f"{names.margin}: expected finite margins, got {margin[~np.isfinite(margin)][0]}"
             )
-    assert_all_finite(y, input_name=names.y)
     if not y.size:
         return Summary(y, np.zeros(0), np.zeros(0), n_margins)
-    check_classification_targets(y)
+    check_discrete(names.y, y)
     labels, codes = np.unique(y, return_inverse=True)
     return Summary(labels, np.bincount(codes), np.bincount(codes, weight), n_margins)
 
 
-def _totals(encoder: LabelEncoder, summaries: list[Summary]) -> Array:
+def _totals(classes: Array, name: str, summaries: list[Summary]) -> Array:
     """Rows and total weight of each class."""
-    totals = np.zeros((2, len(encoder.classes_)))
+    totals = np.zeros((2, classes.size))
     for summary in summaries:
-        totals[:, encoder.transform(summary.labels)] += summary.n_rows, summary.weight
+        codes = encoded_by(classes, name, summary.labels)
+        totals[:, codes] += summary.n_rows, summary.weight
     return totals
 
 
@@ -241,26 +230,15 @@ def _lengths(collection: Any) -> Sequence[float]:
     return collection.chunks[0] if is_array else [np.nan] * collection.npartitions
 
 
-def _class_weights(class_weight: Any, classes: Array, n_rows: Array) -> Array:
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        # scikit-learn would want the labels themselves.
-        return np.asarray(n_rows.sum() / (classes.size * n_rows))
-    weights: Array = compute_class_weight(class_weight, classes=classes, y=classes)
-    check_weights(weights, "class_weight")
-    return weights
-
-
-def encoded(client: distributed.Client, rows: Rows, encoder: LabelEncoder) -> Rows:
+def encoded(client: distributed.Client, rows: Rows, classes: Array) -> Rows:
     """Rows with labels as integers from 0."""
     # On the workers before the labels that they are made of may go.
-    y = client.persist(_vector(_encode, np.float32, rows.y, (encoder,)))
+    y = client.persist(_vector(_encode, np.float32, rows.y, (classes,)))
     return rows._replace(y=y)
 
 
-def _encode(y: Any, encoder: LabelEncoder) -> Array:
-    y = column_or_1d(to_host(y))
-    codes: Array = encoder.transform(y) if y.size else np.zeros(0)
-    return codes.astype(np.float32)
+def _encode(y: Any, classes: Array) -> Array:
+    return encoded_by(classes, "y", as_labels("y", y)).astype(np.float32)
 
 
 def _times_class_weight(client: distributed.Client, rows: Rows, by_class: Array | None) -> Rows:

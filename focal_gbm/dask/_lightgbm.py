@@ -70,7 +70,7 @@ class _OnWorker(FocalLGBMClassifier):
         of_all = self._of_all_workers
         y = y.astype(np.intp)
         weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
-        return Training(of_all.encoder, y, weight, of_all.objective, of_all.of_all)
+        return Training(of_all.classes, y, weight, of_all.objective, of_all.of_all)
 
 
 class _NameOfTraining:

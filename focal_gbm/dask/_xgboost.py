@@ -371,7 +371,7 @@ feature_weights
         dtrain = self._matrix(client, rows, feature_weights=feature_weights)
         evals = [
             (
-                self._matrix(client, encoded(client, of_set, training.encoder), dtrain),
+                self._matrix(client, encoded(client, of_set, training.classes), dtrain),
                 f"validation_{i}",
             )
             for i, of_set in enumerate(sets)

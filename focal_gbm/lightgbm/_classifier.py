@@ -448,10 +448,7 @@ def _eval_fields(
     check_at_most("eval_init_score", scores, pairs)
     for i, (_, labels) in enumerate(pairs):
         weight = checked_weight("eval_sample_weight", item(weights, i), labels)
-        class_weight = item(class_weights, i)
-        if class_weight is not None:
-            original = training.encoder.inverse_transform(labels)
-            weight = times_class_weight(weight, class_weight, original)
+        weight = times_class_weight(weight, item(class_weights, i), training.classes, labels)
         score = item(scores, i)
         check_start("eval_init_score", score, labels, training.n_classes)
         yield {"weight": weight, "init_score": score}

@@ -467,7 +467,7 @@ feature_weights
 
 def attribute_of_classes(training: Training) -> SetAttributes:
     """The labels of the classes, as an attribute of the booster."""
-    classes = training.encoder.classes_
+    classes = training.classes
     is_time = classes.dtype.kind in "mM"  # which JSON does not know
     labels = classes.view(np.int64) if is_time else classes
     text = json.dumps({"labels": labels.tolist(), "dtype": classes.dtype.str})
