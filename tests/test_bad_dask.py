@@ -40,7 +40,11 @@ BAD = {
         "y: expected the 2 partitions of X, got 6",
     ),
     "one class": (lambda f: f | {"y": f["y"] * 0}, ValueError, "two or more classes, got one"),
-    "missing label": (lambda f: f | {"y": f["y"] * np.nan}, ValueError, "y: 1500 of 1500 labels are missing"),
+    "missing label": (
+        lambda f: f | {"y": f["y"] * np.nan},
+        ValueError,
+        "y: 1500 of 1500 labels are missing",
+    ),
     "negative weight": (
         lambda f: f | {"sample_weight": f["y"] - 1.0},
         ValueError,
