@@ -52,6 +52,7 @@ LEVELS = [
     "display",
     "_warnings",
     "objective",
+    "_intercept",
     "_training",
     "_labels",
     "_estimator",

@@ -2,17 +2,20 @@
 
 import gc
 import traceback
+import uuid
 from collections.abc import Sequence
 from typing import Any, Self
 
 import dask
 import dask.array as da
+import distributed
 import lightgbm as lgb
 import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._estimator import Training, check_at_most, checked_weight, item
+from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.dask._collections import (
@@ -29,15 +32,25 @@ from focal_gbm.dask._collections import (
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._internals import leave_network
 from focal_gbm.lightgbm._parameters import canonical, is_on
+from focal_gbm.lightgbm._train import raise_first_trees
+from focal_gbm.objective import Loss, n_classes_of
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")
+
+
+# By training and worker: margins and weights of the rows there, once they are trained on.
+_ROWS: dict[tuple[str, str], tuple[Array, Array | None]] = {}
 
 
 class _OnWorker(FocalLGBMClassifier):
     """The classifier on a worker, which has some of the rows, and evaluation sets whole."""
 
     _min_rows = 1
+
+    def _take_rows(self, margin: Array, sample_weight: Array | None) -> None:
+        address = distributed.get_worker().address
+        _ROWS[self._key, address] = margin, sample_weight
 
     def fit(  # type: ignore[override]
         self,
@@ -47,11 +60,13 @@ class _OnWorker(FocalLGBMClassifier):
         init_score: Any = None,
         *,
         training: Training,
+        rows_key: str,
         evaluation: dict[str, Any],
         options: dict[str, Any],
         **_: Any,
     ) -> Self:
         self._of_all_workers = training
+        self._key = rows_key
         try:
             super().fit(X, y, sample_weight, init_score, **evaluation, **options)
         except BaseException as error:
@@ -62,7 +77,7 @@ class _OnWorker(FocalLGBMClassifier):
             gc.collect()
             leave_network()
             raise
-        del self._of_all_workers
+        del self._of_all_workers, self._key
         return self
 
     def _training(self, X: Any, y: Any, sample_weight: Any) -> Training:
@@ -71,6 +86,17 @@ class _OnWorker(FocalLGBMClassifier):
         y = y.astype(np.intp)
         weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
         return Training(of_all.classes, y, weight, of_all.objective, of_all.of_all)
+
+
+def _totals_on(key: str, loss: Loss, shift: Array, dask_worker: Any = None) -> Array:
+    """Total posterior of each class over the rows of a worker."""
+    none = np.zeros((0,) if n_classes_of(loss) == 2 else (0, n_classes_of(loss)))
+    margin, sample_weight = _ROWS.get((key, dask_worker.address), (none, None))
+    return posterior_totals(loss, margin, sample_weight, shift)
+
+
+def _forget(key: str, dask_worker: Any = None) -> None:
+    _ROWS.pop((key, dask_worker.address), None)
 
 
 class _NameOfTraining:
@@ -247,25 +273,45 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             "eval_names": names,
             "eval_class_weight": eval_class_weight,
         }
-        self._lgb_dask_fit(
-            model_factory=_OnWorker,
-            X=rows.X,
-            y=rows.y,
-            sample_weight=rows.weight,
-            init_score=rows.margin,
-            training=training,
-            evaluation=client.compute(dask.delayed(evaluation)) if sets else {},
-            options={
-                "eval_metric": eval_metric,
-                "init_model": booster_to_continue(init_model, training),
-                "callbacks": callbacks,
-                "feature_name": feature_name,
-                "categorical_feature": categorical_feature,
-            },
-        )
+        key = uuid.uuid4().hex
+        try:
+            self._lgb_dask_fit(
+                model_factory=_OnWorker,
+                X=rows.X,
+                y=rows.y,
+                sample_weight=rows.weight,
+                init_score=rows.margin,
+                training=training,
+                rows_key=key,
+                evaluation=client.compute(dask.delayed(evaluation)) if sets else {},
+                options={
+                    "eval_metric": eval_metric,
+                    "init_model": booster_to_continue(init_model, training),
+                    "callbacks": callbacks,
+                    "feature_name": feature_name,
+                    "categorical_feature": categorical_feature,
+                },
+            )
+            self._shift_intercept(client, training, key)
+        finally:
+            client.run(_forget, key, on_error="ignore")
         if not self.booster_.feature_importance().any():
             warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
         return self
+
+    def _shift_intercept(self, client: distributed.Client, training: Training, key: str) -> None:
+        """Make the probabilities of all workers' rows sum to the weights of the classes."""
+        loss = training.loss
+        if not needs_shift(loss):
+            return
+
+        def totals_at(shift: Array) -> Array:
+            by_worker = client.run(_totals_on, key, loss, shift)
+            totals: Array = np.sum(list(by_worker.values()), axis=0)
+            return totals
+
+        totals: Any = training.sample_weight  # one row of each class has the weight of all
+        raise_first_trees(self.booster_, shift_of(totals_at, totals))
 
     def to_local(self) -> FocalLGBMClassifier:
         """The same classifier for arrays and dataframes in memory.

@@ -87,6 +87,7 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
     _margin_option = "raw_score"
     _start_option = "init_score"
     _min_rows = 2
+    _take_rows: Any = None  # what takes the margins of the rows, where others have rows too
 
     def __init__(
         self,
@@ -220,6 +221,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             feval=callables,
             init_model=init_model,
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
+            take_rows=self._take_rows,
         )
         model._n_features = booster.num_feature()
         # LightGBM before 4.7 gives names to all features.

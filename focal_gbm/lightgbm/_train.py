@@ -132,8 +132,13 @@ def train_with(
     init_model: Any,
     keep_training_booster: bool = False,
     callbacks: list[Callable[..., Any]] | None,
+    take_rows: Callable[[Array, Array | None], None] | None = None,
 ) -> lgb.Booster:
-    """``train``, with the total weight of each class where other machines have rows too."""
+    """``train``, for rows of other machines too.
+
+    ``totals`` is then the weight of each class in all rows, and ``take_rows`` gets the margins and
+    weights of those here: the shift of the intercept needs all.
+    """
     params = canonical(params)
     objective = check_objective("objective", params.pop("objective", None))
     refuse(params, keep_training_booster)
@@ -172,7 +177,9 @@ def train_with(
         keep_training_booster=True,
         callbacks=[_before_first_iteration, training.keep_margins(callbacks), *callbacks],
     )
-    if totals is None and not keep_training_booster:
+    if take_rows is not None:
+        take_rows(*training.rows_used(booster))
+    elif not keep_training_booster:
         training.folded += training.shift(*training.rows_used(booster))
     _finish(booster, n_classes, training.folded, keep_training_booster)
     if not booster.feature_importance().any():
@@ -298,11 +305,7 @@ def _finish(
     booster: lgb.Booster, n_classes: int, start: Array, keep_training_booster: bool
 ) -> None:
     """Fold starting margins into the first trees, and let the booster predict probabilities."""
-    first_trees = booster.dump_model(num_iteration=1)["tree_info"]
-    if start.any():
-        for tree, value in enumerate(start):
-            for leaf in range(first_trees[tree]["num_leaves"]):
-                booster.set_leaf_output(tree, leaf, booster.get_leaf_output(tree, leaf) + value)
+    raise_first_trees(booster, start)
     name = "binary" if n_classes == 2 else "multiclass"
     if keep_training_booster:
         booster.reset_parameter({"objective": name, "num_class": start.size})
@@ -312,3 +315,13 @@ def _finish(
         model = with_linear_leaves_raised(model, start)
     booster.model_from_string(with_objective(model, n_classes)).free_dataset()
     booster.params["objective"] = name  # which converters of models read
+
+
+def raise_first_trees(booster: lgb.Booster, start: Array) -> None:
+    """Add to the margin of each class what its first tree says, but for linear leaves."""
+    if not start.any():
+        return
+    first_trees = booster.dump_model(num_iteration=1)["tree_info"]
+    for tree, value in enumerate(start):
+        for leaf in range(first_trees[tree]["num_leaves"]):
+            booster.set_leaf_output(tree, leaf, booster.get_leaf_output(tree, leaf) + value)
