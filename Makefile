@@ -5,13 +5,17 @@ BIN = .venv/bin
 # another program wants the same processors.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test lint benchmarks gpu clean
+.PHONY: demo test coverage lint benchmarks gpu clean
 
 demo: .venv/demo
 	$(BIN)/python examples/demo.py
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Slower than the tests alone, with Python 3.11 by half.
+coverage: .venv/test
+	$(BIN)/python -m pytest --cov
 
 lint: .venv/test
 	$(BIN)/ruff check
