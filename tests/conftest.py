@@ -9,6 +9,11 @@ import sys
 import numpy as np
 import places
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No example is too slow: a kernel may be compiled in it, and the processors are others' too.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 if not places.HAS_GPU:
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")

@@ -134,7 +134,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
         st.lists(st.integers(-(2**62), 2**62), min_size=2, max_size=4, unique=True),
     )
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_every_label_survives_in_the_file(names):
     y = np.array(names)[np.arange(40) % len(names)]
     X = np.arange(40.0)[:, None] % len(names)
