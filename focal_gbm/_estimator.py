@@ -9,7 +9,14 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 
 from focal_gbm._arrays import to_host
-from focal_gbm._labels import as_labels, check_discrete, class_weights, encoded, encoded_by
+from focal_gbm._labels import (
+    as_labels,
+    by_class,
+    check_discrete,
+    class_weights,
+    encoded,
+    encoded_by,
+)
 from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
@@ -19,6 +26,7 @@ from focal_gbm._validation import (
     check_length,
     check_weights,
 )
+from focal_gbm._warnings import warn
 from focal_gbm.objective import FocalObjective, Loss, loss_for
 
 EvalSet = Sequence[tuple[Any, Any]]
@@ -34,12 +42,14 @@ class Training(NamedTuple):
     y: Array  # integers from 0
     sample_weight: Array | None
     objective: FocalObjective  # with a value for alpha
-    # Labels and weights to start from, where these are of one machine among several.
-    of_all: tuple[Array, Array] | None = None
+    # Total weight of each class, where the rows of this machine do not tell it.
+    totals: Array | None = None
+    is_one_class: bool = False  # all weight is that of one class, and there is nothing to split
 
     @property
     def n_classes(self) -> int:
-        return len(self.classes)
+        """Classes of the loss: where ``y`` has one, the second is what no row is."""
+        return max(2, self.classes.size)
 
     @property
     def loss(self) -> Loss:
@@ -82,6 +92,7 @@ class FocalClassifier:
     _classes: Any
     _margin_option: ClassVar[str]  # the argument of ``predict`` that asks for margins
     _start_option: ClassVar[str]  # the one of ``fit`` that gives margins to start from
+    _namesakes: ClassVar[dict[str, str]]  # what gamma and alpha mean to the library
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -129,24 +140,45 @@ class FocalClassifier:
         labels = as_labels("y", y)
         check_discrete("y", labels)
         _check_lengths("y", X, labels)
+        if not labels.size:
+            raise ValueError("y: expected labels, got none")
         classes, codes = encoded(labels)
-        n_classes = classes.size
-        if n_classes < 2:
-            found = f"one class, {classes.tolist()[0]!r}" if n_classes else "none"
-            raise ValueError(f"y: expected labels of two or more classes, got {found}")
         weight = checked_weight("sample_weight", sample_weight, codes)
         weight = times_class_weight(weight, self.class_weight, classes, codes)
-        objective = self._objective_for(n_classes)
-        objective = objective.resolve(codes, weight, n_classes=n_classes)
-        return Training(classes, codes, weight, objective)
+        found = np.bincount(codes, weight, max(2, classes.size))
+        totals = of_every_class(found)
+        objective = self._objective_for(classes, totals)
+        return Training(
+            classes,
+            codes,
+            weight,
+            objective,
+            totals=None if totals is found else totals,
+            is_one_class=np.count_nonzero(found) == 1,
+        )
 
-    def _objective_for(self, n_classes: int) -> FocalObjective:
-        """The objective of the parameters, checked."""
-        return FocalObjective(
-            check_gamma(self.focal_gamma, n_classes, name="focal_gamma"),
-            check_alpha(self.focal_alpha, n_classes, name="focal_alpha"),
+    def _objective_for(self, classes: Array, totals: Array) -> FocalObjective:
+        """The objective of the parameters, checked, with a value for alpha."""
+        self._warn_of_namesakes()
+        gamma = _in_class_order("focal_gamma", self.focal_gamma, classes)
+        alpha = _in_class_order("focal_alpha", self.focal_alpha, classes)
+        objective = FocalObjective(
+            check_gamma(gamma, totals.size, name="focal_gamma"),
+            check_alpha(alpha, totals.size, name="focal_alpha"),
             self.hessian,
         )
+        return objective.resolve(np.arange(totals.size), totals, n_classes=totals.size)
+
+    def _warn_of_namesakes(self) -> None:
+        """Warn of a gamma or alpha of the library's, where those of the focal loss are meant."""
+        params = self.get_params()  # type: ignore[attr-defined]
+        for name, meaning in self._namesakes.items():
+            value = params.get(name)
+            if value not in (None, 0):
+                warn(
+                    f"{name}={value!r} is not the {name} of the focal loss, which is "
+                    f"focal_{name}, but {meaning}"
+                )
 
     def _set_training(self, training: Training) -> None:
         self._classes = training.classes
@@ -157,8 +189,26 @@ class FocalClassifier:
         return posterior if posterior.ndim == 2 else np.column_stack([1 - posterior, posterior])
 
     def _labels(self, margin: Array) -> Array:
-        labels: Array = self._classes[self._probabilities(margin).argmax(axis=1)]
+        probabilities = self._probabilities(margin)[:, : self._classes.size]
+        labels: Array = self._classes[probabilities.argmax(axis=1)]
         return labels
+
+
+def of_every_class(totals: Array) -> Array:
+    """Total weights of the classes, of which one that no row has gets a millionth of all.
+
+    So its probability is next to none, as XGBoost has it, and the starting margin finite. A part
+    of the data, as bootstraps and searches make them, may lack a class.
+    """
+    return totals if totals.all() else np.maximum(totals, 1e-6 * totals.sum())
+
+
+def _in_class_order(name: str, value: Any, classes: Array) -> Any:
+    """A parameter that is given by label, in the order of the classes."""
+    if not isinstance(value, dict):
+        return value
+    values = by_class(name, value, classes)
+    return values if len(values) > 1 else values * 2
 
 
 def with_threads(objective: FocalObjective, n_threads: Any) -> FocalObjective:

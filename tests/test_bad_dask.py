@@ -39,7 +39,6 @@ BAD = {
         ValueError,
         "y: expected the 2 partitions of X, got 6",
     ),
-    "one class": (lambda f: f | {"y": f["y"] * 0}, ValueError, "two or more classes, got one"),
     "missing label": (
         lambda f: f | {"y": f["y"] * np.nan},
         ValueError,

@@ -3,7 +3,6 @@
 import datetime
 
 import dask.array as da
-import distributed
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
@@ -102,14 +101,6 @@ def test_equal_labels_of_another_dtype_are_the_same(make, known, others):
         for model in results
     )
     assert first == second
-
-
-@pytest.fixture(scope="module")
-def client():
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
-    ) as client:
-        yield client
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from focal_gbm._estimator import (
     check_at_most,
     checked_weight,
     item,
+    of_every_class,
 )
 from focal_gbm._labels import as_labels, check_discrete, class_weights, encoded_by
 from focal_gbm._types import Array
@@ -72,23 +73,28 @@ def partitioned(
     names = Names("X", "y", "sample_weight", model._start_option)
     rows, summaries = _checked(client, rows, names)
     if not summaries:
-        raise ValueError("y: expected labels of two or more classes, got none")
+        raise ValueError("y: expected labels, got none")
     if len({summary.labels.dtype.kind in "OSTU" for summary in summaries}) > 1:
         kinds = sorted({str(summary.labels.dtype) for summary in summaries})
         raise ValueError(f"y: expected labels of one kind in all partitions, got {kinds}")
     classes = np.unique(np.concatenate([summary.labels for summary in summaries]))
-    if classes.size < 2:
-        raise ValueError(f"y: expected labels of two or more classes, got one, {classes[0]!r}")
     n_rows, weight = _totals(classes, "y", summaries)
-    _check_margins(names, summaries, classes.size)
+    _check_margins(names, summaries, max(2, classes.size))
     by_class = None
     if model.class_weight is not None:
         by_class = class_weights(model.class_weight, classes, n_rows)
         weight = weight * by_class
-    objective = model._objective_for(classes.size)
-    each = np.arange(classes.size)
-    objective = objective.resolve(each, weight, n_classes=classes.size)
-    training = Training(classes, each, weight, objective, of_all=(each, weight))
+    if not weight.any():
+        raise ValueError("sample_weight: expected a total above zero, got zero")
+    totals = of_every_class(np.append(weight, 0.0) if classes.size == 1 else weight)
+    training = Training(
+        classes,
+        np.arange(totals.size),
+        totals,
+        model._objective_for(classes, totals),
+        totals=totals,
+        is_one_class=np.count_nonzero(weight) == 1,
+    )
     rows = encoded(client, rows, classes)
     return _times_class_weight(client, rows, by_class), training
 

@@ -17,7 +17,6 @@ from sklearn.utils.validation import check_is_fitted
 from focal_gbm._estimator import Training, check_at_most, checked_weight, item
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
-from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -32,7 +31,7 @@ from focal_gbm.dask._collections import (
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._internals import leave_network
 from focal_gbm.lightgbm._parameters import canonical, is_on
-from focal_gbm.lightgbm._train import raise_first_trees
+from focal_gbm.lightgbm._train import check_splits, raise_first_trees
 from focal_gbm.objective import Loss, n_classes_of
 
 # What errors call the fields of evaluation sets.
@@ -85,7 +84,7 @@ class _OnWorker(FocalLGBMClassifier):
         of_all = self._of_all_workers
         y = y.astype(np.intp)
         weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
-        return Training(of_all.classes, y, weight, of_all.objective, of_all.of_all)
+        return of_all._replace(y=y, sample_weight=weight)
 
 
 def _totals_on(key: str, loss: Loss, shift: Array, dask_worker: Any = None) -> Array:
@@ -162,8 +161,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
     def __init__(
         self,
         *,
-        focal_gamma: float | Sequence[float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | None = None,
+        focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
         hessian: str | None = None,
         client: Any = None,
         **kwargs: Any,
@@ -201,7 +200,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         X : dask array or dataframe of shape (n, n_features)
             Features.
         y : dask array or series of shape (n,)
-            Labels, in the partitions of ``X``, of two or more classes.
+            Labels, in the partitions of ``X``.
         sample_weight : dask array or series of shape (n,), optional
             Finite weights >= 0.
         init_score, eval_names, eval_class_weight, feature_name, categorical_feature
@@ -295,8 +294,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             self._shift_intercept(client, training, key)
         finally:
             client.run(_forget, key, on_error="ignore")
-        if not self.booster_.feature_importance().any():
-            warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
+        if not training.is_one_class:
+            check_splits(self.booster_)
         return self
 
     def _shift_intercept(self, client: distributed.Client, training: Training, key: str) -> None:
@@ -452,7 +451,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             self.to_local(),
             "predict_proba",
             np.float64,
-            self.n_classes_,
+            max(2, self.n_classes_),
             X,
             start_iteration=start_iteration,
             num_iteration=num_iteration,

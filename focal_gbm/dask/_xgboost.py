@@ -110,7 +110,7 @@ def train(
     >>> result["booster"].num_boosted_rounds()
     20
     """
-    return _train(
+    result = _train(
         None,
         client,
         params,
@@ -125,6 +125,8 @@ def train(
         custom_metric=custom_metric,
         coll_cfg=coll_cfg,
     )
+    check_splits(result["booster"], num_boost_round)
+    return result
 
 
 def _train(
@@ -172,7 +174,6 @@ def _train(
         custom_metric=evaluation,
         **options,
     )
-    check_splits(result["booster"], num_boost_round)
     return result
 
 
@@ -272,8 +273,8 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
     def __init__(
         self,
         *,
-        focal_gamma: float | Sequence[float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | None = None,
+        focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
         hessian: str | None = None,
         class_weight: dict[Any, float] | str | None = None,
         coll_cfg: Any = None,
@@ -327,7 +328,7 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
         X : dask array or dataframe of shape (n, n_features)
             Features.
         y : dask array or series of shape (n,)
-            Labels, in the partitions of ``X``, of two or more classes.
+            Labels, in the partitions of ``X``.
         sample_weight : dask array or series of shape (n,), optional
             Finite weights >= 0.
         base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
@@ -378,7 +379,7 @@ feature_weights
         ]
         with xgb.config_context(verbosity=self.verbosity):
             result = _train(
-                (training.sample_weight, rows.margin is not None),
+                (training.totals, rows.margin is not None),
                 client,
                 params,
                 dtrain,
@@ -392,9 +393,11 @@ feature_weights
                 custom_metric=metrics,
                 coll_cfg=self.coll_cfg,
             )
+        if not training.is_one_class:
+            check_splits(result["booster"], self.get_num_boosting_rounds())
         # Nothing has been set before, so that this classifier stays as it is if something fails.
         self._set_training(training)
-        self.n_classes_ = training.n_classes
+        self.n_classes_ = training.classes.size
         self.evals_result_ = result["history"]
         set_booster(self, result["booster"])
         return self
@@ -545,7 +548,7 @@ feature_weights
             self.to_local(),
             "predict_proba",
             np.float32,
-            self.n_classes_,
+            max(2, self.n_classes_),
             X,
             base_margin=base_margin,
             validate_features=validate_features,

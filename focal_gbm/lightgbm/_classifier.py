@@ -29,7 +29,7 @@ from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_other_loss
 from focal_gbm.lightgbm._metrics import metric_names
 from focal_gbm.lightgbm._parameters import canonical
-from focal_gbm.lightgbm._train import train_with
+from focal_gbm.lightgbm._train import check_splits, train_with
 from focal_gbm.objective import FocalMetric, labels_and_weights
 
 # Objectives that a classifier may name: those that the focal loss takes the place of.
@@ -44,13 +44,17 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
 
     Parameters
     ----------
-    focal_gamma : float or sequence of floats, default=2.0
-        Focusing parameter, >= 0, or one per class in the order of ``classes_``; 0 is log loss.
-    focal_alpha : None, "balanced", float or sequence of floats, default=None
-        Class weights in the loss. A float in (0, 1) is the weight of the second of two classes, and
-        the first has ``1 - focal_alpha``; a sequence gives one positive weight per class;
-        "balanced" gives each class the share that the others have of the (weighted) labels. The
-        posterior is that of the data: these weights are undone in it.
+    focal_gamma : float, dict or sequence of floats, default=2.0
+        Focusing parameter, >= 0; 0 is log loss. A dictionary gives one by label, a sequence one per
+        class in the order of ``classes_``.
+    focal_alpha : None, "balanced", float, dict or sequence of floats, default=None
+        Class weights in the loss. A dictionary gives a positive weight by label, a sequence one per
+        class in the order of ``classes_``. A float in (0, 1) is the weight of the second of two
+        classes, and the first has ``1 - focal_alpha``. Classes are sorted, so that of 'fraud' and
+        'legit' a float weights 'legit': to weight fraud, write
+        ``focal_alpha={"fraud": 0.9, "legit": 0.1}``. "balanced" gives each class the share that the
+        others have of the (weighted) labels. The posterior is that of the data: these weights are
+        undone in it.
     hessian : {"exact", "clip", "abs", "gradient"}, optional
         The curvature the booster gets, as in ``FocalObjective``.
     **kwargs
@@ -86,14 +90,18 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
 
     _margin_option = "raw_score"
     _start_option = "init_score"
+    _namesakes = {  # noqa: RUF012
+        "gamma": "unknown to LightGBM",
+        "alpha": "LightGBM's parameter of Huber and quantile loss",
+    }
     _min_rows = 2
     _take_rows: Any = None  # what takes the margins of the rows, where others have rows too
 
     def __init__(
         self,
         *,
-        focal_gamma: float | Sequence[float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | None = None,
+        focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
         hessian: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -133,7 +141,9 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
         X : array-like of shape (n, n_features)
             Features, in any form that LightGBM takes.
         y : array-like of shape (n,)
-            Labels, such as numbers, text, booleans or dates, of two or more classes.
+            Labels: numbers, text, booleans or dates. Of a single class, as a part of the data may
+            have it, the model predicts that class with a probability of almost 1, as
+            ``LGBMClassifier`` does.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         init_score, eval_set, eval_names, eval_sample_weight, eval_class_weight, eval_init_score, \
@@ -212,7 +222,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         ]
         evals_result: dict[str, Any] = {}
         model._Booster = booster = train_with(
-            None if training.of_all is None else training.of_all[1],
+            training.totals,
             {**params, "objective": with_threads(training.objective, params["num_threads"])},
             train_set,
             self.n_estimators,
@@ -223,6 +233,9 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
             take_rows=self._take_rows,
         )
+        if not training.is_one_class:
+            check_splits(booster)
+        model._n_classes = training.classes.size
         model._n_features = booster.num_feature()
         # LightGBM before 4.7 gives names to all features.
         model._fitted_with_feature_names = getattr(
@@ -344,7 +357,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         Returns
         -------
         ndarray of shape (n, n_classes)
-            In the order of ``classes_``.
+            In the order of ``classes_``; (n, 2) for a single class, as for ``LGBMClassifier``.
 
         Raises
         ------

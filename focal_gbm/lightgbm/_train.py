@@ -106,7 +106,7 @@ def train(
     >>> booster.predict(X).max() <= 1
     np.True_
     """
-    return train_with(
+    booster = train_with(
         None,
         params,
         train_set,
@@ -118,6 +118,8 @@ def train(
         keep_training_booster=keep_training_booster,
         callbacks=callbacks,
     )
+    check_splits(booster)
+    return booster
 
 
 def train_with(
@@ -134,10 +136,10 @@ def train_with(
     callbacks: list[Callable[..., Any]] | None,
     take_rows: Callable[[Array, Array | None], None] | None = None,
 ) -> lgb.Booster:
-    """``train``, for rows of other machines too.
+    """``train``, with the total weight of each class where ``train_set`` does not have all.
 
-    ``totals`` is then the weight of each class in all rows, and ``take_rows`` gets the margins and
-    weights of those here: the shift of the intercept needs all.
+    ``take_rows`` gets the margins and weights of the rows here, where other machines have rows too:
+    the shift of the intercept needs all.
     """
     params = canonical(params)
     objective = check_objective("objective", params.pop("objective", None))
@@ -182,9 +184,13 @@ def train_with(
     elif not keep_training_booster:
         training.folded += training.shift(*training.rows_used(booster))
     _finish(booster, n_classes, training.folded, keep_training_booster)
+    return booster
+
+
+def check_splits(booster: lgb.Booster) -> None:
+    """Warn where no tree has a split."""
     if not booster.feature_importance().any():
         warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
-    return booster
 
 
 class LightGBMTraining(Training):

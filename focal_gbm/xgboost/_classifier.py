@@ -29,7 +29,7 @@ from focal_gbm._validation import check_integer
 from focal_gbm.objective import FocalMetric, labels_and_weights
 from focal_gbm.xgboost import _internals
 from focal_gbm.xgboost._parameters import as_booster, library_objective, loss_of
-from focal_gbm.xgboost._train import SetAttributes, train_with
+from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 
 # XGBoost's objectives that make probabilities of margins, with its name for their log loss.
 _LOG_LOSS = {"binary:logistic": "logloss", "multi:softprob": "mlogloss"}
@@ -44,13 +44,17 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
 
     Parameters
     ----------
-    focal_gamma : float or sequence of floats, default=2.0
-        Focusing parameter, >= 0, or one per class in the order of ``classes_``; 0 is log loss.
-    focal_alpha : None, "balanced", float or sequence of floats, default=None
-        Class weights in the loss. A float in (0, 1) is the weight of the second of two classes, and
-        the first has ``1 - focal_alpha``; a sequence gives one positive weight per class;
-        "balanced" gives each class the share that the others have of the (weighted) labels. The
-        posterior is that of the data: these weights are undone in it.
+    focal_gamma : float, dict or sequence of floats, default=2.0
+        Focusing parameter, >= 0; 0 is log loss. A dictionary gives one by label, a sequence one per
+        class in the order of ``classes_``.
+    focal_alpha : None, "balanced", float, dict or sequence of floats, default=None
+        Class weights in the loss. A dictionary gives a positive weight by label, a sequence one per
+        class in the order of ``classes_``. A float in (0, 1) is the weight of the second of two
+        classes, and the first has ``1 - focal_alpha``. Classes are sorted, so that of 'fraud' and
+        'legit' a float weights 'legit': to weight fraud, write
+        ``focal_alpha={"fraud": 0.9, "legit": 0.1}``. "balanced" gives each class the share that the
+        others have of the (weighted) labels. The posterior is that of the data: these weights are
+        undone in it.
     hessian : {"exact", "clip", "abs", "gradient"}, optional
         The curvature the booster gets, as in ``FocalObjective``.
     class_weight : dict, "balanced" or None, default=None
@@ -96,12 +100,16 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
 
     _margin_option = "output_margin"
     _start_option = "base_margin"
+    _namesakes = {  # noqa: RUF012
+        "gamma": "XGBoost's minimum split loss: if you mean that, give it as min_split_loss",
+        "alpha": "XGBoost's L1 regularisation: if you mean that, give it as reg_alpha",
+    }
 
     def __init__(
         self,
         *,
-        focal_gamma: float | Sequence[float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | None = None,
+        focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
+        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
         hessian: str | None = None,
         class_weight: dict[Any, float] | str | None = None,
         **kwargs: Any,
@@ -130,7 +138,7 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         """
         params = super().get_xgb_params()
         if self.__sklearn_is_fitted__():
-            params["objective"] = library_objective(self.n_classes_)
+            params["objective"] = library_objective(max(2, self.n_classes_))
         return {name: value for name, value in params.items() if name not in FOCAL_PARAMETERS}
 
     def fit(
@@ -154,7 +162,9 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         X : array-like of shape (n, n_features)
             Features, in any form that XGBoost takes.
         y : array-like of shape (n,)
-            Labels, such as numbers, text, booleans or dates, of two or more classes.
+            Labels: numbers, text, booleans or dates. Of a single class, as a part of the data may
+            have it, the model predicts that class with a probability of almost 1, as
+            ``XGBClassifier`` does.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
@@ -228,6 +238,7 @@ feature_weights
                 self.get_num_boosting_rounds(),
                 evals=evals,
                 obj=with_threads(training.objective, n_threads),
+                totals=training.totals,
                 custom_metric=metrics,
                 maximize=None,
                 early_stopping_rounds=self.early_stopping_rounds,
@@ -236,9 +247,11 @@ feature_weights
                 xgb_model=xgb_model,
                 callbacks=[attribute_of_classes(training), *(self.callbacks or [])],
             )
+        if not training.is_one_class:
+            check_splits(booster, self.get_num_boosting_rounds())
         # Nothing has been set before, so that this classifier stays as it is if something fails.
         self._set_training(training)
-        self.n_classes_ = training.n_classes
+        self.n_classes_ = training.classes.size
         self.evals_result_ = evals_result or None  # type: ignore[assignment]
         _internals.set_booster(self, booster)
         return self
@@ -353,7 +366,7 @@ feature_weights
         Returns
         -------
         ndarray of shape (n, n_classes) and dtype float32
-            In the order of ``classes_``.
+            In the order of ``classes_``; (n, 2) for a single class, as for ``XGBClassifier``.
 
         Raises
         ------
@@ -462,6 +475,7 @@ feature_weights
         model.loss_ = loss
         classes = _classes_of(model._Booster)
         model._classes = np.arange(model.n_classes_) if classes is None else classes
+        model.n_classes_ = model._classes.size
         self.__dict__.update(model.__dict__)
 
 

@@ -104,7 +104,7 @@ xgb_model, callbacks
     >>> booster.predict(dtrain).max() <= 1
     np.True_
     """
-    return train_with(
+    booster = train_with(
         {},
         params,
         dtrain,
@@ -119,6 +119,8 @@ xgb_model, callbacks
         callbacks=callbacks,
         custom_metric=custom_metric,
     )
+    check_splits(booster, num_boost_round)
+    return booster
 
 
 class XGBoostTraining(Training):
@@ -179,9 +181,13 @@ def train_with(
     xgb_model: Any,
     callbacks: Sequence[TrainingCallback] | None,
     custom_metric: Any,
+    totals: Array | None = None,
     **options: Any,
 ) -> xgb.Booster:
-    """``train``, with the features of data sets where they are at hand."""
+    """``train``, with the features of data sets where they are at hand.
+
+    The total weight of each class is counted unless it is given.
+    """
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, xgb.DMatrix):
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
@@ -190,7 +196,9 @@ def train_with(
     training, params, xgb_model, intercept = set_up(
         objective,
         params,
-        _totals_of_all_workers(dtrain, loss_for(objective, n_classes)),
+        _totals_of_all_workers(dtrain, loss_for(objective, n_classes))
+        if totals is None
+        else totals,
         xgb_model,
         has_margins=_is_any(dtrain.get_base_margin().size),
     )
@@ -208,7 +216,7 @@ def train_with(
         is_evaluated=bool(evals),
         device=device if resident else None,
     )
-    booster = xgb.train(
+    return xgb.train(
         params,
         dtrain,
         num_boost_round,
@@ -224,8 +232,6 @@ def train_with(
         ],
         **options,
     )
-    check_splits(booster, num_boost_round)
-    return booster
 
 
 def check_splits(booster: xgb.Booster, num_boost_round: int) -> None:
