@@ -99,7 +99,8 @@ def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
 
     # Log-odds of the totals are nearly linear in the shift: no Jacobian is worth its passes.
     options = {"fatol": _TOLERANCE, "maxfev": 100}
-    solution = root(error, none, method="df-sane", options=options)
+    with np.errstate(all="ignore"):  # where no step changes anything
+        solution = root(error, none, method="df-sane", options=options)
     if not solution.success:
         warn(
             "the intercept could not be set so that the probabilities of the training rows sum to "

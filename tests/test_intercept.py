@@ -189,7 +189,7 @@ def client():
 def test_dask(arrays, kind, n_classes, sizes):
     X, score, weight = arrays
     y = labels(score, n_classes)
-    parts = [da.from_array(array, sizes + array.shape[1:]) for array in (X, y, weight)]
+    parts = [da.from_array(array, (sizes, *array.shape[1:])) for array in (X, y, weight)]
     quiet = {"verbosity": -1} if kind is DaskFocalLGBMClassifier else {}
     model = kind(n_estimators=ROUNDS, focal_alpha="balanced", **quiet)
     model.fit(parts[0], parts[1], sample_weight=parts[2])
