@@ -7,15 +7,20 @@ taken as it is, without a copy, or refused.
 import importlib
 import importlib.util
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from focal_gbm import _validation
-from focal_gbm._types import Array
-from focal_gbm._validation import device_ordinal
+from focal_gbm._types import Array, Kernels
+from focal_gbm._validation import (
+    as_rows,
+    check_apart,
+    check_host_out,
+    check_host_rows,
+    device_ordinal,
+)
 
 
 def is_on_device(array: Any) -> bool:
@@ -30,7 +35,7 @@ def cuda_problem() -> str | None:
     return problem
 
 
-def cuda_kernels(name: str, argument: str = "margin") -> ModuleType:
+def cuda_kernels(name: str, argument: str = "margin") -> Any:
     """A module of kernels for arrays on a GPU; raises ``RuntimeError`` if they cannot run."""
     problem = cuda_problem()
     if problem:
@@ -40,9 +45,12 @@ def cuda_kernels(name: str, argument: str = "margin") -> ModuleType:
     return importlib.import_module(f"focal_gbm._kernels.cuda.{name}")
 
 
-def kernels_for(margin: Any, of_cpu: ModuleType) -> ModuleType:
+def kernels_for(margin: Any, of_cpu: Kernels) -> Kernels:
     """The module of kernels for the place of the margins, given that for the CPU."""
-    return cuda_kernels(of_cpu.__name__.rpartition(".")[2]) if is_on_device(margin) else of_cpu
+    if not is_on_device(margin):
+        return of_cpu
+    kernels: Kernels = cuda_kernels(of_cpu.__name__.rpartition(".")[2])
+    return kernels
 
 
 def to_host(array: Any) -> Any:
@@ -101,31 +109,34 @@ def check_rows(
 ) -> tuple[Array, Array, Array | None]:
     """Labels, margins and weights of equal length, in one place."""
     if not is_on_device(margin):
-        return _validation.check_rows(to_host(y), margin, to_host(sample_weight), n_columns)
+        return check_host_rows(to_host(y), margin, to_host(sample_weight), n_columns)
     margin = as_margins(margin, n_columns)
-    for name, array in (("y", y), ("sample_weight", sample_weight)):
-        if name == "sample_weight" and array is None:
-            continue
-        if not is_on_device(array):
-            raise TypeError(
-                f"{name}: expected an array on the GPU, as the margins are, "
-                f"got {type(array).__name__}"
-            )
-        dtype, shape, _, _ = _layout(name, array, margin)
-        if dtype.kind not in "fiub":
-            raise TypeError(f"{name}: expected real numbers, got dtype {dtype}")
-        if len(shape) != 1:
-            raise ValueError(f"{name}: expected shape (n,), got {shape}")
-        n_rows = margin.shape[0]
-        if shape[0] != n_rows:
-            raise ValueError(f"{name}: expected one for each of {n_rows} margins, got {shape[0]}")
+    _check_vector("y", y, margin)
+    if sample_weight is not None:
+        _check_vector("sample_weight", sample_weight, margin)
     return y, margin, sample_weight
+
+
+def _check_vector(name: str, array: Any, margin: Array) -> None:
+    """Check an array with a number for each row of margins that are on a GPU."""
+    if not is_on_device(array):
+        raise TypeError(
+            f"{name}: expected an array on the GPU, as the margins are, got {type(array).__name__}"
+        )
+    dtype, shape, _, _ = _layout(name, array, margin)
+    if dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got dtype {dtype}")
+    if len(shape) != 1:
+        raise ValueError(f"{name}: expected shape (n,), got {shape}")
+    n_rows = margin.shape[0]
+    if shape[0] != n_rows:
+        raise ValueError(f"{name}: expected one for each of {n_rows} margins, got {shape[0]}")
 
 
 def as_margins(margin: Any, n_columns: int | None = None) -> Array:
     """Margins of shape (n,) or (n, n_columns)."""
     if not is_on_device(margin):
-        return _validation.as_rows("margin", margin, n_columns=n_columns)
+        return as_rows("margin", margin, n_columns=n_columns)
     dtype, shape, _, _ = _layout("margin", margin, margin)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"margin: expected float32 or float64 on a GPU, got dtype {dtype}")
@@ -138,9 +149,11 @@ def as_margins(margin: Any, n_columns: int | None = None) -> Array:
 
 def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
     """Two arrays that the gradient and the Hessian can be written to; the margins come first."""
+    return (_check_device_out if is_on_device(inputs[0]) else check_host_out)(out, inputs)
+
+
+def _check_device_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
     margin: Any = inputs[0]
-    if not is_on_device(margin):
-        return _validation.check_out(out, inputs)
     shape = tuple(margin.shape)
     expected = f"two writable float32 or float64 arrays of shape {shape} on the GPU"
     if not isinstance(out, tuple | list) or not all(map(is_on_device, out)):
@@ -159,7 +172,7 @@ def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Arra
         [_layout("out", array, margin).addresses for array in arrays if array is not None]
         for arrays in (out, inputs)
     )
-    _validation.check_apart(outputs, others)
+    check_apart(outputs, others)
     grad, hess = out
     return grad, hess
 

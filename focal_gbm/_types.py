@@ -1,9 +1,54 @@
 """Types that modules share."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]  # or one on a GPU
 
+Kind = tuple[np.dtype[Any], int]  # type of an array's elements, and number of dimensions
+
+Compiled = Callable[..., Any]  # a function that a compiler takes or gives
+
 PerClass = tuple[float, ...]  # one number per class, in class order
+
+
+class Kernels(Protocol):
+    """What a module of kernels offers to a loss.
+
+    Each writes to its last arrays and returns the bits of what is wrong with a row.
+    """
+
+    __name__: str
+
+    def gradient_hessian(
+        self,
+        y: Array,
+        margin: Array,
+        weight: Array | None,
+        grad: Array,
+        hess: Array,
+        *,
+        gamma: PerClass,
+        alpha: PerClass,
+        hessian: str,
+        n_threads: int | None,
+    ) -> int: ...
+
+    def loss(
+        self,
+        y: Array,
+        margin: Array,
+        weight: Array | None,
+        out: Array,
+        *,
+        gamma: PerClass,
+        alpha: PerClass,
+        n_threads: int | None,
+    ) -> int: ...
+
+    def posterior(
+        self, margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
+    ) -> int: ...

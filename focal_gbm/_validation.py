@@ -179,7 +179,7 @@ def as_rows(
     return array
 
 
-def check_rows(
+def check_host_rows(
     y: ArrayLike,
     margin: ArrayLike,
     sample_weight: ArrayLike | None,
@@ -229,7 +229,7 @@ def _check_all(name: str, array: Array, valid: Array, expected: str) -> None:
         raise ValueError(f"{name}: expected {expected}, got {array[index]} at row {index[0]}")
 
 
-def check_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+def check_host_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
     """Two arrays that the gradient and the Hessian can be written to; the margins come first."""
     shape = inputs[0].shape
     layout = "C-contiguous " if len(shape) == 1 else ""

@@ -451,13 +451,14 @@ def arrays(real, *dims):
 
 found = [(np.dtype(np.int32), 1)]
 for real in (np.float32, np.float64):
+    by_class = [tuple(arrays(real, 1, 1))]
     for function, kinds, n_parameters, n_flags in (
         (binary._gradient_hessian, arrays(real, 1, 1, 1, 1, 1) + found, 6, 1),
-        (binary._focal_loss, arrays(real, 1, 1, 1, 1) + found, 5, 0),
+        (binary._focal_loss, arrays(real, 1, 1, 1, 1) + found, 6, 0),
         (binary._posterior, arrays(real, 1, 1) + found, 4, 1),
-        (softmax._gradient_hessian, arrays(real, 2, 1, 1, 2, 2, 1, 1) + found, 3, 1),
-        (softmax._loss, arrays(real, 2, 1, 1, 1, 1, 1) + found, 2, 0),
-        (softmax._posterior, arrays(real, 2, 2, 1, 1) + found, 1, 1),
+        (softmax._gradient_hessian, arrays(real, 2, 1, 1, 2, 2) + by_class + found, 3, 1),
+        (softmax._loss, arrays(real, 2, 1, 1, 1) + by_class + found, 2, 0),
+        (softmax._posterior, arrays(real, 2, 2) + by_class + found, 1, 1),
         (autodiff._sigmoid, arrays(real, *[1] * 9), 8, 2),
         (autodiff._softmax, arrays(real, 3, 2, 2, 3, 3, 1, 1), 2, 2),
         (autodiff._shares, arrays(real, 3, 3, 2, 3, 3, 1, 1), 2, 1),

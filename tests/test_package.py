@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import focal_gbm
+from focal_gbm._types import Kernels
 
 HEAVY = {
     "numba",
@@ -48,6 +49,7 @@ LEVELS = [
     "_validation",
     "_arrays",
     "_optimum",
+    "_base_loss",
     "losses",
     "display",
     "_warnings",
@@ -145,6 +147,18 @@ def test_libraries_are_imported_only_where_they_are_served():
                 )
             }
             assert library not in imported or module.partition(".")[0] in home
+
+
+@pytest.mark.parametrize("module", ["binary", "softmax", "cuda.binary", "cuda.softmax"])
+def test_kernels_offer_what_losses_use(module):
+    if module.startswith("cuda"):
+        pytest.importorskip("numba_cuda")
+    kernels = importlib.import_module(f"focal_gbm._kernels.{module}")
+    for name, method in inspect.getmembers(Kernels, inspect.isfunction):
+        if not name.startswith("_"):
+            _, *expected = inspect.signature(method).parameters.values()
+            found = inspect.signature(getattr(kernels, name)).parameters.values()
+            assert [(p.name, p.kind) for p in found] == [(p.name, p.kind) for p in expected]
 
 
 def test_public_names():

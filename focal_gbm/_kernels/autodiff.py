@@ -13,11 +13,11 @@ import numpy as np
 from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.launch import Function, launch, launch_sum
+from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import LIMIT
 from focal_gbm._kernels.rows import BAD_LABEL, SOFT_LABEL
 from focal_gbm._kernels.softmax import BLOCK, drain, fill, largest_margin, load
-from focal_gbm._types import Array
+from focal_gbm._types import Array, Compiled
 
 _loss = row.loss
 _derivatives = row.derivatives
@@ -642,7 +642,7 @@ def sigmoid(
     """
     inputs, numbers = _sigmoid_arguments(margin, y, mask, factor, parameters, label_smoothing)
 
-    def run(kernel: Function, *flags: int | None) -> tuple[int, float]:
+    def run(kernel: Compiled, *flags: int | None) -> tuple[int, float]:
         outputs = (out, None) if kernel is _sigmoid else (out,)
         return launch(kernel, inputs, outputs, numbers, flags, n_threads), 0.0
 
@@ -667,7 +667,7 @@ def sigmoid_sum(
     """
     inputs, numbers = _sigmoid_arguments(margin, y, mask, 1.0, parameters, label_smoothing)
 
-    def run(kernel: Function, *flags: int | None) -> tuple[int, float]:
+    def run(kernel: Compiled, *flags: int | None) -> tuple[int, float]:
         outputs = [gradient] if kernel is _sigmoid else []
         return launch_sum(kernel, inputs, margin.shape, outputs, numbers, flags, n_threads)
 
@@ -737,7 +737,7 @@ def softmax(
         return found
     has_shares = y.ndim == 3
     if vector is None:
-        kernel: Function = _shares_loss if has_shares else _softmax_loss
+        kernel: Compiled = _shares_loss if has_shares else _softmax_loss
     else:
         kernel = _shares_product if has_shares else _softmax_product
     return launch(
@@ -747,7 +747,6 @@ def softmax(
         (largest_margin(margin.dtype, len(gamma)), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
-        margin[0].size if len(margin) else 1,
     )
 
 
@@ -775,5 +774,4 @@ def softmax_sum(
         (largest_margin(margin.dtype, len(gamma)), LIMIT, *gamma, *alpha),
         [is_square(*gamma) if has_shares else ignore_index],
         n_threads,
-        margin[0].size if len(margin) else 1,
     )

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from focal_gbm._kernels.cpu import is_square, prefer_wide_vectors, row
+from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
 from focal_gbm._kernels.launch import launch
-from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
-from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL
+from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_WEIGHT
+from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, binary_parameters
 from focal_gbm._types import Array, PerClass
 
 _inspect = row.inspect_binary
@@ -20,6 +20,13 @@ _inspect_weight = row.inspect_weight
 _derivatives = row.binary_derivatives
 _loss = row.binary_loss
 _posterior_of = row.binary_posterior
+
+
+@inlined
+def _named(parameters: Array) -> BinaryParameters:
+    return BinaryParameters(
+        parameters[0], parameters[1], parameters[2], parameters[3], parameters[4], parameters[5]
+    )
 
 
 def _gradient_hessian(
@@ -36,13 +43,10 @@ def _gradient_hessian(
     prefer_wide_vectors()
     found = np.int32(0)
     one, largest_weight = margin.dtype.type(1), margin.dtype.type(LARGEST_WEIGHT)
-    by_class = parameters[0], parameters[1], parameters[2], parameters[3]
-    floor, limit = parameters[4], parameters[5]
+    numbers = _named(parameters)
     for i in range(y.size):
         found = np.int32(found | _inspect(y[i], margin[i], one))
-        g, h = _derivatives(
-            y[i], margin[i], by_class, limit, floor, one, mode, soft, square is not None
-        )
+        g, h = _derivatives(y[i], margin[i], numbers, one, mode, soft, square is not None)
         if weight is not None:
             found = np.int32(found | _inspect_weight(weight[i], largest_weight))
             g *= weight[i]
@@ -58,10 +62,10 @@ def _focal_loss(
     prefer_wide_vectors()
     found = np.int32(0)
     one, largest_weight = margin.dtype.type(1), margin.dtype.type(LARGEST_WEIGHT)
-    by_class = parameters[0], parameters[1], parameters[2], parameters[3]
+    numbers = _named(parameters)
     for i in range(y.size):
         found = np.int32(found | _inspect(y[i], margin[i], one))
-        value = _loss(y[i], margin[i], by_class, parameters[4], one)
+        value = _loss(y[i], margin[i], numbers, one)
         if weight is not None:
             found = np.int32(found | _inspect_weight(weight[i], largest_weight))
             value = value * weight[i] if weight[i] != one - one else one - one
@@ -94,7 +98,7 @@ def gradient_hessian(
     n_threads: int | None,
 ) -> int:
     """Gradient and Hessian of the weighted loss; returns the bits of what is wrong with a row."""
-    parameters = (*gamma, *alpha, FLOOR, LIMIT)
+    parameters = binary_parameters(gamma, alpha)
     mode = HESSIAN_MODES.index(hessian)
     # Hard labels take half the work: assume them, and start again if that was wrong.
     for soft in (False, True):
@@ -122,7 +126,7 @@ def loss(
     n_threads: int | None,
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
-    parameters = (*gamma, *alpha, LIMIT)
+    parameters = binary_parameters(gamma, alpha)
     found = launch(_focal_loss, (y, margin, weight), (out,), parameters, (), n_threads)
     return found & ~SOFT_LABEL
 

@@ -10,8 +10,7 @@ from numba import njit
 from focal_gbm._kernels.elementary import JIT_OPTIONS, exp, log1p, log1p_wide
 from focal_gbm._kernels.numba_internals import FORCE_INLINE, function_attributes
 from focal_gbm._kernels.rows import Elementary, compile_rows
-
-Function = Callable[..., Any]
+from focal_gbm._types import Compiled
 
 # Lets LLVM use vectors of 512 bits in the calling kernel, where they do not slow the clock. It
 # keeps to 256 bits because the first processors with AVX-512 lowered their clock for more. Those
@@ -21,7 +20,7 @@ prefer_wide_vectors = function_attributes(
     *['"prefer-vector-width"="512"'] if _has_fast_wide_vectors else []
 )
 
-inlined: Callable[[Function], Function] = njit(**FORCE_INLINE, **JIT_OPTIONS)
+inlined: Callable[[Compiled], Compiled] = njit(**FORCE_INLINE, **JIT_OPTIONS)
 row = compile_rows(inlined, Elementary(exp, log1p, log1p_wide, math.expm1, math.log))
 
 

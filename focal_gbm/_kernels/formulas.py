@@ -124,16 +124,14 @@ def share_derivatives(
     )
 
 
-def focus_of_mean(
-    y: Number, p: Number, q: Number, one: Number, log: Function
-) -> tuple[Number, Number, Number]:
-    """Logarithm of ``Q = y * q + (1 - y) * p``, its derivative in ``z``, and that one's.
+def focus_of_mean(y: Number, p: Number, q: Number, one: Number) -> tuple[Number, Number, Number]:
+    """``Q = y * q + (1 - y) * p``, and the first and second derivative of its logarithm in ``z``.
 
     One minus the label's mean posterior: the focus of a soft label in torchvision's loss.
     """
     focus = y * q + (one - y) * p
     rate = (one - y - y) * p * q / focus
-    return log(focus), rate, rate * (q - p - rate)
+    return focus, rate, rate * (q - p - rate)
 
 
 def focus_of_entropy(
@@ -145,9 +143,8 @@ def focus_of_entropy(
     one: Number,
     exp: Function,
     expm1: Function,
-    log: Function,
 ) -> tuple[Number, Number, Number]:
-    """Logarithm of ``Q = 1 - exp(-B)`` with the cross entropy ``B``, and its two derivatives.
+    """The same for ``Q = 1 - exp(-B)`` with the cross entropy ``B``.
 
     The focus of a soft label in losses that take the posterior from the cross entropy.
     """
@@ -156,7 +153,7 @@ def focus_of_entropy(
     focus = -expm1(-entropy)
     odds = exp(-entropy) / focus
     rate = odds * first
-    return log(focus), rate, odds * (p * q - first * first) - rate * rate
+    return focus, rate, odds * (p * q - first * first) - rate * rate
 
 
 def cross_entropy(

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import operator
 import threading
 import warnings
@@ -13,29 +14,30 @@ import numpy as np
 from numba import njit, types
 
 from focal_gbm._kernels.elementary import JIT_OPTIONS
-from focal_gbm._kernels.numba_internals import array_type, is_jit_disabled, name_cache_files
+from focal_gbm._kernels.numba_internals import (
+    array_type,
+    is_jit_disabled,
+    name_cache_files,
+)
 from focal_gbm._kernels.threads import in_chunks
-from focal_gbm._types import Array
-
-Function = Callable[..., Any]
+from focal_gbm._types import Array, Compiled, Kind
 
 _has_warned_of_cache = threading.Event()
 
 
 def launch(
-    function: Function,
+    function: Compiled,
     inputs: Sequence[Array | None],
     outputs: Sequence[Array | None],
     parameters: Sequence[float],
     flags: Sequence[int | None],
     n_threads: int | None,
-    row_size: int = 1,
 ) -> int:
     """Run a kernel over all rows, in chunks on several threads, and join what it found.
 
-    ``row_size`` is how many margins an element of the first dimension has. Parameters are
-    numbers in the precision of the first input, flags are integers or None; a kernel takes the
-    inputs, the outputs, an array of the parameters, and the flags.
+    Parameters are numbers in the precision of the first input, flags are integers or None; a kernel
+    takes the inputs, the outputs, an array of the parameters, and the flags. It takes each on its
+    own, as Numba needs a microsecond to find the type of a named tuple, at every chunk.
     """
     arrays = (*inputs, *outputs)
     kernel = _kernel(function, arrays, len(outputs), parameters, flags)
@@ -44,19 +46,18 @@ def launch(
         return kernel(_part(arrays, rows))
 
     n_rows = len(arrays[0])  # type: ignore[arg-type]
-    found = in_chunks(lambda _: work, n_rows, row_size, n_threads)
+    found = in_chunks(lambda _: work, n_rows, _row_size(inputs), n_threads)
     return functools.reduce(operator.or_, found, 0)
 
 
 def launch_sum(
-    function: Function,
+    function: Compiled,
     inputs: Sequence[Array | None],
     shape: tuple[int, ...],
     outputs: Sequence[Array | None],
     parameters: Sequence[float],
     flags: Sequence[int | None],
     n_threads: int | None,
-    row_size: int = 1,
 ) -> tuple[int, float]:
     """The same for a kernel whose first output, of this shape, is wanted as a sum only.
 
@@ -79,9 +80,14 @@ def launch_sum(
 
         return work
 
-    results = in_chunks(worker, n_rows, row_size, n_threads)
+    results = in_chunks(worker, n_rows, _row_size(inputs), n_threads)
     found = functools.reduce(operator.or_, (found for found, _ in results), 0)
     return found, sum(total for _, total in results)
+
+
+def _row_size(inputs: Sequence[Array | None]) -> int:
+    """How many numbers the largest array, which is the margins or like them, has in a row."""
+    return max(math.prod(array.shape[1:]) for array in inputs if array is not None)
 
 
 def _part(arrays: Sequence[Array | None], rows: slice) -> list[Array | None]:
@@ -89,7 +95,7 @@ def _part(arrays: Sequence[Array | None], rows: slice) -> list[Array | None]:
 
 
 def _kernel(
-    function: Function,
+    function: Compiled,
     arrays: Sequence[Array | None],
     n_outputs: int,
     parameters: Sequence[float],
@@ -105,11 +111,11 @@ def _kernel(
 
 @functools.cache
 def compiled(
-    function: Function,
-    kinds: Sequence[tuple[np.dtype[Any], int] | None],
+    function: Compiled,
+    kinds: Sequence[Kind | None],
     n_outputs: int,
     missing_flags: tuple[bool, ...],
-) -> Function:
+) -> Compiled:
     """Compile a kernel for arrays of these types and dimensions, or load it from Numba's cache.
 
     A flag that is None is known when the kernel is compiled, as an array that is None.
@@ -128,14 +134,14 @@ def compiled(
     return _jit(function, signature, JIT_OPTIONS)
 
 
-def _jit(function: Function, signature: Any, options: dict[str, Any]) -> Function:
+def _jit(function: Compiled, signature: Any, options: dict[str, Any]) -> Compiled:
     """Compile without the lock that Python's threads share, or load from Numba's cache."""
     if is_jit_disabled():
         # Compiled code does not warn of infinity or NaN either.
         return np.errstate(all="ignore")(function)
     name_cache_files(function, _sources_digest())
     try:
-        kernel: Function = njit(signature, cache=True, nogil=True, **options)(function)
+        kernel: Compiled = njit(signature, cache=True, nogil=True, **options)(function)
     except Exception as error:
         # No folder to write to, a full disk, a damaged file: a cache fails in many ways. What is
         # wrong with the function itself is raised again.
@@ -166,7 +172,7 @@ def _sum(values: Array) -> float:
 
 
 @functools.cache
-def _compiled_sum(dtype: np.dtype[Any]) -> Function:
+def _compiled_sum(dtype: np.dtype[Any]) -> Compiled:
     signature = types.float64(array_type(dtype, 1, False))
     # Reassociation lets LLVM add several numbers at a time.
     return _jit(_sum, signature, {"fastmath": {"reassoc"}})

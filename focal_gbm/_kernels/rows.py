@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from focal_gbm._kernels import formulas
 from focal_gbm._kernels.formulas import Function, Number
-
-Compiled = Callable[..., Any]
+from focal_gbm._kernels.limits import FLOOR, LIMIT
+from focal_gbm._types import Compiled, PerClass
 
 # What can be wrong with a row, or special, as bits.
 SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
@@ -25,6 +25,22 @@ class Elementary(NamedTuple):
     log1p_wide: Function
     expm1: Function
     log: Function
+
+
+class BinaryParameters(NamedTuple):
+    """Numbers of the binary loss, in the precision of the margins."""
+
+    gamma0: Number
+    gamma1: Number
+    alpha0: Number
+    alpha1: Number
+    limit: Number  # margins beyond it are cut off
+    floor: Number  # of clipped curvature, for a row of weight one
+
+
+def binary_parameters(gamma: PerClass, alpha: PerClass) -> BinaryParameters:
+    (gamma0, gamma1), (alpha0, alpha1) = gamma, alpha
+    return BinaryParameters(gamma0, gamma1, alpha0, alpha1, LIMIT, FLOOR)
 
 
 class RowFunctions(NamedTuple):
@@ -111,16 +127,14 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     def binary_derivatives(
         y: Number,
         z: Number,
-        by_class: Any,
-        limit: Number,
-        floor: Number,
+        parameters: BinaryParameters,
         one: Number,
         mode: int,
         is_soft: bool,
         is_square: bool,
     ) -> Any:
-        """Gradient and curvature; ``by_class`` has the gammas and the alphas."""
-        gamma0, gamma1, alpha0, alpha1 = by_class
+        """Gradient and curvature."""
+        gamma0, gamma1, alpha0, alpha1, limit, floor = parameters
         z = min(max(z, -limit), limit)
         if is_soft:
             share0 = alpha0 * (one - y)
@@ -140,10 +154,10 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return g, curvature(g, h, alpha * min(floor, of_log_loss), mode)
 
     @compiled
-    def binary_loss(y: Number, z: Number, by_class: Any, limit: Number, one: Number) -> Number:
+    def binary_loss(y: Number, z: Number, parameters: BinaryParameters, one: Number) -> Number:
         # Only the far side of the right answer is cut off: the loss of an infinitely wrong margin
         # is infinite. A class the label gives no share must not turn that into 0 * inf.
-        gamma0, gamma1, alpha0, alpha1 = by_class
+        gamma0, gamma1, alpha0, alpha1, limit, _ = parameters
         zero = one - one
         loss0 = class_loss(min(-z, limit), gamma0, one)
         loss1 = class_loss(min(z, limit), gamma1, one)
@@ -210,11 +224,11 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         bounded = max(min(z, limit), -limit) if order > 0 else z
         p, q, log_p, log_q = sigmoids(bounded, one)
         if is_mean:
-            log_focus, rate, slope = focus_of_mean(y, p, q, one, log)
+            focus, rate, slope = focus_of_mean(y, p, q, one)
         else:
-            log_focus, rate, slope = focus_of_entropy(y, p, q, log_p, log_q, one, exp, expm1, log)
+            focus, rate, slope = focus_of_entropy(y, p, q, log_p, log_q, one, exp, expm1)
         value, first, second = cross_entropy(y, p, q, log_p, log_q, positive_weight, one)
-        orders = modulated(exp(gamma * log_focus), gamma, rate, slope, value, first, second)
+        orders = modulated(exp(gamma * log(focus)), gamma, rate, slope, value, first, second)
         derivative = orders[0] if order == 0 else orders[1] if order == 1 else orders[2]
         return derivative if z == z else z
 

@@ -32,6 +32,13 @@ _class_log_posterior = row.class_log_posterior
 
 
 @inlined
+def _four_lines(margin: Array) -> tuple[Array, Array, Array, Array]:
+    """Buffers with a number for each row of a block."""
+    lines = np.empty((4, BLOCK), margin.dtype)
+    return lines[0], lines[1], lines[2], lines[3]
+
+
+@inlined
 def fill(margin: Array, shares: Array) -> None:
     """Copy a block's margins into lines, one per class."""
     for k in range(margin.shape[1]):
@@ -116,13 +123,10 @@ def _gradient_hessian(
     largest, limit, floor = parameters[0], parameters[1], parameters[2]
     gammas, alphas = parameters[3 : 3 + n_classes], parameters[3 + n_classes :]
     shares = np.empty((n_classes, BLOCK), margin.dtype)
-    curvatures = np.empty((n_classes, BLOCK), margin.dtype)
-    true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
-    top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
-    gamma, alpha = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
-    first, second = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
-    posterior, complement = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
-    share, others = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    curvatures = np.empty_like(shares)
+    true, top, top_class, rest = _four_lines(margin)
+    gamma, alpha, first, second = _four_lines(margin)
+    posterior, complement, share, others = _four_lines(margin)
     floors = np.empty(BLOCK, margin.dtype)
     for start in range(0, y.size, BLOCK):
         rows = slice(start, min(start + BLOCK, y.size))
@@ -179,8 +183,7 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
     largest = parameters[0]
     gammas, alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
     shares = np.empty((n_classes, BLOCK), margin.dtype)
-    true, top = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
-    top_class, rest = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    true, top, top_class, rest = _four_lines(margin)
     for start in range(0, y.size, BLOCK):
         rows = slice(start, min(start + BLOCK, y.size))
         labels = y[rows]
@@ -249,7 +252,7 @@ def gradient_hessian(
     inputs, outputs = (y, margin, weight), (grad, hess)
     mode = HESSIAN_MODES.index(hessian)
     parameters = (largest_margin(margin.dtype, len(gamma)), LIMIT, FLOOR, *gamma, *alpha)
-    return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads, len(gamma))
+    return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads)
 
 
 def loss(
@@ -264,7 +267,7 @@ def loss(
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *alpha)
-    return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads, len(gamma))
+    return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads)
 
 
 def posterior(
@@ -272,4 +275,4 @@ def posterior(
 ) -> int:
     """Posteriors of the classes or their logarithms; returns the bits of what is wrong."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *np.log(alpha))
-    return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None, len(gamma))
+    return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)

@@ -43,12 +43,16 @@ def in_chunks(
         for i, rows in remaining:
             results[i] = work(rows)
 
-    n_useful = max(1, len(chunks) // _CHUNKS_PER_THREAD)
+    n_useful = len(chunks) // _CHUNKS_PER_THREAD
+    n_threads = min(n_threads or available_threads(), n_useful)
+    if n_threads < 2:
+        run()
+        return results
     helpers = _Helpers(run, remaining)
     # Twice, as Ctrl-C may arrive in a finally clause too.
     try:
         try:
-            helpers.start(min(n_threads or available_threads(), n_useful) - 1)
+            helpers.start(n_threads - 1)
             run()
         finally:
             helpers.finish()

@@ -46,13 +46,13 @@ def plain_sigmoid(
     p, q = logits.sigmoid(), (-logits).sigmoid()
     log_p, log_q = logsigmoid(logits), logsigmoid(-logits)
     if soft_target == "pt":
-        log_focus, _, _ = formulas.focus_of_mean(soft, p, q, 1.0, torch.log)
+        focus, _, _ = formulas.focus_of_mean(soft, p, q, 1.0)
     else:
-        log_focus, _, _ = formulas.focus_of_entropy(
-            soft, p, q, log_p, log_q, 1.0, torch.exp, torch.expm1, torch.log
+        focus, _, _ = formulas.focus_of_entropy(
+            soft, p, q, log_p, log_q, 1.0, torch.exp, torch.expm1
         )
     entropy, _, _ = formulas.cross_entropy(soft, p, q, log_p, log_q, positive_weight, 1.0)
-    focused = (positive * target + negative * (1 - target)) * (gamma * log_focus).exp() * entropy
+    focused = (positive * target + negative * (1 - target)) * (gamma * focus.log()).exp() * entropy
     loss = torch.where(is_hard, _mixture(logits, target, parameters), focused)
     return loss if mask is None else torch.where(mask, loss, 0)
 

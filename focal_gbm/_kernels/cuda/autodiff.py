@@ -26,8 +26,8 @@ from focal_gbm._kernels.cuda.device import (
 )
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.limits import LIMIT, SOFT_TARGETS
-from focal_gbm._kernels.rows import Compiled
 from focal_gbm._kernels.softmax import largest_margin
+from focal_gbm._types import Compiled
 
 _MIXTURE, _MEAN = SOFT_TARGETS.index("mixture"), SOFT_TARGETS.index("pt")
 

@@ -11,8 +11,8 @@ from numba import cuda
 from focal_gbm._kernels.binary import posterior_parameters
 from focal_gbm._kernels.cuda.device import Array, kind, row, run
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
-from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL
+from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_WEIGHT
+from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, binary_parameters
 from focal_gbm._types import PerClass
 
 _inspect = row.inspect_binary
@@ -29,14 +29,12 @@ def _gradient_hessian(
     grad: Array,
     hess: Array,
     found: Array,
-    parameters: Sequence[Number],
+    parameters: BinaryParameters,
     mode: int,
 ) -> None:
     real = margin.dtype.type
     one, two = real(1), real(2)
-    gamma0, gamma1, alpha0, alpha1, limit, floor = parameters
-    by_class = gamma0, gamma1, alpha0, alpha1
-    is_square = gamma0 == two and gamma1 == two
+    is_square = parameters[0] == two and parameters[1] == two
     largest_weight = real(LARGEST_WEIGHT)
     bits = 0
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
@@ -44,7 +42,7 @@ def _gradient_hessian(
         inspected = _inspect(label, z, one)
         bits |= inspected & ~SOFT_LABEL
         is_soft = (inspected & SOFT_LABEL) != 0
-        g, h = _derivatives(label, z, by_class, limit, floor, one, mode, is_soft, is_square)
+        g, h = _derivatives(label, z, parameters, one, mode, is_soft, is_square)
         if weight.size:
             bits |= _inspect_weight(real(weight[i]), largest_weight)
             g *= real(weight[i])
@@ -61,18 +59,16 @@ def _focal_loss(
     weight: Array,
     out: Array,
     found: Array,
-    parameters: Sequence[Number],
+    parameters: BinaryParameters,
 ) -> None:
     real = margin.dtype.type
     zero, one = real(0), real(1)
-    gamma0, gamma1, alpha0, alpha1, limit = parameters
-    by_class = gamma0, gamma1, alpha0, alpha1
     largest_weight = real(LARGEST_WEIGHT)
     bits = 0
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         label, z = real(y[i]), margin[i]
         bits |= _inspect(label, z, one) & ~SOFT_LABEL
-        value = _loss(label, z, by_class, limit, one)
+        value = _loss(label, z, parameters, one)
         if weight.size:
             bits |= _inspect_weight(real(weight[i]), largest_weight)
             value = value * real(weight[i]) if real(weight[i]) != zero else zero
@@ -106,7 +102,7 @@ def gradient_hessian(
     n_threads: int | None,
 ) -> int:
     """As ``binary.gradient_hessian``; threads are the device's own."""
-    parameters = (*gamma, *alpha, LIMIT, FLOOR)
+    parameters = binary_parameters(gamma, alpha)
     flags = (HESSIAN_MODES.index(hessian),)
     return run(_gradient_hessian, margin, (y, weight, grad, hess), parameters, flags)
 
@@ -122,7 +118,8 @@ def loss(
     n_threads: int | None,
 ) -> int:
     """As ``binary.loss``."""
-    return run(_focal_loss, margin, (y, weight, out), (*gamma, *alpha, LIMIT), ())
+    parameters = binary_parameters(gamma, alpha)
+    return run(_focal_loss, margin, (y, weight, out), parameters, ())
 
 
 def posterior(

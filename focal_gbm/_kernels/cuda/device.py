@@ -13,10 +13,10 @@ from numba import cuda, from_dtype, types
 
 from focal_gbm._kernels.cuda.numba_cuda_internals import ordinal_of_numba
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.rows import Compiled, Elementary, compile_rows
+from focal_gbm._kernels.rows import Elementary, compile_rows
+from focal_gbm._types import Compiled, Kind
 
 Array = Any  # with __cuda_array_interface__, as tensors have it
-Kind = tuple[np.dtype[Any], int]
 
 THREADS = 256
 
@@ -164,8 +164,8 @@ def run(
     """Run a kernel over the rows of the margins and wait for it; returns the bits it has found.
 
     It runs on the stream of the margins. A kernel takes the margins and the other arrays, with an
-    empty vector for None, an array for each of ``by_class``, an array of one integer for the bits,
-    the parameters, and the flags.
+    empty vector for None, a tuple with an array for each of ``by_class`` if there are any, an array
+    of one integer for the bits, the parameters, and the flags.
     """
     with _on(ordinal_of(margin)) as ordinal:
         pointer = _pointer_of_stream(margin)
@@ -176,10 +176,11 @@ def run(
         margin = view(margin)
         nothing = margin[:0] if margin.ndim == 1 else margin[:0, 0]
         found = _found(ordinal, threading.get_ident())
+        vectors = [_by_class(tuple(values), margin.dtype, ordinal) for values in by_class]
         views = [
             margin,
             *(nothing if array is None else view(array) for array in arrays),
-            *(_by_class(tuple(values), margin.dtype, ordinal) for values in by_class),
+            *([tuple(vectors)] if vectors else []),
             found,
         ]
         bits = np.zeros(1, np.int32)
@@ -203,7 +204,7 @@ def _by_class(values: tuple[float, ...], dtype: np.dtype[Any], ordinal: int) -> 
 
 def launch(
     function: Compiled,
-    arrays: Sequence[Array],
+    arrays: Sequence[Array | tuple[Array, ...]],
     parameters: Sequence[float],
     flags: Sequence[int],
     size: int,
@@ -215,7 +216,7 @@ def launch(
     """
     if size == 0:
         return
-    kernel = _compiled(function, tuple(map(kind, arrays)), len(parameters), len(flags))
+    kernel = _compiled(function, tuple(map(_kind_or_kinds, arrays)), len(parameters), len(flags))
     blocks = min(max(-(-size // THREADS), FEWEST_BLOCKS), MOST_BLOCKS)
     kernel[blocks, THREADS, stream](*arrays, tuple(parameters), *flags)
 
@@ -225,16 +226,29 @@ def kind(array: Array) -> Kind:
     return np.dtype(str(array.dtype).removeprefix("torch.")), array.ndim
 
 
-def signature(kinds: Sequence[Kind], n_parameters: int, n_flags: int) -> Any:
-    """Of a kernel for arrays of these kinds.
+def _kind_or_kinds(arrays: Any) -> Any:
+    return tuple(map(kind, arrays)) if isinstance(arrays, tuple) else kind(arrays)
+
+
+def signature(kinds: Sequence[Any], n_parameters: int, n_flags: int) -> Any:
+    """Of a kernel for arrays of these kinds, or tuples of such arrays.
 
     Left to itself, Numba would compile once for each mixture of memory layouts.
     """
-    arrays = [types.Array(from_dtype(dtype), ndim, "A") for dtype, ndim in kinds]
+    arrays = [
+        types.Tuple([_array_type(inner) for inner in each])
+        if isinstance(each[0], tuple)
+        else _array_type(each)
+        for each in kinds
+    ]
     parameters = types.UniTuple(arrays[0].dtype, n_parameters)
     return types.void(*arrays, parameters, *[types.int64] * n_flags)
 
 
+def _array_type(kind: Kind) -> Any:
+    return types.Array(from_dtype(kind[0]), kind[1], "A")
+
+
 @functools.cache
-def _compiled(function: Compiled, kinds: tuple[Kind, ...], n_parameters: int, n_flags: int) -> Any:
+def _compiled(function: Compiled, kinds: tuple[Any, ...], n_parameters: int, n_flags: int) -> Any:
     return cuda.jit(signature(kinds, n_parameters, n_flags))(function)

@@ -67,8 +67,7 @@ def _gradient_hessian(
     weight: Array,
     grad: Array,
     hess: Array,
-    gamma: Array,
-    alpha: Array,
+    by_class: Sequence[Array],
     found: Array,
     parameters: Sequence[Number],
     mode: int,
@@ -76,6 +75,7 @@ def _gradient_hessian(
     real = margin.dtype.type
     one, largest_weight = real(1), real(LARGEST_WEIGHT)
     n_rows, n_classes = margin.shape
+    gamma, alpha = by_class
     largest, limit, floor = parameters
     bits = 0
     for i in range(cuda.grid(1), n_rows, cuda.gridsize(1)):
@@ -109,13 +109,13 @@ def _loss(
     y: Array,
     weight: Array,
     out: Array,
-    gamma: Array,
-    alpha: Array,
+    by_class: Sequence[Array],
     found: Array,
     parameters: Sequence[Number],
 ) -> None:
     real = margin.dtype.type
     one, largest_weight = real(1), real(LARGEST_WEIGHT)
+    gamma, alpha = by_class
     largest, limit = parameters
     bits = 0
     for i in range(cuda.grid(1), margin.shape[0], cuda.gridsize(1)):
@@ -136,8 +136,7 @@ def _loss(
 def _posterior(
     margin: Array,
     out: Array,
-    gamma: Array,
-    log_alpha: Array,
+    by_class: Sequence[Array],
     found: Array,
     parameters: Sequence[Number],
     as_margin: int,
@@ -146,6 +145,7 @@ def _posterior(
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, n_classes = margin.shape
+    gamma, log_alpha = by_class
     largest = parameters[0]
     bits = 0
     for i in range(cuda.grid(1), n_rows, cuda.gridsize(1)):

@@ -1,0 +1,305 @@
+"""What the binary and the softmax loss share."""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from focal_gbm._arrays import check_out, check_rows, empty, kernels_for, to_host
+from focal_gbm._types import Array, Kernels
+from focal_gbm._validation import as_rows, check_length, check_n_threads, check_weights
+
+
+class FocalLoss(ABC):
+    """What the binary and the softmax loss share; they differ in kernels and shapes.
+
+    Margins have the shape (n,) in the binary and (n, n_classes) in the softmax loss, and so have
+    gradients, Hessians and posteriors. Work is done where the margins are: NumPy's on the CPU, and
+    anything with ``__cuda_array_interface__`` on its GPU.
+    """
+
+    gamma: float | tuple[float, ...]
+    alpha: str | float | tuple[float, ...] | None
+    hessian: str
+    _kernels: ClassVar[Kernels]
+
+    def loss(
+        self, y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Array:
+        """Weighted loss of each row.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels: in [0, 1] for the binary loss, which mixes the classes in between, and one of 0
+            to n_classes - 1 for softmax.
+        margin : array-like of shape (n,), or (n, n_classes) for softmax
+            Margins (scores on the log-odds scale). float32 is computed in float32, anything else in
+            float64. An array with ``__cuda_array_interface__`` is computed on its GPU, where it
+            must be of one of these types, and labels and weights must be too.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Where the margins are; float32 for float32 margins, else float64. Infinite only where a
+            binary margin is infinite on the wrong side.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input of the wrong kind, shape or value; NaN is refused everywhere.
+        RuntimeError
+            For arrays on a GPU without numba-cuda.
+
+        Examples
+        --------
+        >>> from focal_gbm import BinaryFocalLoss
+        >>> BinaryFocalLoss(gamma=2.0).loss([1, 0], [0.0, 0.0]).round(4)
+        array([0.1733, 0.1733])
+        """
+        y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
+        loss = empty(margin.shape[:1], margin)
+        parameters = self.resolve(y, sample_weight)._by_class()
+        kernels = kernels_for(margin, self._kernels)
+        found = kernels.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
+        self._raise_for(found, y, margin, sample_weight)
+        return loss
+
+    def gradient_hessian(
+        self,
+        y: ArrayLike,
+        margin: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        out: tuple[Array, Array] | None = None,
+        n_threads: int | None = None,
+    ) -> tuple[Array, Array]:
+        """First and second derivative of the weighted loss in the margin, in one pass.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels, as for ``loss``.
+        margin : array-like of shape (n,), or (n, n_classes) for softmax
+            Margins. float32 is computed in float32, anything else in float64; on a GPU as for
+            ``loss``.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+        out : tuple of 2 ndarrays of the margins' shape, optional
+            float32 or float64 arrays to write the result to, where the margins are: contiguous
+            ones for the binary loss on the CPU, else of any strides. Their content is undefined
+            after an error.
+        n_threads : int, optional
+            At most so many threads; by default one per available processor.
+
+        Returns
+        -------
+        grad, hess : ndarray of the margins' shape
+            ``out`` if given, else new arrays where the margins are, and in their precision.
+            ``hess`` is what ``hessian`` names, for softmax of the Hessian's diagonal.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For input of the wrong kind, shape or value; NaN is refused everywhere.
+        RuntimeError
+            For arrays on a GPU without numba-cuda.
+
+        Examples
+        --------
+        >>> from focal_gbm import BinaryFocalLoss
+        >>> BinaryFocalLoss(gamma=0.0).gradient_hessian([1, 0], [0.0, 0.0])
+        (array([-0.5,  0.5]), array([0.25, 0.25]))
+        """
+        y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
+        n_threads = check_n_threads(n_threads)
+        if out is None:
+            out = empty(margin.shape, margin), empty(margin.shape, margin)
+        grad, hess = check_out(out, (margin, y, sample_weight))
+        found = kernels_for(margin, self._kernels).gradient_hessian(
+            y,
+            margin,
+            sample_weight,
+            grad,
+            hess,
+            hessian=self.hessian,
+            n_threads=n_threads,
+            **self.resolve(y, sample_weight)._by_class(),
+        )
+        self._raise_for(found, y, margin, sample_weight)
+        return grad, hess
+
+    def posterior(self, margin: ArrayLike) -> Array:
+        """Probability of the positive class, or of each class, that a margin stands for.
+
+        The sigmoid or softmax of a margin trained by focal loss is not that probability: focusing
+        and alpha distort it. This undoes both.
+
+        Parameters
+        ----------
+        margin : array-like
+            Margins: of any shape for the binary loss, of shape (n,) on a GPU; of shape
+            (n, n_classes) for softmax.
+
+        Returns
+        -------
+        ndarray or scalar
+            Probabilities in the shape of ``margin``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For margins that are no numbers or NaN, and for ``alpha="balanced"``, which has a value
+            only together with labels: see ``resolve``.
+
+        Examples
+        --------
+        >>> from focal_gbm import BinaryFocalLoss
+        >>> BinaryFocalLoss(gamma=2.0).posterior([-2.0, 0.0, 2.0]).round(4)
+        array([0.0045, 0.5   , 0.9955])
+        """
+        return self._posterior(margin, as_margin=False)
+
+    def posterior_margin(self, margin: ArrayLike) -> Array:
+        """The posterior as a margin: its log-odds, or the logarithms of the classes' posteriors.
+
+        Parameters
+        ----------
+        margin : array-like
+            Margins, as for ``posterior``.
+
+        Returns
+        -------
+        ndarray or scalar
+            In the shape of ``margin``. In the binary case strictly increasing in it, and equal to
+            it for ``gamma=0, alpha=None``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for ``posterior``.
+
+        Examples
+        --------
+        >>> from focal_gbm import BinaryFocalLoss
+        >>> BinaryFocalLoss(gamma=0.0).posterior_margin([-2.0, 0.0, 2.0])
+        array([-2.,  0.,  2.])
+        """
+        return self._posterior(margin, as_margin=True)
+
+    @abstractmethod
+    def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+        """Constant margin that minimises the weighted loss of these labels."""
+
+    def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """The same loss with ``alpha="balanced"`` replaced by its value for these labels.
+
+        Parameters
+        ----------
+        y : array-like of shape (n,)
+            Labels, as for ``loss``.
+        sample_weight : array-like of shape (n,), optional
+            Finite weights >= 0.
+
+        Returns
+        -------
+        BinaryFocalLoss or SoftmaxFocalLoss
+
+        Raises
+        ------
+        ValueError
+            If a class is missing from the labels.
+
+        Examples
+        --------
+        >>> from focal_gbm import BinaryFocalLoss, SoftmaxFocalLoss
+        >>> BinaryFocalLoss(alpha="balanced").resolve([1] * 5 + [0] * 95).alpha
+        0.95
+        >>> SoftmaxFocalLoss(3, alpha="balanced").resolve([0, 0, 1, 2]).alpha
+        (0.5, 0.75, 0.75)
+        """
+        if self.alpha != "balanced":
+            return self
+        return self._resolved(check_totals(self._totals(y, sample_weight)))
+
+    def _resolved(self, totals: Array) -> Self:
+        """The same as ``resolve``, for the total weights of the classes."""
+        if self.alpha != "balanced":
+            return self
+        loss = copy.copy(self)  # the other parameters are checked already
+        object.__setattr__(loss, "alpha", self._balanced(totals))
+        return loss
+
+    @property
+    @abstractmethod
+    def _n_columns(self) -> int | None:
+        """Columns of the margins, None for a vector."""
+
+    @abstractmethod
+    def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
+        """Total weight of each class; soft labels count for both.
+
+        Labels and weights are summed up by it: one row of each class, with these weights, has the
+        same starting margin and the same alpha.
+        """
+
+    @abstractmethod
+    def _balanced(self, totals: Array) -> float | tuple[float, ...]:
+        """Alpha that gives each class the share of the others."""
+
+    @abstractmethod
+    def _refuse(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+        """Raise for the first bad row."""
+
+    def _raise_for(self, found: int, y: Array, margin: Array, sample_weight: Array | None) -> None:
+        if found:
+            self._refuse(found, to_host(y), to_host(margin), to_host(sample_weight))
+
+    def _posterior(self, margin: Any, *, as_margin: bool) -> Array:
+        if self.alpha == "balanced":
+            raise ValueError(
+                "alpha: expected a value, got 'balanced', which needs labels: use resolve(y)"
+            )
+        out = empty(margin.shape, margin)
+        parameters = self._by_class()
+        kernels = kernels_for(margin, self._kernels)
+        found = kernels.posterior(margin, out, as_margin=as_margin, **parameters)
+        self._raise_for(found, margin, margin, None)
+        return out
+
+    def _by_class(self) -> dict[str, Any]:
+        """Gamma and alpha of each class, as the kernels take them; alpha must be resolved."""
+        n_classes = self._n_columns or 2
+        gamma, alpha = self.gamma, self.alpha
+        if alpha is None:
+            alpha = (1.0,) * n_classes
+        elif isinstance(alpha, float):
+            alpha = 1.0 - alpha, alpha
+        return {
+            "gamma": (gamma,) * n_classes if isinstance(gamma, float) else gamma,
+            "alpha": alpha,
+        }
+
+
+def labels_and_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array]:
+    """Labels, and their weights, which are one where none are given."""
+    y = as_rows("y", to_host(y))
+    if sample_weight is None:
+        return y, np.ones(y.size)
+    sample_weight = as_rows("sample_weight", to_host(sample_weight))
+    check_length("sample_weight", sample_weight, y)
+    check_weights(sample_weight)
+    return y, sample_weight
+
+
+def check_totals(totals: Array) -> Array:
+    if not (totals > 0).all():
+        raise ValueError(
+            "y: expected labels of every class with weight above 0, got total weights "
+            f"{', '.join(f'{total:g}' for total in totals)} by class"
+        )
+    return totals
