@@ -115,6 +115,18 @@ class FocalLoss(ABC):
         >>> BinaryFocalLoss(gamma=0.0).gradient_hessian([1, 0], [0.0, 0.0])
         (array([-0.5,  0.5]), array([0.25, 0.25]))
         """
+        return self._gradient_hessian(y, margin, sample_weight, out, n_threads)
+
+    def _gradient_hessian(
+        self,
+        y: ArrayLike,
+        margin: ArrayLike,
+        sample_weight: ArrayLike | None,
+        out: tuple[Array, Array] | None,
+        n_threads: int | None,
+        **curvature: Any,
+    ) -> tuple[Array, Array]:
+        """The same, with what a booster wants of the curvature."""
         y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
         n_threads = check_n_threads(n_threads)
         if out is None:
@@ -129,6 +141,7 @@ class FocalLoss(ABC):
             hessian=self.hessian,
             n_threads=n_threads,
             **self.resolve(y, sample_weight)._by_class(),
+            **curvature,
         )
         self._raise_for(found, y, margin, sample_weight)
         return grad, hess

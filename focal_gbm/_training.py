@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from focal_gbm._arrays import check_rows, empty
+from focal_gbm._curvature import boosted_gradient_hessian
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
 from focal_gbm.objective import (
@@ -36,6 +37,8 @@ class Training:
         Total weight of each class in the training data; by default it is counted in the data set
         of the first call.
     """
+
+    library: str  # "xgboost" or "lightgbm"
 
     def __init__(
         self, objective: FocalObjective, n_classes: int, totals: Array | None = None
@@ -120,8 +123,8 @@ class Training:
         out: tuple[Array, Array] | None = None,
     ) -> tuple[Array, Array]:
         """Gradient and Hessian as the booster gets them."""
-        return self.loss.gradient_hessian(
-            y, margin, sample_weight, out=out, n_threads=self.n_threads
+        return boosted_gradient_hessian(
+            self.loss, self.library, y, margin, sample_weight, out, self.n_threads
         )
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:

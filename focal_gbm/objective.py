@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import check_rows, empty, is_on_device, to_device, total
+from focal_gbm._curvature import boosted_gradient_hessian, library_of, library_of_margins
 from focal_gbm._types import Array
 from focal_gbm._validation import (
     as_real,
@@ -163,7 +164,9 @@ class FocalObjective:
             Labels: in [0, 1], or one of 0 to n_classes - 1; or the margins, if ``y_pred`` is a data
             set.
         y_pred : array-like of shape (n,) or (n, n_classes), DMatrix or Dataset
-            Margins, or the data set that has the labels and weights.
+            Margins, or the data set that has the labels and weights. Of several classes they tell
+            the library, whose own curvature of softmax the Hessian then has: a matrix in double
+            precision is LightGBM's, any other XGBoost's.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0; only together with labels.
 
@@ -184,6 +187,7 @@ class FocalObjective:
             y_true, sample_weight = labels_and_weights(y_pred)
         if not is_on_device(margin):
             margin = as_real("margin", margin)
+        library = library_of(y_pred) if is_dataset(y_pred) else library_of_margins(margin)
         loss = loss_of_margins(self, margin)
         n_columns = None if margin.ndim == 1 else margin.shape[-1]
         y, margin, weight = (
@@ -194,7 +198,7 @@ class FocalObjective:
             empty(margin.shape, margin, np.float32),
             empty(margin.shape, margin, np.float32),
         )
-        return loss.gradient_hessian(y, margin, weight, out=out, n_threads=self.n_threads)
+        return boosted_gradient_hessian(loss, library, y, margin, weight, out, self.n_threads)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ LEVELS = [
     "losses",
     "display",
     "_warnings",
+    "_curvature",
     "objective",
     "_intercept",
     "_training",

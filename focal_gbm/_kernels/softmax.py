@@ -120,8 +120,8 @@ def _gradient_hessian(
     real = margin.dtype.type
     one, largest_weight = real(1), real(LARGEST_WEIGHT)
     n_classes = margin.shape[1]
-    largest, limit, floor = parameters[0], parameters[1], parameters[2]
-    gammas, alphas = parameters[3 : 3 + n_classes], parameters[3 + n_classes :]
+    largest, limit, floor, factor = parameters[0], parameters[1], parameters[2], parameters[3]
+    gammas, alphas = parameters[4 : 4 + n_classes], parameters[4 + n_classes :]
     shares = np.empty((n_classes, BLOCK), margin.dtype)
     curvatures = np.empty_like(shares)
     true, top, top_class, rest = _four_lines(margin)
@@ -168,7 +168,7 @@ def _gradient_hessian(
                 g = first[i] if labels[i] == label else g
                 h = second[i] if labels[i] == label else h
                 shares[k, i] = g
-                curvatures[k, i] = _curvature(g, h, floors[i], mode)
+                curvatures[k, i] = factor * _curvature(g, h, floors[i], mode)
         drain(shares, grad[rows])
         drain(curvatures, hess[rows])
     return found
@@ -247,11 +247,13 @@ def gradient_hessian(
     alpha: PerClass,
     hessian: str,
     n_threads: int | None,
+    curvature_factor: float = 1.0,
 ) -> int:
-    """Gradient and Hessian's diagonal; returns the bits of what is wrong with a row."""
+    """Gradient and Hessian's diagonal, times a factor; returns the bits of what is wrong."""
     inputs, outputs = (y, margin, weight), (grad, hess)
     mode = HESSIAN_MODES.index(hessian)
-    parameters = (largest_margin(margin.dtype, len(gamma)), LIMIT, FLOOR, *gamma, *alpha)
+    largest = largest_margin(margin.dtype, len(gamma))
+    parameters = (largest, LIMIT, FLOOR, curvature_factor, *gamma, *alpha)
     return launch(_gradient_hessian, inputs, outputs, parameters, (mode,), n_threads)
 
 

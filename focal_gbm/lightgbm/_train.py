@@ -201,6 +201,8 @@ class LightGBMTraining(Training):
     is added wherever they are read; in the end it is folded into the first trees.
     """
 
+    library = "lightgbm"
+
     def __init__(self, *arguments: Any, has_start: bool) -> None:
         super().__init__(*arguments)
         self.has_start = has_start

@@ -129,6 +129,7 @@ class XGBoostTraining(Training):
     It keeps the margins of the best iteration, as far as it is told which that is.
     """
 
+    library = "xgboost"
     is_best = False
     best_margin: Array | None = None
 

@@ -76,7 +76,7 @@ def _gradient_hessian(
     one, largest_weight = real(1), real(LARGEST_WEIGHT)
     n_rows, n_classes = margin.shape
     gamma, alpha = by_class
-    largest, limit, floor = parameters
+    largest, limit, floor, factor = parameters
     bits = 0
     for i in range(cuda.grid(1), n_rows, cuda.gridsize(1)):
         z = margin[i]
@@ -99,7 +99,7 @@ def _gradient_hessian(
                 g, h = _others_derivatives(first, second, share, others)
                 of_log_loss = q * share * (p + q * others)
             grad[i, k] = g
-            hess[i, k] = _curvature(g, h, scale * min(floor, of_log_loss), mode)
+            hess[i, k] = factor * _curvature(g, h, scale * min(floor, of_log_loss), mode)
     if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 
@@ -184,12 +184,14 @@ def gradient_hessian(
     alpha: PerClass,
     hessian: str,
     n_threads: int | None,
+    curvature_factor: float = 1.0,
 ) -> int:
     """As ``softmax.gradient_hessian``; threads are the device's own."""
     largest = largest_margin(kind(margin)[0], len(gamma))
     flags = (HESSIAN_MODES.index(hessian),)
     arrays, by_class = (y, weight, grad, hess), (gamma, alpha)
-    return run(_gradient_hessian, margin, arrays, (largest, LIMIT, FLOOR), flags, by_class)
+    parameters = (largest, LIMIT, FLOOR, curvature_factor)
+    return run(_gradient_hessian, margin, arrays, parameters, flags, by_class)
 
 
 def loss(

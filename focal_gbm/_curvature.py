@@ -1,0 +1,43 @@
+"""The curvature of softmax that each library's own log loss has, and focal loss with it.
+
+A step is a gradient over a Hessian, of which the libraries take the diagonal. For the softmax of
+several classes the diagonal alone makes steps too long, so they multiply it: XGBoost by 2
+(src/objective/multiclass_obj.cu, seen in 3.2.0 and 3.4.1), LightGBM by K / (K - 1) for K classes
+(src/objective/multiclass_objective.hpp, seen in 4.6.0 and 4.7.0), after Friedman, "Greedy Function
+Approximation: A Gradient Boosting Machine", 2001, section 4.6. Without the factor a gamma of 0 is
+not the library's log loss: equal parameters take steps that are longer by it.
+"""
+
+from typing import Any
+
+from focal_gbm._types import Array
+from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
+
+
+def library_of(dataset: Any) -> str:
+    """The library of a ``DMatrix`` or ``Dataset``, or of a class derived from one."""
+    modules = {kind.__module__.partition(".")[0] for kind in type(dataset).__mro__}
+    return "lightgbm" if "lightgbm" in modules else "xgboost"
+
+
+def library_of_margins(margin: Array) -> str:
+    """The library that calls with margins alone: LightGBM's are in double precision."""
+    return "lightgbm" if str(margin.dtype).endswith("float64") else "xgboost"
+
+
+def boosted_gradient_hessian(
+    loss: BinaryFocalLoss | SoftmaxFocalLoss,
+    library: str,
+    y: Array,
+    margin: Array,
+    sample_weight: Array | None,
+    out: tuple[Array, Array] | None,
+    n_threads: int | None,
+) -> tuple[Array, Array]:
+    """Gradient and Hessian as a library's own log loss has them where gamma is 0."""
+    # The mode "gradient" takes no second derivative, so there is nothing to multiply.
+    if isinstance(loss, BinaryFocalLoss) or loss.hessian == "gradient":
+        return loss.gradient_hessian(y, margin, sample_weight, out=out, n_threads=n_threads)
+    n_classes = loss.n_classes
+    factor = 2.0 if library == "xgboost" else n_classes / (n_classes - 1)
+    return loss._gradient_hessian(y, margin, sample_weight, out, n_threads, curvature_factor=factor)
