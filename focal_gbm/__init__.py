@@ -19,10 +19,30 @@ _HOMES = {
 }
 
 
+# What needs a library of its own stands in that library's module.
+_ELSEWHERE = {
+    "FocalLGBMClassifier": ["lightgbm"],
+    "FocalXGBClassifier": ["xgboost"],
+    "DaskFocalLGBMClassifier": ["dask"],
+    "DaskFocalXGBClassifier": ["dask"],
+    "SigmoidFocalLoss": ["torch"],
+    "sigmoid_focal_loss": ["torch"],
+    "softmax_focal_loss": ["torch"],
+    "focal_metric": ["xgboost", "lightgbm"],
+    "train": ["xgboost", "lightgbm", "dask"],
+}
+_MODULES = ("dask", "lightgbm", "torch", "xgboost")
+
+
 def __getattr__(name: str) -> Any:
     # Loaded on first use: Numba alone takes half a second to import.
+    if name in _ELSEWHERE:
+        # Of an AttributeError, `from focal_gbm import` would not show the message.
+        places = " or ".join(f"from {__name__}.{module}" for module in _ELSEWHERE[name])
+        raise ImportError(f"{__name__} has no {name}: import it {places}")
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        hint = f": import {__name__}.{name} first" if name in _MODULES else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 

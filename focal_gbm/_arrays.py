@@ -30,18 +30,16 @@ def is_on_device(array: Any) -> bool:
 def cuda_problem() -> str | None:
     """What is missing to compute on a GPU."""
     if importlib.util.find_spec("numba_cuda") is None:
-        return "no numba-cuda (pip install 'focal_gbm[cuda]')"
+        return "numba-cuda is not installed: pip install 'focal_gbm[cuda]'"
     problem: str | None = importlib.import_module("focal_gbm._kernels.cuda.device").problem()
     return problem
 
 
-def cuda_kernels(name: str, argument: str = "margin") -> Any:
-    """A module of kernels for arrays on a GPU; raises ``RuntimeError`` if they cannot run."""
+def cuda_kernels(name: str, wish: str = "margin is on a GPU") -> Any:
+    """A module of kernels for a GPU, or ``RuntimeError`` that says what hinders the wish."""
     problem = cuda_problem()
     if problem:
-        raise RuntimeError(
-            f"{argument}: expected a GPU of NVIDIA's that Numba can compile for, got {problem}"
-        )
+        raise RuntimeError(f"{wish}, but {problem}")
     return importlib.import_module(f"focal_gbm._kernels.cuda.{name}")
 
 
@@ -64,12 +62,12 @@ def to_host(array: Any) -> Any:
         return array.get()
     if name == "torch":
         return array.numpy(force=True)
-    return cuda_kernels("device").to_host(array)
+    return cuda_kernels("device", "an array is on a GPU").to_host(array)
 
 
 def to_device(array: Array, device: str, to: Array | None = None) -> Array:
     """A copy on a device, named as XGBoost names it, in a new array or a given one."""
-    kernels = cuda_kernels("device", "device")
+    kernels = cuda_kernels("device", f"device is {device!r}")
     copy: Array = kernels.to_device(array, device_ordinal(device), to)
     return copy
 
@@ -121,7 +119,8 @@ def _check_vector(name: str, array: Any, margin: Array) -> None:
     """Check an array with a number for each row of margins that are on a GPU."""
     if not is_on_device(array):
         raise TypeError(
-            f"{name}: expected an array on the GPU, as the margins are, got {type(array).__name__}"
+            f"{name}: expected an array on the GPU, where the margins are, got "
+            f"{type(array).__name__}"
         )
     dtype, shape, _, _ = _layout(name, array, margin)
     if dtype.kind not in "fiub":
@@ -130,7 +129,7 @@ def _check_vector(name: str, array: Any, margin: Array) -> None:
         raise ValueError(f"{name}: expected shape (n,), got {shape}")
     n_rows = margin.shape[0]
     if shape[0] != n_rows:
-        raise ValueError(f"{name}: expected one for each of {n_rows} margins, got {shape[0]}")
+        raise ValueError(f"{name}: expected {n_rows} values, one per margin, got {shape[0]}")
 
 
 def as_margins(margin: Any, n_columns: int | None = None) -> Array:
@@ -189,7 +188,7 @@ def _layout(name: str, array: Any, margin: Any) -> _Layout:
     ordinal_of = cuda_kernels("device").ordinal_of
     ordinals = {ordinal_of(array), ordinal_of(margin)} - {None}
     if len(ordinals) > 1:
-        raise ValueError(f"{name}: expected an array on the GPU of the margins, got {ordinals}")
+        raise ValueError(f"{name} and margin are on different GPUs, {sorted(ordinals)}")
     interface = array.__cuda_array_interface__
     strides = interface.get("strides")
     if strides and min(strides) < 0:

@@ -275,7 +275,7 @@ class FocalLoss(ABC):
     def _posterior(self, margin: Any, *, as_margin: bool) -> Array:
         if self.alpha == "balanced":
             raise ValueError(
-                "alpha: expected a value, got 'balanced', which needs labels: use resolve(y)"
+                "alpha: 'balanced' has a value only for given labels: use loss.resolve(y)"
             )
         out = empty(margin.shape, margin)
         parameters = self._by_class()

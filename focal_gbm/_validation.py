@@ -143,7 +143,7 @@ def _is_number(value: Any) -> bool:
 def as_real(name: str, values: ArrayLike) -> Array:
     """An array of float32 as it is, or of any other real numbers as float64."""
     if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected real numbers, got a masked array")
+        raise TypeError(f"{name}: expected real numbers, got a masked array: use its filled()")
     try:
         array = np.asarray(values)
     except ValueError as error:  # a ragged list
@@ -197,7 +197,7 @@ def check_host_rows(
 
 def check_length(name: str, array: Array, y: Array) -> None:
     if len(array) != y.size:
-        raise ValueError(f"{name}: expected one row per label, {y.size}, got {len(array)}")
+        raise ValueError(f"{name}: expected {y.size} rows, one per label, got {len(array)}")
 
 
 def check_labels(y: Array) -> None:
@@ -256,7 +256,9 @@ def check_apart(out: Sequence[Array], inputs: Sequence[Array]) -> None:
     grad, hess = out
     for first, second in ((grad, hess), *((a, b) for a in out for b in inputs)):
         if _overlap(first, second):
-            raise ValueError("out: expected memory of its own, got arrays that overlap")
+            raise ValueError(
+                "out: the arrays overlap each other or an input: give each its own memory"
+            )
 
 
 def _overlap(first: Array, second: Array) -> bool:

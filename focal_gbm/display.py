@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from focal_gbm._extras import needed_by
 from focal_gbm._types import Array
 from focal_gbm.losses import BinaryFocalLoss
 
@@ -138,8 +139,8 @@ class FocalLossDisplay:
         (1, 3)
         """
         if ax is None:
-            import matplotlib.pyplot as plt
-
+            with needed_by("FocalLossDisplay", "matplotlib"):
+                import matplotlib.pyplot as plt
             _, ax = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
         if np.size(ax) != 3:
             raise ValueError(f"ax: expected 3 axes, got {np.size(ax)}")

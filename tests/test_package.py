@@ -33,6 +33,7 @@ PACKAGE = Path(focal_gbm.__file__).parent
 
 # The order in which data runs: a module imports only from its own level and those before it.
 LEVELS = [
+    "_extras",
     "_types",
     "_kernels.limits",
     "_kernels.formulas",
@@ -188,6 +189,67 @@ def test_public_names():
         "sigmoid_focal_loss",
         "softmax_focal_loss",
     ]
+
+
+MODULES = ("dask", "lightgbm", "torch", "xgboost")
+
+
+def test_what_is_elsewhere_says_where():
+    for module in MODULES:
+        for name in importlib.import_module(f"focal_gbm.{module}").__all__:
+            if name not in focal_gbm.__all__:
+                with pytest.raises(ImportError, match=f"import it .*from focal_gbm.{module}"):
+                    exec(f"from focal_gbm import {name}", {})  # noqa: S102
+
+
+def error_of(program):
+    """The last line that a fresh process writes."""
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    assert result.returncode == 1
+    return result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_that_is_not_imported(module):
+    line = error_of(f"import focal_gbm; focal_gbm.{module}.train")
+    assert line.endswith(f"no attribute '{module}': import focal_gbm.{module} first")
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "name", "program"),
+    [
+        *((library, library, f"focal_gbm.{library}", f"import focal_gbm.{library}")
+          for library in ("xgboost", "lightgbm", "torch")),
+        ("sklearn", "xgboost", "focal_gbm.xgboost", "import focal_gbm.xgboost"),
+        ("sklearn", "lightgbm", "focal_gbm.lightgbm", "import focal_gbm.lightgbm"),
+        ("dask", "dask", "focal_gbm.dask.train", "from focal_gbm.dask import train"),
+        ("distributed", "dask", "focal_gbm.dask.train", "from focal_gbm.dask import train"),
+        ("xgboost", "xgboost", "focal_gbm.dask.train", "from focal_gbm.dask import train"),
+        (
+            "lightgbm",
+            "lightgbm",
+            "focal_gbm.dask.DaskFocalLGBMClassifier",
+            "from focal_gbm.dask import DaskFocalLGBMClassifier",
+        ),
+        (
+            "matplotlib",
+            "plot",
+            "FocalLossDisplay",
+            "import focal_gbm as f; f.FocalLossDisplay.from_losses([f.BinaryFocalLoss()])",
+        ),
+    ],
+)  # fmt: skip
+def test_a_missing_library_names_its_extra(library, extra, name, program):
+    assert error_of(f"import sys; sys.modules['{library}'] = None\n{program}") == (
+        f"ModuleNotFoundError: {name} needs {library}, which is not installed: "
+        f"pip install 'focal_gbm[{extra}]'"
+    )
+
+
+def test_other_missing_modules_are_not_explained():
+    line = error_of("import sys; sys.modules['scipy'] = None\nimport focal_gbm.xgboost")
+    assert "focal_gbm[" not in line
 
 
 def public_objects():

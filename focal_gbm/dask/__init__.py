@@ -6,6 +6,8 @@ Class counts, alpha and the starting margin are those of all partitions, whateve
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from focal_gbm._extras import needed_by
+
 if TYPE_CHECKING:
     from focal_gbm.dask._lightgbm import DaskFocalLGBMClassifier
     from focal_gbm.dask._xgboost import DaskFocalXGBClassifier, train
@@ -23,7 +25,9 @@ def __getattr__(name: str) -> Any:
     # Loaded on first use: either library does without the other.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    with needed_by(f"focal_gbm.dask.{name}", "dask", "distributed", "xgboost", "lightgbm"):
+        home = import_module(f"{__name__}.{_HOMES[name]}")
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -72,7 +72,9 @@ def problem() -> str | None:
     if cuda.is_available():
         return None
     error = cuda.cuda_error()
-    return f"no GPU: {' '.join(str(error).split())}" if error else "no NVVM, CUDA's compiler"
+    if error:
+        return f"Numba finds no GPU: {' '.join(str(error).split())}"
+    return "NVVM, CUDA's compiler, is not installed: pip install 'focal_gbm[cuda]'"
 
 
 def view(array: Array) -> Any:
