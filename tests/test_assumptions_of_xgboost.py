@@ -37,6 +37,7 @@ def test_the_configuration_names_the_objective():
     assert _internals.objective_of(trained()) == "binary:logistic"
 
 
+@pytest.mark.filterwarnings("ignore:(.|\\n)*booster=(dart|gblinear)")
 @pytest.mark.parametrize("booster", ["gbtree", "dart", "gblinear"])
 def test_the_configuration_names_the_kind_of_booster(booster):
     params = {"booster": booster} | ({"rate_drop": 0.25} if booster == "dart" else {})
@@ -44,6 +45,18 @@ def test_the_configuration_names_the_kind_of_booster(booster):
     assert found["booster"] == booster
     if booster == "dart":
         assert float(found["rate_drop"]) == 0.25
+
+
+@pytest.mark.filterwarnings("ignore:(.|\\n)*booster=(dart|gblinear)")
+@pytest.mark.parametrize(
+    "params", [{}, {"booster": "dart", "rate_drop": 0.9}], ids=["gbtree", "dart"]
+)
+def test_the_first_tree_raises_every_margin(params):
+    booster = trained(**params)
+    before = booster.predict(xgb.DMatrix(X), output_margin=True)
+    _internals.raise_first_trees(booster, np.array([1.0]))
+    after = booster.predict(xgb.DMatrix(X), output_margin=True)
+    assert_allclose(after - before, 1, rtol=1e-5)
 
 
 def test_data_sets_are_made_by_functions_of_these_arguments():

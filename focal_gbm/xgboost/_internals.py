@@ -39,10 +39,13 @@ def objective_of(booster: xgb.Booster) -> str:
 def tree_booster_of(booster: xgb.Booster) -> dict[str, Any]:
     """Name of a booster's kind, "gbtree" or another, and the parameters of dropout.
 
-    From its configuration (src/gbm/gbtree.cc), as for ``objective_of``.
+    From its configuration (src/gbm/gbtree.cc), as for ``objective_of``. XGBoost 3.4 makes "gbtree"
+    of a "dart", 3.2 does not.
     """
     config = json.loads(booster.save_config())["learner"]["gradient_booster"]
-    return {"booster": config["name"], **config.get("dart_train_param", {})}
+    dropout = config.get("dart_train_param", {})
+    drops = any(float(dropout.get(name, 0)) > 0 for name in ("rate_drop", "one_drop"))
+    return {"booster": "dart" if drops else config["name"], **dropout}
 
 
 def base_margin_of(booster: xgb.Booster) -> Array:
@@ -69,7 +72,8 @@ def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
         weights[-shift.size :] = (np.array(weights[-shift.size :]) + shift).tolist()
     else:
         trees = part.get("gbtree", part)["model"]
-        kept = part.get("weight_drop", [1.0] * len(trees["trees"]))  # of DART
+        # Of DART; XGBoost 3.4 has them with the trees, 3.2 beside them.
+        kept = {**part, **trees}.get("weight_drop", [1.0] * len(trees["trees"]))
         first = {group: i for i, group in reversed(list(enumerate(trees["tree_info"])))}
         for group, i in first.items():
             tree, of_class = trees["trees"][i], shift / kept[i]
