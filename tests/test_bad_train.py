@@ -1,0 +1,291 @@
+"""What a user of the two train functions can get wrong, and the error that says so."""
+
+import re
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+import xgboost as xgb
+
+import focal_gbm.lightgbm
+import focal_gbm.xgboost
+from focal_gbm import BinaryFocalLoss, FocalObjective
+
+X = np.arange(12.0).reshape(6, 2)
+LABELS = np.array([0, 0, 1, 0, 1, 1])
+
+objective = FocalObjective()
+
+
+def train_xgboost(params=None, label=LABELS, obj=objective, **arguments):
+    dtrain = xgb.DMatrix(X, label)
+    return focal_gbm.xgboost.train(params or {}, dtrain, 1, obj=obj, **arguments)
+
+
+def train_lightgbm(params=None, label=LABELS, **arguments):
+    params = {"objective": objective, "verbose": -1, "min_data_in_leaf": 1, **(params or {})}
+    return focal_gbm.lightgbm.train(params, lgb.Dataset(X, label), 1, **arguments)
+
+
+CASES = {
+    # metrics
+    "metric of gamma": (TypeError, "objective", "2.0", lambda: focal_gbm.xgboost.focal_metric(2.0)),
+    "metric of None": (
+        TypeError,
+        "objective",
+        "None",
+        lambda: focal_gbm.lightgbm.focal_metric(None),
+    ),
+    # XGBoost
+    "xgboost without obj": (TypeError, "obj", "None", lambda: train_xgboost(obj=None)),
+    "xgboost obj a loss": (
+        TypeError,
+        "obj",
+        "BinaryFocalLoss",
+        lambda: train_xgboost(obj=BinaryFocalLoss()),
+    ),
+    "xgboost scale_pos_weight": (
+        ValueError,
+        "scale_pos_weight",
+        "9",
+        lambda: train_xgboost({"scale_pos_weight": 9}),
+    ),
+    "xgboost objective": (
+        ValueError,
+        "objective",
+        "'reg:squarederror'",
+        lambda: train_xgboost({"objective": "reg:squarederror"}),
+    ),
+    "xgboost num_class": (
+        ValueError,
+        "y",
+        "total weights 3, 3, 0 by class",
+        lambda: train_xgboost({"num_class": 3}),
+    ),
+    "xgboost one class": (
+        ValueError,
+        "y",
+        "total weights 6, 0 by class",
+        lambda: train_xgboost(label=LABELS * 0),
+    ),
+    "xgboost label 2": (ValueError, "y", "2.0", lambda: train_xgboost(label=LABELS * 2)),
+    "xgboost margins": (
+        ValueError,
+        "margin",
+        "got 2",
+        lambda: objective(np.zeros(2), xgb.DMatrix(X, LABELS)),
+    ),
+    "xgboost data": (
+        TypeError,
+        "dtrain",
+        "ndarray",
+        lambda: focal_gbm.xgboost.train({}, X, 1, obj=objective),
+    ),
+    "xgboost without labels": (
+        ValueError,
+        "y",
+        "none",
+        lambda: focal_gbm.xgboost.train({}, xgb.DMatrix(X), 1, obj=objective),
+    ),
+    "xgboost model of another objective": (
+        ValueError,
+        "xgb_model",
+        "'reg:squarederror'",
+        lambda: train_xgboost(xgb_model=xgb.train({}, xgb.DMatrix(X, LABELS), 1, obj=objective)),
+    ),
+    "xgboost metric": (
+        ValueError,
+        "eval_metric",
+        "'accuracy'",
+        lambda: train_xgboost({"eval_metric": ["auc", "accuracy"]}),
+    ),
+    "xgboost metric, callable": (
+        TypeError,
+        "eval_metric",
+        "len",
+        lambda: train_xgboost({"eval_metric": [len]}),
+    ),
+    "xgboost metric of several classes": (
+        ValueError,
+        "eval_metric",
+        "2 classes, got 'mlogloss'",
+        lambda: train_xgboost({"eval_metric": ["auc", "mlogloss"]}),
+    ),
+    # LightGBM
+    "lightgbm file continued with balanced alpha": (
+        ValueError,
+        "train_set",
+        "none",
+        lambda: focal_gbm.lightgbm.train(
+            {"objective": FocalObjective(alpha="balanced")},
+            lgb.Dataset("train.tsv"),
+            1,
+            init_model=lgb.train({"verbose": -1}, lgb.Dataset(X, LABELS), 1),
+        ),
+    ),
+    "lightgbm random forest, capitals": (
+        ValueError,
+        "boosting",
+        "'RF'",
+        lambda: train_lightgbm({"boost": "RF"}),
+    ),
+    "several machines": (
+        ValueError,
+        "num_machines",
+        "2",
+        lambda: train_lightgbm({"num_machine": 2}),
+    ),
+    "machines": (
+        ValueError,
+        "num_machines",
+        "127.0.0.1",
+        lambda: train_lightgbm({"nodes": "127.0.0.1:1,127.0.0.1:2"}),
+    ),
+    "lightgbm bagging by query": (
+        ValueError,
+        "bagging_by_query",
+        "True",
+        lambda: train_lightgbm({"bagging_by_query": True, "bagging_fraction": 0.5}),
+    ),
+    "lightgbm objective on a GPU": (
+        ValueError,
+        "device",
+        "'cuda:1'",
+        lambda: train_lightgbm({"objective": FocalObjective(device="cuda:1")}),
+    ),
+    "lightgbm on several GPUs": (
+        ValueError,
+        "num_gpu",
+        "2",
+        lambda: train_lightgbm({"device": "CUDA", "num_gpu": 2}),
+    ),
+    "lightgbm GOSS on a GPU": (
+        ValueError,
+        "data_sample_strategy",
+        "'goss'",
+        lambda: train_lightgbm({"device_type": "cuda", "data_sample_strategy": "goss"}),
+    ),
+    "lightgbm GOSS by its old name on a GPU": (
+        ValueError,
+        "boosting",
+        "'goss'",
+        lambda: train_lightgbm({"device_type": "cuda", "boost": "goss"}),
+    ),
+    "lightgbm data for the CPU on a GPU": (
+        ValueError,
+        "train_set",
+        "for the CPU",
+        lambda: focal_gbm.lightgbm.train(
+            {"objective": FocalObjective(), "device_type": "cuda"},
+            lgb.Dataset(X, LABELS).construct(),
+            1,
+        ),
+    ),
+    "lightgbm valid_sets": (
+        TypeError,
+        "valid_sets",
+        "ndarray",
+        lambda: train_lightgbm(valid_sets=[X]),
+    ),
+    "lightgbm objective": (
+        TypeError,
+        "objective",
+        "'binary'",
+        lambda: train_lightgbm({"objective": "binary"}),
+    ),
+    "lightgbm without objective": (
+        TypeError,
+        "objective",
+        "None",
+        lambda: focal_gbm.lightgbm.train({}, lgb.Dataset(X, LABELS), 1),
+    ),
+    "lightgbm scale_pos_weight": (
+        ValueError,
+        "scale_pos_weight",
+        "2",
+        lambda: train_lightgbm({"scale_pos_weight": 2}),
+    ),
+    "lightgbm is_unbalance": (
+        ValueError,
+        "is_unbalance",
+        "True",
+        lambda: train_lightgbm({"is_unbalance": True}),
+    ),
+    "lightgbm alias": (
+        ValueError,
+        "is_unbalance",
+        "True",
+        lambda: train_lightgbm({"unbalance": True}),
+    ),
+    "lightgbm pos_bagging": (
+        ValueError,
+        "pos_bagging_fraction",
+        "0.5",
+        lambda: train_lightgbm({"pos_subsample": 0.5}),
+    ),
+    "lightgbm neg_bagging": (
+        ValueError,
+        "neg_bagging_fraction",
+        "0.5",
+        lambda: train_lightgbm({"neg_bagging_fraction": 0.5}),
+    ),
+    "lightgbm sigmoid": (ValueError, "sigmoid", "2.0", lambda: train_lightgbm({"sigmoid": 2.0})),
+    "lightgbm num_class": (
+        ValueError,
+        "y",
+        "total weights 3, 3, 0 by class",
+        lambda: train_lightgbm({"num_class": 3}),
+    ),
+    "lightgbm random forest": (
+        ValueError,
+        "boosting",
+        "'rf'",
+        lambda: train_lightgbm({"boosting": "rf"}),
+    ),
+    "lightgbm metric": (
+        ValueError,
+        "metric",
+        "'logloss'",
+        lambda: train_lightgbm({"metric": "logloss"}),
+    ),
+    "lightgbm metrics": (
+        ValueError,
+        "metric",
+        "'accuracy'",
+        lambda: train_lightgbm({"metric": ["auc", "accuracy"]}),
+    ),
+    "lightgbm linear": (
+        ValueError,
+        "keep_training_booster",
+        "True",
+        lambda: train_lightgbm({"linear_tree": True}, keep_training_booster=True),
+    ),
+    "lightgbm one class": (
+        ValueError,
+        "y",
+        "total weights 0, 6 by class",
+        lambda: train_lightgbm(label=[1] * 6),
+    ),
+    "lightgbm label -1": (ValueError, "y", "-1.0", lambda: train_lightgbm(label=LABELS * 2 - 1)),
+    "lightgbm data": (
+        TypeError,
+        "train_set",
+        "ndarray",
+        lambda: focal_gbm.lightgbm.train({"objective": objective}, X, 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_error_names_the_argument_and_the_value(name):
+    error, argument, value, call = CASES[name]
+    with pytest.raises(error, match=f"^{argument}: .*{re.escape(value)}"):
+        call()
+
+
+def test_neutral_values_are_accepted():
+    train_xgboost({"scale_pos_weight": 1, "objective": "binary:logistic", "num_class": 2})
+    train_xgboost({"scale_pos_weight": None, "num_class": None, "eval_metric": None})
+    train_lightgbm({"scale_pos_weight": 1.0, "is_unbalance": False, "num_class": 2})
+    train_lightgbm({"scale_pos_weight": "1", "is_unbalance": "false", "sigmoid": "1.0"})
+    train_lightgbm({"num_classes": 1, "metric": "", "unbalance": None, "boosting": "gbdt"})
