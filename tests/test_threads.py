@@ -74,14 +74,14 @@ def test_ctrl_c_waits_for_the_other_threads(is_at_work):
     def worker(chunk):
         def work(rows):
             if threading.get_ident() == caller:
-                assert helper_works.wait(10)
+                assert helper_works.wait(100)
                 if is_at_work:
                     raise KeyboardInterrupt
                 caller_is_through.set()
                 return
             helper_works.set()
             if not is_at_work:
-                assert caller_is_through.wait(10)
+                assert caller_is_through.wait(100)
                 threading.Event().wait(0.1)  # until the caller waits
                 signal.pthread_kill(caller, signal.SIGINT)
             threading.Event().wait(0.3)
@@ -114,7 +114,7 @@ def test_what_another_thread_raises_is_raised():
     def worker(chunk):
         def work(rows):
             if threading.get_ident() == caller:
-                assert helper_works.wait(10)
+                assert helper_works.wait(100)
             else:
                 helper_works.set()
                 raise MemoryError("of a helper")
