@@ -52,3 +52,22 @@ class Kernels(Protocol):
     def posterior(
         self, margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
     ) -> int: ...
+
+
+class SoftmaxKernels(Kernels, Protocol):
+    """The same for softmax, of whose curvature the boosters have views of their own."""
+
+    def gradient_hessian(
+        self,
+        y: Array,
+        margin: Array,
+        weight: Array | None,
+        grad: Array,
+        hess: Array,
+        *,
+        gamma: PerClass,
+        alpha: PerClass,
+        hessian: str,
+        n_threads: int | None,
+        curvature_factor: float = 1.0,
+    ) -> int: ...

@@ -74,3 +74,13 @@ def client():
     with LocalCluster(n_workers=2, **OPTIONS) as cluster, Client(cluster) as client:
         yield client
     assert not workers()
+
+
+@pytest.fixture
+def unshifted(monkeypatch):
+    """Models as they are trained: margins of the last iteration are those of the model."""
+    from focal_gbm import _training
+    from focal_gbm.xgboost import _train
+
+    for module in (_training, _train):
+        monkeypatch.setattr(module, "needs_shift", lambda loss: False)

@@ -13,6 +13,7 @@ from focal_gbm import FocalObjective
 from focal_gbm.xgboost import FocalXGBClassifier
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 @two_and_three
 def test_named_metrics_and_callables_see_the_posterior(data, library, n_classes):
@@ -56,6 +57,7 @@ def test_named_metrics_and_callables_see_the_posterior(data, library, n_classes)
     assert log_loss(valid[1], bare, sample_weight=weight[2000:]) > 1.05 * expected
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 @two_and_three
 def test_default_metric_is_the_log_loss_of_the_posterior(data, library, n_classes):
@@ -72,6 +74,7 @@ def test_default_metric_is_the_log_loss_of_the_posterior(data, library, n_classe
     assert next(iter(log)) == library.log_loss[n_classes]
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 def test_focal_metric_is_that_of_the_margins(data, library):
     X, labels, _ = data
@@ -84,6 +87,7 @@ def test_focal_metric_is_that_of_the_margins(data, library):
     assert_allclose(log["focal_loss"][-1], loss, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 @pytest.mark.parametrize("metric", ["auc", "log loss"])
 def test_early_stopping(data, library, metric):
@@ -129,6 +133,7 @@ def test_xgboost_early_stopping_callback(data, tmp_path, save_best):
     assert_array_equal(saved.classes_, [0, 1])
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 def test_evaluation_sets_keep_the_librarys_names_and_weights(data, library):
     X, labels, weight = data
@@ -151,6 +156,7 @@ def test_evaluation_sets_keep_the_librarys_names_and_weights(data, library):
         assert_allclose(history[name][library.log_loss[2]][-1], value, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("unshifted")
 def test_lightgbm_weights_of_evaluation_sets(data):
     X, labels, weight = data
     y = np.array(["no", "yes"])[labels[2]]
@@ -174,6 +180,7 @@ def test_lightgbm_weights_of_evaluation_sets(data):
     assert_allclose(model.evals_result_["some"]["binary_logloss"][-1], value, rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unshifted")
 def test_xgboost_margins_and_weights_by_feature(data):
     X, labels, _ = data
     margin = np.full(len(X), 0.5, np.float32)

@@ -15,7 +15,8 @@ from classifiers import LGB, XGB, both, self_evaluation, two_and_three
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics import log_loss
 
-from focal_gbm import BinaryFocalLoss, FocalObjective
+from focal_gbm import BinaryFocalLoss
+from focal_gbm._training import Training
 
 
 @both
@@ -98,6 +99,7 @@ def test_features_in_any_container(data, library, kind):
     assert library.history(model)
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 def test_categorical_columns(data, library):
     _, labels, _ = data
@@ -175,13 +177,13 @@ def test_numbers_of_jobs(data, library, n_jobs):
 @both
 def test_the_objective_runs_on_the_boosters_threads(data, library, monkeypatch):
     X, labels, _ = data
-    seen, call = set(), FocalObjective.__call__
+    seen, call = set(), Training.__call__
 
     def spy(self, *arguments):
         seen.add(self.n_threads)
         return call(self, *arguments)
 
-    monkeypatch.setattr(FocalObjective, "__call__", spy)
+    monkeypatch.setattr(Training, "__call__", spy)
     library(n_jobs=1).fit(X, labels[2])
     assert seen == {1}
 

@@ -80,6 +80,7 @@ def test_starts_at_the_focal_optimum(data, gamma, alpha, linear_tree):
     assert booster.dump_model()["tree_info"][0]["num_leaves"] > 1
 
 
+@pytest.mark.usefixtures("unshifted")
 @pytest.mark.parametrize("linear_tree", [False, True])
 def test_training_sees_the_margins_it_returns(data, linear_tree):
     X, y, weight = data
@@ -203,6 +204,7 @@ def test_rank_metrics_and_custom_metrics_are_the_callers(data):
     assert max(history["training"]["smallest"]) < 0
 
 
+@pytest.mark.usefixtures("unshifted")
 def test_continued_training_is_uninterrupted_training(data, tmp_path):
     X, y, _ = data
     whole = train(with_objective(2.0), lgb.Dataset(X, y), 10)
@@ -216,6 +218,7 @@ def test_continued_training_is_uninterrupted_training(data, tmp_path):
         assert_allclose(continued.predict(X), whole.predict(X), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unshifted")
 @pytest.mark.filterwarnings("ignore:Converting column-vector to 1d array")
 def test_labels_of_a_continued_training_may_be_a_column(data):
     X, y, _ = data
@@ -226,6 +229,7 @@ def test_labels_of_a_continued_training_may_be_a_column(data):
     assert_allclose(continued.predict(X), whole.predict(X), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unshifted")
 def test_training_booster_can_go_on(data):
     X, y, _ = data
     params = with_objective(2.0)
@@ -242,6 +246,7 @@ def test_training_booster_can_go_on(data):
     assert_allclose(margin, whole.predict(X, raw_score=True), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("unshifted")
 def test_init_score_and_boost_from_average_replace_the_starting_margin(data):
     X, y, _ = data
     without = train(with_objective(2.0, boost_from_average=False), lgb.Dataset(X, y), 5)
@@ -340,6 +345,7 @@ def classes():
     return X, y, rng.gamma(2.0, size=3000).astype(np.float32)
 
 
+@pytest.mark.usefixtures("unshifted")
 @ignore_stumps
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("alpha", [None, "balanced", (1, 2, 3)])
@@ -374,23 +380,6 @@ def test_multiclass(classes, tmp_path, weighted, alpha, linear_tree):
     if not linear_tree:
         contributions = booster.predict(X, pred_contrib=True).reshape(len(X), 3, -1)
         assert_allclose(contributions.sum(axis=2), margin, atol=1e-9)
-
-
-def test_multiclass_gamma_zero_is_softmax_log_loss(classes):
-    """LightGBM's Hessian is K / (K - 1) times the diagonal: 1.5 for three classes."""
-    X, y, _ = classes
-    common = {**PARAMS, "num_class": 3, "min_sum_hessian_in_leaf": 0.0}
-    builtin = lgb.train(
-        {**common, "objective": "multiclass", "learning_rate": 0.15, "lambda_l2": 3.0},
-        lgb.Dataset(X, y),
-        30,
-    )
-    focal = train(
-        {**common, "objective": FocalObjective(0.0), "learning_rate": 0.1, "lambda_l2": 2.0},
-        lgb.Dataset(X, y),
-        30,
-    )
-    assert_allclose(focal.predict(X), builtin.predict(X), rtol=0, atol=1e-5)
 
 
 def test_multiclass_doors_grow_the_same_trees(classes):

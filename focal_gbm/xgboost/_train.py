@@ -203,6 +203,7 @@ def train_with(
         xgb_model,
         has_margins=_is_any(dtrain.get_base_margin().size),
     )
+    training.dataset = dtrain
     device = gpu_of(params, objective)
     resident = None
     if device is not None:
