@@ -9,7 +9,8 @@ pytest.importorskip("numba_cuda")
 from numba import config
 from numpy.testing import assert_allclose
 
-from focal_gbm._kernels import autodiff
+from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
+from focal_gbm._kernels.autodiff import softmax as softmax_kernels
 from focal_gbm._kernels.cuda import autodiff as cuda
 from focal_gbm._kernels.cuda import device
 from focal_gbm._kernels.limits import SOFT_TARGETS
@@ -65,7 +66,7 @@ def sigmoid(margin, y, mask, factor, parameters, *, move=to_device, **settings):
 
 def cpu_sigmoid(*arguments, **settings):
     out = np.empty_like(arguments[0])
-    assert autodiff.sigmoid(*arguments, out, n_threads=1, **settings) == 0
+    assert sigmoid_kernels.sigmoid(*arguments, out, n_threads=1, **settings) == 0
     return out
 
 
@@ -77,8 +78,8 @@ def softmax(margin, y, factor, vector, order, gamma, alpha, *, move=to_device):
         move(factor),
         move(vector),
         out,
-        gamma=move(gamma),
-        alpha=move(alpha),
+        move(gamma),
+        move(alpha),
         ignore_index=IGNORED,
         stream=0,
     )
@@ -87,8 +88,9 @@ def softmax(margin, y, factor, vector, order, gamma, alpha, *, move=to_device):
 
 def cpu_softmax(margin, y, factor, vector, order, gamma, alpha):
     out = np.empty(margin.shape if order else margin.shape[:2], margin.dtype)
-    settings = {"gamma": gamma.tolist(), "alpha": alpha.tolist(), "ignore_index": IGNORED}
-    assert autodiff.softmax(margin, y, factor, vector, out, n_threads=1, **settings) == 0
+    arrays = (margin, y, factor, vector, out)
+    settings = {"ignore_index": IGNORED, "n_threads": 1}
+    assert softmax_kernels.softmax(*arrays, gamma.tolist(), alpha.tolist(), **settings) == 0
     return out
 
 
@@ -266,8 +268,8 @@ def test_nothing_to_do():
 
 
 @pytest.fixture
-def operators(monkeypatch):
-    """The operators for CUDA tensors, taking the CPU's into the simulator."""
+def on_cuda(monkeypatch):
+    """Calls an operator as if the CPU's tensors were CUDA's, in the simulator."""
     pytest.importorskip("torch")
     if not config.ENABLE_CUDASIM:
         pytest.skip("for the simulator")
@@ -275,20 +277,27 @@ def operators(monkeypatch):
 
     from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
-    from focal_gbm.torch import _cuda
+    from focal_gbm.torch import _cuda, _operators
 
     def simulated(function, arrays, *arguments):
         device.launch(function, [FakeCUDAArray(array.numpy()) for array in arrays], *arguments)
 
     monkeypatch.setattr(cuda, "_launch", simulated)
     monkeypatch.setattr(_cuda, "_stream", lambda tensor: nullcontext(0))
-    return _cuda
+
+    def call(operator, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(_operators, "_place", lambda tensor: _cuda)
+            return operator(*arguments)
+
+    return call
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
-def test_operator_of_sigmoid(operators, order):
+def test_operator_of_sigmoid(on_cuda, order):
     import torch
 
+    operator = torch.ops.focal_gbm.sigmoid_focal_loss
     torch.manual_seed(0)
     logits, target = torch.randn(4, 3, 2).transpose(0, 2), torch.randint(2, (2, 3, 4)).float()
     mask = torch.rand(2, 3, 4) < 0.7
@@ -297,17 +306,18 @@ def test_operator_of_sigmoid(operators, order):
     for parameters in ([scalar] * 4, [per_label] * 4, both):
         for factor in (None, torch.tensor(2.0).expand(2, 3, 4), torch.rand(2, 3, 4)):
             arguments = (logits, target, mask, factor, *parameters, 0.1, "mixture", order)
-            expected = torch.ops.focal_gbm.sigmoid_focal_loss(*arguments)
-            actual = operators.sigmoid(*arguments)
+            expected = operator(*arguments)
+            actual = on_cuda(operator, *arguments)
             assert actual.stride() == expected.stride()
             agree(actual.numpy(), expected.numpy())
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
 @pytest.mark.parametrize("shape", [(5, 3), (2, 3, 4), (3, 3, 2, 2), (2, 3, 0)])
-def test_operator_of_softmax(operators, shape, order):
+def test_operator_of_softmax(on_cuda, shape, order):
     import torch
 
+    operator = torch.ops.focal_gbm.softmax_focal_loss
     torch.manual_seed(0)
     logits = torch.randn(shape)
     if len(shape) == 4:
@@ -317,7 +327,7 @@ def test_operator_of_softmax(operators, shape, order):
     parameters = torch.tensor([2.0, 0.5, 1.0]), torch.tensor([1.0, 2.0, 0.5])
     for target in (torch.randint(3, factor.shape), torch.rand(shape)):
         arguments = (logits, target, factor, vector, *parameters, IGNORED, order)
-        expected = torch.ops.focal_gbm.softmax_focal_loss(*arguments)
-        actual = operators.softmax(*arguments)
+        expected = operator(*arguments)
+        actual = on_cuda(operator, *arguments)
         assert actual.stride() == expected.stride()
         agree(actual.numpy(), expected.numpy())

@@ -4,18 +4,30 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from focal_gbm._kernels.limits import LARGEST_GAMMA, LARGEST_WEIGHT, SOFT_TARGETS
-from focal_gbm.torch._autograd import all_visible, sigmoid_loss, softmax_loss
+from focal_gbm.torch._checks import (
+    check_classes_or_shares,
+    check_ignored_label,
+    check_input_and_target,
+    check_mask,
+    check_normalizer,
+    check_options,
+    check_probability,
+    check_soft_target,
+)
+from focal_gbm.torch._losses import sigmoid_loss, softmax_loss
+from focal_gbm.torch._parameters import (
+    ANY_NUMBER,
+    CLASS_WEIGHT,
+    GAMMA,
+    class_weights,
+    elementwise,
+    per_class,
+    weight_per_class,
+)
 from focal_gbm.torch._plain import Parameters
-
-_NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
-REDUCTIONS = ("none", "mean", "sum")
-GAMMA = (0.0, LARGEST_GAMMA)  # least and largest value
-WEIGHT = (0.0, LARGEST_WEIGHT)
 
 # F.binary_cross_entropy bounds logarithms of probabilities by -100, which are the logits that a
 # probability of zero or one then stands for.
@@ -127,16 +139,12 @@ def sigmoid_focal_loss(
     >>> print(f"{sigmoid_focal_loss(logits, target, reduction='mean').item():.6f}")
     0.004706
     """
-    _check(input, target, reduction, label_smoothing)
-    if soft_target not in SOFT_TARGETS:
-        raise ValueError(f"soft_target: expected one of {SOFT_TARGETS}, got {soft_target!r}")
+    check_input_and_target(input, target)
+    check_options(reduction, label_smoothing)
+    check_soft_target(soft_target, target)
     if target.shape != input.shape:
         raise ValueError(
             f"target: expected the shape of input, {tuple(input.shape)}, got {tuple(target.shape)}"
-        )
-    if target.requires_grad and torch.is_grad_enabled() and soft_target != "mixture":
-        raise NotImplementedError(
-            f'target: gradients need soft_target="mixture", got soft_target={soft_target!r}'
         )
     logits = input.to(_precision(input))
     labels = target.to(logits.dtype)
@@ -148,16 +156,18 @@ def sigmoid_focal_loss(
         labels,
         mask,
         Parameters(
-            _elementwise("gamma", gamma, logits, *GAMMA),
-            *_class_weights(alpha, logits),
-            _elementwise("pos_weight", 1.0 if pos_weight is None else pos_weight, logits, *WEIGHT),
+            elementwise("gamma", gamma, logits, GAMMA),
+            *class_weights(alpha, logits),
+            elementwise(
+                "pos_weight", 1.0 if pos_weight is None else pos_weight, logits, CLASS_WEIGHT
+            ),
         ),
         label_smoothing,
         soft_target,
         is_total=reduction != "none" and weight is None,
     )
     if weight is not None:
-        loss = loss * _elementwise("weight", weight, logits, -math.inf, math.inf)
+        loss = loss * elementwise("weight", weight, logits, ANY_NUMBER)
         loss = loss if mask is None else torch.where(mask, loss, 0)
     if isinstance(normalizer, str) and normalizer == "positives":
         positives = labels if mask is None else torch.where(mask, labels, 0)
@@ -165,7 +175,7 @@ def sigmoid_focal_loss(
     if reduction == "mean" and normalizer is None:
         normalizer = input.numel() if mask is None else mask.sum()
     else:
-        _check_normalizer(normalizer)
+        check_normalizer(normalizer)
     return _reduced(loss, reduction, normalizer).to(_result_type(input))
 
 
@@ -259,7 +269,8 @@ def softmax_focal_loss(
     >>> print([round(value, 4) for value in loss.tolist()])
     [0.0041, 0.4883]
     """
-    _check(input, target, reduction, label_smoothing)
+    check_input_and_target(input, target)
+    check_options(reduction, label_smoothing)
     if input.ndim == 0 or input.shape[0 if input.ndim == 1 else 1] < 2:
         raise ValueError(
             "input: expected the shape (C,), (N, C) or (N, C, d1, ...) with C >= 2 classes, "
@@ -268,16 +279,17 @@ def softmax_focal_loss(
     logits = input.to(_precision(input))
     if input.ndim == 1:
         logits, target = logits.unsqueeze(0), target.unsqueeze(0)
-    target = _classes_or_shares(target, logits, ignore_index)
+    check_classes_or_shares(target, logits, ignore_index)
     is_index = target.ndim < logits.ndim
+    target = target.long() if is_index else target.to(logits.dtype)
     counts = target != ignore_index if is_index else None
     if not from_logits:
         logits = _log_probability(
             logits if counts is None else torch.where(counts.unsqueeze(1), logits, 1)
         )
-    gamma, alpha = _per_class("gamma", gamma, logits, *GAMMA), _weight_per_class(alpha, logits)
+    gamma, alpha = per_class("gamma", gamma, logits, GAMMA), weight_per_class(alpha, logits)
     if weight is not None:
-        weight = _per_class("weight", weight, logits, *WEIGHT)
+        weight = per_class("weight", weight, logits, CLASS_WEIGHT)
         alpha = alpha * weight
     is_total = reduction != "none" and not label_smoothing
     loss = softmax_loss(logits, target, gamma, alpha, ignore_index, is_total)
@@ -290,7 +302,7 @@ def softmax_focal_loss(
         even = even if counts is None else torch.where(counts, even, 0)
         loss = (1 - label_smoothing) * loss + label_smoothing * even
     if reduction != "mean" or normalizer is not None:
-        _check_normalizer(normalizer)
+        check_normalizer(normalizer)
     elif counts is None:
         normalizer = logits.numel() // logits.shape[1]
     elif weight is None:
@@ -299,35 +311,6 @@ def softmax_focal_loss(
         normalizer = torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
     loss = loss.squeeze(0) if input.ndim == 1 and reduction == "none" else loss
     return _reduced(loss, reduction, normalizer).to(_result_type(input))
-
-
-def _check(input: Any, target: Any, reduction: Any, label_smoothing: Any) -> None:
-    """What both functions check, raising what torch's own losses raise."""
-    for name, tensor in (("input", input), ("target", target)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name}: expected a Tensor, got {type(tensor).__name__}")
-    if not input.is_floating_point():
-        raise NotImplementedError(f"input: expected a floating point dtype, got {input.dtype}")
-    if target.is_complex():
-        raise NotImplementedError(f"target: expected a real dtype, got {target.dtype}")
-    _check_device("target", target, input)
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction: expected one of {REDUCTIONS}, got {reduction!r}")
-    _check_number("label_smoothing", label_smoothing)
-    if not 0 <= label_smoothing <= 1:
-        raise RuntimeError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
-
-
-def _check_device(name: str, tensor: Tensor, input: Tensor) -> None:
-    if tensor.device != input.device:
-        raise RuntimeError(
-            f"{name}: expected the device of input, {input.device}, got {tensor.device}"
-        )
-
-
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
 
 
 def _precision(input: Tensor) -> torch.dtype:
@@ -340,126 +323,20 @@ def _result_type(input: Tensor) -> torch.dtype:
     return _precision(input) if is_autocast else input.dtype
 
 
-def _parameter(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
-    """A parameter in a range, as a Tensor: a number in float64, others in the input's dtype."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        if value.dtype.kind not in "fiu":
-            raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
-        value = torch.tensor(np.ascontiguousarray(value), device=input.device).reshape(value.shape)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for element in value:
-            _check_number(name, element)
-        value = torch.tensor(value, dtype=input.dtype, device=input.device)
-    if not isinstance(value, Tensor):
-        _check_number(name, value)
-        if not least <= value <= largest:
-            _raise_for_range(name, value, least, largest)
-        return torch.full((), value, dtype=torch.float64, device="cpu")
-    if value.is_complex() or value.dtype == torch.bool:
-        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
-    if value.ndim > 0 or value.device.type != "cpu":
-        _check_device(name, value, input)
-    if not all_visible((value >= least) & (value <= largest)):
-        _raise_for_range(name, value, least, largest)
-    return value.to(input.dtype)
-
-
-def _raise_for_range(name: str, value: Any, least: float, largest: float) -> None:
-    is_signed = least == -math.inf
-    expected = f"at most {largest:g}" if is_signed else f"in [{least:g}, {largest:g}]"
-    off = ", or negative for none" if name == "alpha" else ""
-    raise ValueError(f"{name}: expected values {expected}{off}, got {value}")
-
-
-def _elementwise(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
-    """A parameter that broadcasts to the input."""
-    parameter = _parameter(name, value, input, least, largest)
-    _check_broadcast(name, parameter, input)
-    return parameter
-
-
-def _check_broadcast(name: str, tensor: Tensor, input: Tensor) -> None:
-    fits = tensor.ndim <= input.ndim
-    for i in range(-min(tensor.ndim, input.ndim), 0):
-        size, given = tensor.shape[i], input.shape[i]
-        # torch.compile does not compare sizes within `in`
-        fits = fits and (size == 1 or size == given)
-    if not fits:
-        raise RuntimeError(
-            f"{name}: expected a shape that broadcasts to that of input, {tuple(input.shape)}, "
-            f"got {tuple(tensor.shape)}"
-        )
-
-
-def _per_class(name: str, value: Any, input: Tensor, least: float, largest: float) -> Tensor:
-    """A parameter with one value per class of the input."""
-    parameter = _parameter(name, value, input, least, largest).to(input.dtype)
-    n_classes = input.shape[1]
-    if parameter.ndim > 1 or (parameter.ndim == 1 and parameter.shape[0] != n_classes):
-        raise RuntimeError(
-            f"{name}: expected one value for each of {n_classes} classes, "
-            f"got shape {tuple(parameter.shape)}"
-        )
-    return parameter.to(input.device).expand(n_classes)
-
-
-def _class_weights(alpha: Any, input: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of the positive and of the negative class."""
-    positive = _elementwise("alpha", -1.0 if alpha is None else alpha, input, -math.inf, 1.0)
-    if alpha is None or (isinstance(alpha, (int, float)) and alpha < 0):
-        return torch.ones_like(positive), torch.ones_like(positive)
-    if isinstance(alpha, (int, float)):
-        return positive, 1 - positive
-    is_off = positive < 0
-    return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
-
-
-def _weight_per_class(alpha: Any, input: Tensor) -> Tensor:
-    weight = _per_class("alpha", 1.0 if alpha is None else alpha, input, -math.inf, LARGEST_WEIGHT)
-    return torch.where(weight < 0, 1, weight)
-
-
 def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
     """Where elements count, or None if all do."""
     if mask is not None:
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-            raise TypeError(f"mask: expected a Tensor of bool, got {kind}")
-        _check_device("mask", mask, target)
-        _check_broadcast("mask", mask, target)
+        check_mask(mask, target)
         mask = mask.expand_as(target)
     if ignore_index is not None:
-        _check_number("ignore_index", ignore_index)
-        if ignore_index != ignore_index:
-            raise ValueError("ignore_index: expected a number, got nan, which equals no target")
+        check_ignored_label(ignore_index)
         counts = target != ignore_index
         mask = counts if mask is None else mask & counts
     return mask
 
 
-def _classes_or_shares(target: Tensor, logits: Tensor, ignore_index: Any) -> Tensor:
-    """Targets as the classes' indices, or as shares in the logits' shape and dtype."""
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
-        raise TypeError(f"ignore_index: expected an integer, got {ignore_index!r}")
-    if target.shape == logits.shape:
-        if ignore_index != -100:
-            raise RuntimeError(
-                f"ignore_index: expected none for targets that are shares, got {ignore_index}"
-            )
-        return target.to(logits.dtype)
-    expected = logits.shape[:1] + logits.shape[2:]
-    if target.shape != expected:
-        raise ValueError(
-            f"target: expected the shape {tuple(expected)} for classes or {tuple(logits.shape)} "
-            f"for shares, got {tuple(target.shape)}"
-        )
-    if target.is_floating_point() or target.dtype == torch.bool:
-        raise RuntimeError(f"target: expected an integer dtype for classes, got {target.dtype}")
-    return target.long()
-
-
 def _logit(probability: Tensor) -> Tensor:
-    _check_probability(probability)
+    check_probability(probability)
     tiny = torch.finfo(probability.dtype).tiny
     is_inner = (probability > tiny) & (probability < 1)
     inner = torch.where(is_inner, probability, 0.5)
@@ -470,16 +347,11 @@ def _logit(probability: Tensor) -> Tensor:
 
 
 def _log_probability(probability: Tensor) -> Tensor:
-    _check_probability(probability)
+    check_probability(probability)
     tiny = torch.finfo(probability.dtype).tiny
     is_inner = (probability > tiny) & (probability <= 1)
     outer = torch.where((probability >= 0) & (probability <= 1), math.log(tiny), math.nan)
     return torch.where(is_inner, torch.where(is_inner, probability, 1).log(), outer)
-
-
-def _check_probability(input: Tensor) -> None:
-    if not all_visible((input >= 0) & (input <= 1)):
-        raise RuntimeError("input: expected probabilities in [0, 1] with from_logits=False")
 
 
 def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
@@ -488,19 +360,3 @@ def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
     if normalizer is None:
         return loss
     return loss / (normalizer.reshape(()) if isinstance(normalizer, Tensor) else normalizer)
-
-
-def _check_normalizer(normalizer: Any) -> None:
-    if normalizer is None:
-        return
-    if not isinstance(normalizer, Tensor):
-        _check_number("normalizer", normalizer)
-        is_valid = normalizer > 0
-    elif normalizer.numel() == 1:
-        is_valid = all_visible(normalizer > 0)
-    else:
-        raise RuntimeError(
-            f"normalizer: expected a single number, got shape {tuple(normalizer.shape)}"
-        )
-    if not is_valid:
-        raise ValueError(f"normalizer: expected a number > 0, got {normalizer}")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor
 
@@ -16,17 +15,29 @@ class Vectors:
 
     def __init__(self, model: Tensor) -> None:
         self._shape, self._dtype = model.shape, model.dtype
-        self._dimensions = sorted(range(model.ndim), key=model.stride, reverse=True)
+        dimensions = list(range(model.ndim))
+        self._dimensions = sorted(dimensions, key=model.stride, reverse=True)
+        self._is_in_order = self._dimensions == dimensions
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        ordered = tensor.detach().expand(self._shape).permute(self._dimensions)
-        return ordered.reshape(-1).contiguous()
+        if tensor.shape != self._shape:
+            tensor = tensor.expand(self._shape)
+        if not self._is_in_order:
+            tensor = tensor.permute(self._dimensions)
+        return tensor.reshape(-1).contiguous()
 
-    def parameters(self, *parameters: Tensor) -> list[float] | list[Tensor]:
-        """Numbers, or vectors if not all are: so there are two kernels, not sixteen."""
-        if all(parameter.ndim == 0 for parameter in parameters):
-            return [parameter.item() for parameter in parameters]
-        return [self(parameter.to(self._dtype)) for parameter in parameters]
+    def optional(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else self(tensor)
+
+    def parameter(self, parameter: Tensor) -> Tensor:
+        """A vector, or a tensor of no dimension, whose one number serves for all elements."""
+        return parameter if parameter.ndim == 0 else self(parameter.to(self._dtype))
+
+    def factor(self, factor: Tensor | None) -> Tensor | None:
+        """The same for a factor, of which one number, expanded, comes from a mean or a sum."""
+        if factor is None or not _is_uniform(factor):
+            return self.optional(factor)
+        return factor[(0,) * factor.ndim]
 
 
 class Rows:
@@ -43,6 +54,9 @@ class Rows:
     def __call__(self, tensor: Tensor) -> Tensor:
         return self._oriented(self._flat(tensor))
 
+    def optional(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else self(tensor)
+
     @contextmanager
     def written(self, tensor: Tensor) -> Iterator[Tensor]:
         """The array to write to; where that is a copy, the tensor gets it in the end."""
@@ -54,18 +68,13 @@ class Rows:
     def _flat(self, tensor: Tensor) -> Tensor:
         n_samples, n_classes, n_positions = self._sizes
         classes = [n_classes] if tensor.ndim == self._ndim else []
-        return tensor.detach().reshape(n_samples, *classes, n_positions)
+        return tensor.reshape(n_samples, *classes, n_positions)
 
     def _oriented(self, flat: Tensor) -> Tensor:
         rows = flat.movedim(1, -1) if flat.ndim == 3 else flat
         return rows.transpose(0, 1) if self._is_turned else rows
 
 
-def is_uniform(tensor: Tensor) -> bool:
-    """Whether the tensor is one number, expanded; so the gradient of a mean or a sum comes."""
+def _is_uniform(tensor: Tensor) -> bool:
     sizes = zip(tensor.shape, tensor.stride(), strict=True)
     return tensor.numel() > 0 and all(size == 1 or stride == 0 for size, stride in sizes)
-
-
-def first_element(tensor: Tensor) -> Any:
-    return tensor.detach()[(0,) * tensor.ndim]

@@ -299,9 +299,9 @@ def softmax(
     factor: Array | None,
     vector: Array | None,
     out: Array,
-    *,
     gamma: Array,
     alpha: Array,
+    *,
     ignore_index: int,
     stream: Any,
 ) -> None:

@@ -1,0 +1,31 @@
+"""Arrays of the kernels: those they may lack, and their buffers.
+
+Every buffer is memory of its own. LLVM would not vectorise loops over parts of one as well.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from focal_gbm._kernels.cpu import inlined
+from focal_gbm._kernels.formulas import Number
+from focal_gbm._kernels.softmax import BLOCK
+from focal_gbm._types import Array
+
+
+@inlined
+def value_at(values: Array | None, index: Any, default: Number) -> Number:
+    """A number of the array, or the default if there is no array: Numba compiles one of the two."""
+    return default if values is None else values[index]
+
+
+@inlined
+def by_row(margin: Array) -> Array:
+    """A number for every row of a block, whose margins have the shape (n, m, n_classes)."""
+    return np.empty(BLOCK, margin.dtype)
+
+
+@inlined
+def by_class(margin: Array) -> Array:
+    """A line for every class."""
+    return np.empty((margin.shape[2], BLOCK), margin.dtype)

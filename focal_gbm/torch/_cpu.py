@@ -1,0 +1,135 @@
+"""Kernels on tensors of the CPU, in torch's number of threads."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
+from focal_gbm._kernels.autodiff import softmax as softmax_kernels
+from focal_gbm._types import Array
+from focal_gbm.torch._layout import Rows
+
+_TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.bool: "|b1"}
+
+
+def rows(logits: Tensor) -> Rows:
+    """Kernels run along the first dimension: the samples or their positions, if these are more."""
+    return Rows(logits, is_turned=logits.shape[0] < math.prod(logits.shape[2:]))
+
+
+def sigmoid(
+    margin: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    factor: Tensor | None,
+    parameters: Sequence[Tensor],
+    out: Tensor,
+    **settings: Any,
+) -> int:
+    return sigmoid_kernels.sigmoid(
+        _array(margin),
+        _array(y),
+        _optional(mask),
+        1.0 if factor is None else _number_or_array(factor),
+        [_number_or_array(parameter) for parameter in parameters],
+        _array(out),
+        n_threads=torch.get_num_threads(),
+        **settings,
+    )
+
+
+def sigmoid_sum(
+    margin: Tensor,
+    y: Tensor,
+    mask: Tensor | None,
+    parameters: Sequence[Tensor],
+    gradient: Tensor | None,
+    **settings: Any,
+) -> tuple[int, float]:
+    return sigmoid_kernels.sigmoid_sum(
+        _array(margin),
+        _array(y),
+        _optional(mask),
+        [_number_or_array(parameter) for parameter in parameters],
+        _optional(gradient),
+        n_threads=torch.get_num_threads(),
+        **settings,
+    )
+
+
+def softmax(
+    margin: Tensor,
+    y: Tensor,
+    factor: Tensor | None,
+    vector: Tensor | None,
+    out: Tensor,
+    gamma: Tensor,
+    alpha: Tensor,
+    **settings: Any,
+) -> int:
+    return softmax_kernels.softmax(
+        _array(margin),
+        _array(y),
+        _optional(factor),
+        _optional(vector),
+        _array(out),
+        gamma.tolist(),
+        alpha.tolist(),
+        n_threads=torch.get_num_threads(),
+        **settings,
+    )
+
+
+def softmax_sum(
+    margin: Tensor,
+    y: Tensor,
+    gradient: Tensor | None,
+    gamma: Tensor,
+    alpha: Tensor,
+    **settings: Any,
+) -> tuple[int, float]:
+    return softmax_kernels.softmax_sum(
+        _array(margin),
+        _array(y),
+        None,
+        _optional(gradient),
+        gamma.tolist(),
+        alpha.tolist(),
+        n_threads=torch.get_num_threads(),
+        **settings,
+    )
+
+
+class _Memory:
+    """A tensor as NumPy asks for one.
+
+    ``Tensor.numpy`` would mark the memory as one that is never given back, which sharded training
+    does with it between the passes.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor  # keeps the memory
+        size = tensor.element_size()
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": _TYPES[tensor.dtype],
+            "shape": tensor.shape,
+            "strides": tuple(step * size for step in tensor.stride()),
+            "data": (tensor.data_ptr(), False),
+        }
+
+
+def _array(tensor: Tensor) -> Array:
+    return np.asarray(_Memory(tensor))
+
+
+def _optional(tensor: Tensor | None) -> Array | None:
+    return None if tensor is None else _array(tensor)
+
+
+def _number_or_array(tensor: Tensor) -> Array | float:
+    return tensor.item() if tensor.ndim == 0 else _array(tensor)
