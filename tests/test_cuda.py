@@ -11,8 +11,10 @@ from numpy.testing import assert_allclose
 
 from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.autodiff import softmax as softmax_kernels
-from focal_gbm._kernels.cuda import autodiff as cuda
 from focal_gbm._kernels.cuda import device
+from focal_gbm._kernels.cuda.autodiff import sigmoid as cuda_sigmoid
+from focal_gbm._kernels.cuda.autodiff import softmax as cuda_softmax
+from focal_gbm._kernels.cuda.autodiff import tensors
 from focal_gbm._kernels.limits import SOFT_TARGETS
 
 pytestmark = [
@@ -31,7 +33,7 @@ SPECIAL = [np.inf, -np.inf, np.nan, 0, 40, -40, 2e3, -2e3, 3e38, -3e38]
 def small_grid(monkeypatch):
     places.shrink_grid(monkeypatch)
     if config.ENABLE_CUDASIM:  # which has its own arrays in the place of tensors
-        monkeypatch.setattr(cuda, "_launch", device.launch)
+        monkeypatch.setattr(tensors, "launch", device.launch)
 
 
 def to_device(array):
@@ -60,7 +62,9 @@ def strided(array):
 def sigmoid(margin, y, mask, factor, parameters, *, move=to_device, **settings):
     out = to_device(np.full_like(margin, 7))
     moved = [move(array) for array in parameters]
-    cuda.sigmoid(move(margin), move(y), move(mask), move(factor), moved, out, stream=0, **settings)
+    cuda_sigmoid.sigmoid(
+        move(margin), move(y), move(mask), move(factor), moved, out, stream=0, **settings
+    )
     return to_host(out)
 
 
@@ -72,7 +76,7 @@ def cpu_sigmoid(*arguments, **settings):
 
 def softmax(margin, y, factor, vector, order, gamma, alpha, *, move=to_device):
     out = to_device(np.full(margin.shape if order else margin.shape[:2], 7, margin.dtype))
-    cuda.softmax(
+    cuda_softmax.softmax(
         move(margin),
         move(y),
         move(factor),
@@ -282,7 +286,7 @@ def on_cuda(monkeypatch):
     def simulated(function, arrays, *arguments):
         device.launch(function, [FakeCUDAArray(array.numpy()) for array in arrays], *arguments)
 
-    monkeypatch.setattr(cuda, "_launch", simulated)
+    monkeypatch.setattr(tensors, "launch", simulated)
     monkeypatch.setattr(_cuda, "_stream", lambda tensor: nullcontext(0))
 
     def call(operator, *arguments):

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from focal_gbm._kernels.cuda import autodiff
+from focal_gbm._kernels.cuda.autodiff import sigmoid as sigmoid_kernels
+from focal_gbm._kernels.cuda.autodiff import softmax as softmax_kernels
 from focal_gbm._kernels.cuda.device import stream_at
 from focal_gbm.torch._layout import Rows
 
@@ -30,7 +31,7 @@ def sigmoid(
     **settings: Any,
 ) -> int:
     with _stream(margin) as stream:
-        autodiff.sigmoid(
+        sigmoid_kernels.sigmoid(
             margin,
             y,
             mask,
@@ -45,7 +46,7 @@ def sigmoid(
 
 def softmax(margin: Tensor, *tensors: Tensor | None, **settings: Any) -> int:
     with _stream(margin) as stream:
-        autodiff.softmax(margin, *tensors, stream=stream, **settings)
+        softmax_kernels.softmax(margin, *tensors, stream=stream, **settings)
     return 0
 
 

@@ -1,0 +1,48 @@
+"""As ``autodiff.softmax``, for arrays on a GPU.
+
+Nothing is raised, as that would wait for the device: what has no meaning becomes NaN.
+"""
+
+from typing import Any
+
+from focal_gbm._kernels.cuda.autodiff import classes, shares, tensors
+from focal_gbm._kernels.cuda.device import Array, kind
+from focal_gbm._kernels.limits import LIMIT
+from focal_gbm._kernels.softmax import largest_margin
+
+
+def softmax(
+    margin: Array,
+    y: Array,
+    factor: Array | None,
+    vector: Array | None,
+    out: Array,
+    gamma: Array,
+    alpha: Array,
+    *,
+    ignore_index: int,
+    stream: Any,
+) -> None:
+    """As ``autodiff.softmax``, with gamma and alpha on the device, on a stream of Numba's.
+
+    A bad label's results are NaN. Positions along the second dimension are taken by neighbouring
+    threads, and should be neighbours in memory.
+    """
+    # Numba's kernels take no None: the margins stand for a vector that is not there.
+    order = 0 if out.ndim == 2 else 1 if vector is None else 2
+    inputs = (
+        margin,
+        y,
+        margin[:0, :, 0] if factor is None else factor,
+        margin if vector is None else vector,
+        out[:, :, None] if out.ndim == 2 else out,
+        gamma,
+        alpha,
+    )
+    n_rows, row_size, n_classes = margin.shape
+    numbers = (largest_margin(kind(margin)[0], n_classes), LIMIT)
+    size = n_rows * row_size
+    if y.ndim == 2:
+        tensors.launch(classes.derivative, inputs, numbers, (order, ignore_index), size, stream)
+    else:
+        tensors.launch(shares.derivative, inputs, numbers, (order,), size, stream)
