@@ -44,7 +44,7 @@ def fit(penalty):
 
 def perturbed(network):
     inputs = test_rows.clone().requires_grad_()
-    # That of the loss has the same signs, but underflows to zero where the network is sure.
+    # The gradient of the loss has the same signs, but underflows to zero where the network is sure.
     gradient = input_gradient(network(inputs), inputs)
     return test_rows + STEP * (1 - 2 * test_labels).unsqueeze(1) * gradient.sign()
 

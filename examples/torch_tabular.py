@@ -26,8 +26,8 @@ labels = torch.tensor(y_train).float()
 def test_logits(criterion):
     torch.manual_seed(0)  # both networks start from the same weights
     network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1), nn.Flatten(0))
-    # A network that knows its training rows by heart is too sure of new ones, which the posterior
-    # makes worse: it takes logits for what they stand for. Strong weight decay is against that.
+    # An overfitted network is too sure of new rows, and the posterior takes its logits at their
+    # word. Strong weight decay prevents that.
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=1.0)
     for _ in range(200):
         optimizer.zero_grad()

@@ -173,7 +173,8 @@ class _Softmax(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Tensor, int]:
         if any(dimension is not None for dimension in in_dims[4:6]):
             raise NotImplementedError(
-                "gamma: vmap over gamma, alpha or weight is not implemented for softmax focal loss"
+                "gamma: vmap does not map over gamma, alpha or weight of softmax_focal_loss: "
+                "call it in a loop"
             )
         batched = _batched(info, in_dims[:4], arguments[:4])
         merged = [None if tensor is None else tensor.flatten(0, 1) for tensor in batched]
@@ -313,15 +314,16 @@ softmax_sum = _caller(_operators.softmax_sum, _SoftmaxSum)
 def _check_tangents(*tangents: Tensor | None) -> None:
     if any(tangent is not None for tangent in tangents):
         raise NotImplementedError(
-            "focal loss: forward mode is implemented in the input only; differentiate target and "
-            "parameters in reverse mode"
+            "target: forward-mode derivatives of focal loss are implemented in the input only. Use "
+            "reverse mode (torch.autograd.grad, torch.func.grad) for target and parameters"
         )
 
 
 def _next(order: int) -> int:
     if order == _HIGHEST_ORDER:
         raise NotImplementedError(
-            "input: third derivatives of focal loss are implemented in reverse mode only"
+            "input: third derivatives of focal loss are implemented in reverse mode only: use "
+            "torch.autograd.grad or torch.func.grad for one of the three"
         )
     return order + 1
 

@@ -92,7 +92,7 @@ def check_mask(mask: Any, target: Tensor) -> None:
 def check_ignored_label(ignore_index: Any) -> None:
     check_number("ignore_index", ignore_index)
     if ignore_index != ignore_index:
-        raise ValueError("ignore_index: expected a number, got nan, which equals no target")
+        raise ValueError("ignore_index: nan equals no target: use mask to leave elements out")
 
 
 def check_classes_or_shares(target: Tensor, logits: Tensor, ignore_index: Any) -> None:
@@ -101,8 +101,8 @@ def check_classes_or_shares(target: Tensor, logits: Tensor, ignore_index: Any) -
     if target.shape == logits.shape:
         if ignore_index != -100:
             raise RuntimeError(
-                f"ignore_index: {ignore_index} is given, but the target has the shape of input: "
-                "it holds shares of the classes, of which none can be ignored"
+                f"ignore_index: {ignore_index} is given, but target has the shape of input, so it "
+                "holds shares of the classes and no indices: leave ignore_index out"
             )
         return
     expected = logits.shape[:1] + logits.shape[2:]
@@ -118,7 +118,7 @@ def check_classes_or_shares(target: Tensor, logits: Tensor, ignore_index: Any) -
 def check_probability(input: Tensor) -> None:
     if not all_visible((input >= 0) & (input <= 1)):
         raise RuntimeError(
-            "input: with from_logits=False expected probabilities in [0, 1], got others"
+            "input: from_logits=False takes probabilities in [0, 1], but some are not"
         )
 
 

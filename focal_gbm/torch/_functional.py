@@ -50,7 +50,7 @@ def sigmoid_focal_loss(
     soft_target: str = "mixture",
     from_logits: bool = True,
 ) -> Tensor:
-    r"""Focal loss of independent binary labels: one class, or several that may hold together.
+    r"""Focal loss of independent binary labels: a single one, or several per sample.
 
     With the logit :math:`z`, :math:`p = \sigma(z)` and a label :math:`y \in [0, 1]`,
 
@@ -69,40 +69,42 @@ def sigmoid_focal_loss(
     target : Tensor of the input's shape
         Labels in [0, 1], of any real dtype.
     alpha : float, sequence of floats, Tensor or None, default=0.25
-        Weight in [0, 1] of the positive class; the negative has ``1 - alpha``. None, or a negative
-        number, weights neither. A Tensor or sequence broadcasts to the input: where the last
-        dimension is that of the labels it has one value per label, and for maps of the shape
-        (N, L, H, W) it has the shape (L, 1, 1).
+        Weight in [0, 1] of the positive class; the negative class has ``1 - alpha``. None, or a
+        negative number, weights neither. A Tensor or sequence broadcasts to the input. For one
+        value per label it has the shape (L,) where the labels are the last dimension of the input,
+        and (L, 1, 1) for maps of the shape (N, L, H, W).
     gamma : float, sequence of floats or Tensor, default=2.0
-        Focusing parameter >= 0; 0 is the cross entropy. May be one per label, like alpha.
+        Focusing parameter >= 0; 0 gives the cross entropy. May be one per label, like alpha.
     reduction : {"none", "mean", "sum"}, default="none"
-        "mean" divides the sum by the number of elements that count: those that neither ``mask`` nor
-        ``ignore_index`` leaves out. As in torch's losses it is NaN where nothing counts, and
-        weights do not change the denominator.
+        "mean" divides the sum by the number of elements that neither ``mask`` nor ``ignore_index``
+        leaves out. As in torch's losses, weights do not change the denominator, and the mean of no
+        elements is NaN.
     weight : float or Tensor, optional
         Factor of each element; broadcasts to the input.
     pos_weight : float, sequence of floats or Tensor, optional
         Factor >= 0 of the positive class's term, as in ``F.binary_cross_entropy_with_logits``;
-        broadcasts to the input. It does not enter the focusing factor.
+        broadcasts to the input. The focusing factor does not depend on it.
     ignore_index : float, optional
         Elements with this target are left out.
     mask : bool Tensor, optional
-        Elements where it is False are left out, whatever they hold; broadcasts to the input.
+        Elements where it is False are left out, even if input or target is NaN there; broadcasts
+        to the input.
     normalizer : float, "positives" or Tensor, optional
-        Divides the loss in place of the number of elements: each element for ``reduction="none"``,
-        else their sum. "positives" is the sum of the targets that count, or 1 if that is less.
+        What the loss is divided by, instead of the number of elements: each element for
+        ``reduction="none"``, else their sum. "positives" is the sum of the targets that are not
+        left out, or 1 if that sum is less.
     label_smoothing : float, default=0.0
-        Moves labels by this share towards 1/2.
+        Share in [0, 1] by which labels move towards 1/2.
     soft_target : {"mixture", "pt", "bce"}, default="mixture"
-        What labels strictly between 0 and 1 stand for; hard ones are the same under all three.
-        "mixture" is the loss above, the mean over the classes that a label mixes. "pt", as in
-        torchvision, and "bce", as in segmentation libraries, multiply the cross entropy by a
-        focusing factor of its own, ``(1 - p_t)**gamma`` with the mean posterior
-        ``p_t = y p + (1 - y) (1 - p)`` or with ``p_t = exp(-cross entropy)``.
+        How labels strictly between 0 and 1 are treated; labels of 0 and 1 give the same loss under
+        all three. "mixture" is the loss above: the losses of the two classes, weighted by the
+        label. "pt" and "bce" multiply the cross entropy by one focusing factor
+        ``(1 - p_t)**gamma``: with ``p_t = y p + (1 - y) (1 - p)`` for "pt", as in torchvision, and
+        with ``p_t = exp(-cross entropy)`` for "bce", as in segmentation libraries.
     from_logits : bool, default=True
         Whether the input is logits or probabilities. Probabilities of 0 and 1 count as logits of
-        -100 and 100, as ``F.binary_cross_entropy`` has it, and have a gradient of zero. Prefer
-        logits: a float32 probability cannot tell how close to one it is.
+        -100 and 100, as in ``F.binary_cross_entropy``, and have a gradient of zero. Prefer logits:
+        float32 cannot represent probabilities close to one.
 
     Returns
     -------
@@ -113,17 +115,18 @@ def sigmoid_focal_loss(
     Raises
     ------
     TypeError, ValueError, RuntimeError, NotImplementedError
-        For arguments of the wrong kind, shape, value, device or dtype, of the type that torch's own
-        losses raise. Labels and Tensor parameters are checked where that costs no synchronisation,
-        on the CPU; elsewhere a wrong value gives a wrong or NaN loss.
+        If an argument has the wrong kind, shape, value, device or dtype. The type is the one that
+        torch's own losses raise. Values of Tensors are checked on the CPU only: on a GPU checking
+        would wait for the device, and a wrong value gives a wrong loss, or NaN.
 
     Notes
     -----
     Gradient and second derivative are computed in closed form from input and target, and are finite
-    for infinite logits and for gamma below 1. On the CPU a mean or sum without ``weight`` and with
-    ``soft_target="mixture"`` keeps its gradient, which comes from the same pass. Where target,
-    alpha, gamma or pos_weight requires a gradient, and on devices without a kernel, torch
-    differentiates the loss itself, with a gradient of zero for infinite logits.
+    for infinite logits and for gamma below 1. On the CPU, a mean or sum without ``weight`` and with
+    ``soft_target="mixture"`` computes its gradient together with the loss and keeps it for the
+    backward pass. Where target, alpha, gamma or pos_weight requires a gradient, and on devices
+    without a kernel, the loss is made of torch's own operations, and the gradient is zero for
+    infinite logits.
 
     References
     ----------
@@ -211,8 +214,8 @@ def softmax_focal_loss(
         Classes from 0 to C - 1, of an integer dtype; or, in the input's shape, shares of the
         classes in [0, 1], such as probabilities or one-hot labels, of any real dtype.
     alpha : float, sequence of C floats, Tensor of shape (C,) or None, default=None
-        Weight >= 0 of each class; a single number weights all alike. None, or negative, is a
-        weight of one. Never enters a denominator.
+        Weight >= 0 of each class, or one for all classes. None, or a negative number, is a weight
+        of one. The denominator of "mean" does not depend on it.
     gamma : float, sequence of C floats or Tensor of shape (C,), default=2.0
         Focusing parameter >= 0 of each class; 0 is the cross entropy.
     weight : sequence of C floats or Tensor of shape (C,), optional
@@ -221,17 +224,17 @@ def softmax_focal_loss(
     ignore_index : int, default=-100
         Positions with this class as target are left out.
     normalizer : float or Tensor, optional
-        Divides the loss in place of the denominator of "mean": each position for
+        What the loss is divided by, instead of the denominator of "mean": each position for
         ``reduction="none"``, else their sum.
     label_smoothing : float, default=0.0
         Share of every label that is spread evenly over all classes.
     reduction : {"none", "mean", "sum"}, default="mean"
-        "mean" divides the sum as ``F.cross_entropy`` does: for class targets by the sum of the
-        weights of the targets that count, which is their number where there is no ``weight``; for
-        shares by the number of positions. It is NaN where nothing counts.
+        "mean" divides the sum as ``F.cross_entropy`` does: for class targets by the number of
+        targets that are not ignored, or with ``weight`` by the sum of their weights; for shares by
+        the number of positions. The mean of no positions is NaN.
     from_logits : bool, default=True
-        Whether the input is logits or probabilities, which are normalised to sum to one over the
-        classes.
+        Whether the input is logits or probabilities. Probabilities are normalised to sum to one
+        over the classes.
 
     Returns
     -------
@@ -242,18 +245,19 @@ def softmax_focal_loss(
     Raises
     ------
     IndexError
-        For a target outside the classes.
+        If a target is no class.
     TypeError, ValueError, RuntimeError, NotImplementedError
-        For arguments of the wrong kind, shape, value, device or dtype, of the type that torch's own
-        losses raise.
+        If an argument has the wrong kind, shape, value, device or dtype. The type is the one that
+        torch's own losses raise.
 
     Notes
     -----
     Gradient and Hessian-vector product are computed in closed form from input and target, and are
-    finite for infinite logits; one of minus infinity rules a class out. On the CPU a mean or sum
-    without label smoothing keeps its gradient, which comes from the same pass. Where alpha, gamma,
-    weight or the target requires a gradient, and on devices without a kernel, torch differentiates
-    the loss itself, with a gradient of zero for infinite logits.
+    finite for infinite logits; a logit of minus infinity rules its class out. On the CPU, a mean or
+    sum without label smoothing computes its gradient together with the loss and keeps it for the
+    backward pass. Where alpha, gamma, weight or target requires a gradient, and on devices without
+    a kernel, the loss is made of torch's own operations, and the gradient is zero for infinite
+    logits.
 
     References
     ----------

@@ -13,7 +13,7 @@ _MOST_SHOWN = 10  # values of a Tensor
 
 
 class _FocalLoss(nn.Module):
-    """Keeps the arguments of a loss: Tensors as buffers, or parameters if they are such."""
+    """Keeps the arguments of a loss: Tensors as buffers, and parameters as parameters."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__()
@@ -50,15 +50,15 @@ class SigmoidFocalLoss(_FocalLoss):
     Parameters
     ----------
     alpha, gamma, weight, pos_weight, ignore_index, label_smoothing, soft_target, from_logits
-        As for ``sigmoid_focal_loss``. Tensors become buffers, and so do sequences, in the default
-        dtype; an ``nn.Parameter`` stays one, and is trained.
+        As for ``sigmoid_focal_loss``. Tensors become buffers. Sequences become buffers of the
+        default dtype. An ``nn.Parameter`` stays a parameter, and is trained.
     reduction : {"none", "mean", "sum"}, default="mean"
-        As for ``sigmoid_focal_loss``, but with the default of torch's other loss modules.
+        As for ``sigmoid_focal_loss``; the default is that of torch's loss modules.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        When called, as ``sigmoid_focal_loss`` does.
+        When the module is called, as ``sigmoid_focal_loss`` does.
 
     Examples
     --------
@@ -140,13 +140,13 @@ class SoftmaxFocalLoss(_FocalLoss):
     Parameters
     ----------
     alpha, gamma, weight, ignore_index, label_smoothing, reduction, from_logits
-        As for ``softmax_focal_loss``. Tensors become buffers, and so do sequences, in the default
-        dtype; an ``nn.Parameter`` stays one, and is trained.
+        As for ``softmax_focal_loss``. Tensors become buffers. Sequences become buffers of the
+        default dtype. An ``nn.Parameter`` stays a parameter, and is trained.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        When called, as ``softmax_focal_loss`` does.
+        When the module is called, as ``softmax_focal_loss`` does.
 
     Examples
     --------
