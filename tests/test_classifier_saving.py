@@ -169,32 +169,6 @@ def test_reloading_what_train_has_trained(data, tmp_path):
     assert_array_equal(model.classes_, [0, 1])
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    X = np.arange(400.0)[:, None] % 20
-    y = X[:, 0] > 15
-    path = tmp_path / "model.json"
-    model = XGB(n_estimators=3).fit(X, y)
-    model.save_model(path)
-    before = path.read_bytes()
-
-    def fail(self, fname):
-        with open(fname, "w") as file:
-            file.write("half of a mod")
-        raise OSError("no space left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(xgb.Booster, "save_model", fail)
-        with pytest.raises(OSError, match="no space left"):
-            model.save_model(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-    (tmp_path / "link.json").symlink_to(path)
-    XGB(n_estimators=4).fit(X, y).save_model(str(tmp_path / "link.json"))
-    assert xgb.Booster(model_file=path).num_boosted_rounds() == 4
-    with pytest.raises(OSError, match="nowhere"):
-        model.save_model(tmp_path / "nowhere" / "model.json")
-
-
 @both
 @two_and_three
 @pytest.mark.parametrize("model", ["classifier", "booster"])

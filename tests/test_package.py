@@ -47,6 +47,7 @@ LEVELS = [
     "_kernels.cuda.numba_cuda_internals",
     "_kernels.cuda.device",
     "_kernels.cuda.*",
+    "_files",
     "_validation",
     "_arrays",
     "_optimum",

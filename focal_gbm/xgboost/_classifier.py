@@ -1,9 +1,7 @@
 """Training on XGBoost's scikit-learn interface."""
 
 import copy
-import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -24,11 +22,14 @@ from focal_gbm._estimator import (
     checked_weight,
     with_threads,
 )
+from focal_gbm._files import write_whole
 from focal_gbm._types import Array
 from focal_gbm._validation import check_integer
+from focal_gbm._warnings import warn
 from focal_gbm.objective import FocalMetric, labels_and_weights
 from focal_gbm.xgboost import _internals
-from focal_gbm.xgboost._parameters import as_booster, library_objective, loss_of
+from focal_gbm.xgboost._attributes import attributes_of_classes, classes_of, loss_of
+from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 
 # XGBoost's objectives that make probabilities of margins, with its name for their log loss.
@@ -398,10 +399,16 @@ feature_weights
     def save_model(self, fname: str | os.PathLike[str]) -> None:
         """Save the model, with gamma, alpha and the labels, to a file that is replaced whole.
 
+        The content is that of ``XGBClassifier.save_model``. What is there stays until the new file
+        is complete and synced; the new one keeps its mode and owner. A process that is killed in
+        between leaves one file behind, named ".focal_gbm-" and digits. Devices, pipes, mounts,
+        files with several hard links and those in a folder that is not writable are written in
+        place, as by ``XGBClassifier``.
+
         Parameters
         ----------
         fname : str or path
-            As for ``XGBClassifier.save_model``. What is there stays until the new file is complete.
+            As for ``XGBClassifier.save_model``.
 
         Returns
         -------
@@ -412,7 +419,12 @@ feature_weights
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         OSError
-            For a folder that is not there or may not be written to.
+            For a folder that is not there or may not be written to, and for a full disk.
+
+        Warns
+        -----
+        UserWarning
+            For a name that ends neither in ".json" nor in ".ubj": the format is then UBJSON.
 
         Examples
         --------
@@ -424,12 +436,11 @@ feature_weights
         ...     model.save_model(f"{folder}/model.json")
         """
         check_is_fitted(self)
-        path = Path(os.path.realpath(fname))
-        # In the same folder, because a file is replaced at once within a file system only.
-        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-            complete = Path(folder) / path.name  # XGBoost tells the format by the name
-            super().save_model(complete)
-            complete.replace(path)
+        raw_format = Path(fname).suffix.lower().removeprefix(".")
+        if raw_format not in ("json", "ubj"):
+            warn(f"fname: {fname} is saved as UBJSON: end its name in .json or .ubj to choose")
+            raw_format = "ubj"
+        write_whole(fname, _internals.serialized(self, raw_format))
 
     def load_model(self, fname: str | os.PathLike[str] | bytearray) -> None:
         """Load a model that ``save_model`` of a classifier like this one has written.
@@ -446,7 +457,8 @@ feature_weights
         Raises
         ------
         ValueError
-            For a model of another kind: it lacks the attributes that tell its loss and classes.
+            For a model of another kind, which lacks the attribute that tells its loss, and for
+            attributes that are damaged. This classifier then stays as it is.
 
         Examples
         --------
@@ -466,38 +478,28 @@ feature_weights
         loss = loss_of(model._Booster, model.n_classes_)
         if loss is None:
             raise ValueError(
-                "fname: expected a model with the attribute 'focal_loss', as focal_gbm saves it, "
-                f"got one with {sorted(model._Booster.attributes())}"
+                "fname: the model has no attribute 'focal_loss', where focal_gbm saves gamma and "
+                "alpha: it is of another kind, or damaged"
             )
         model.base_score = self.base_score  # or another fit would start where this model did
         model.focal_gamma, model.focal_alpha = loss.gamma, loss.alpha
         model.hessian = loss.hessian
         model.loss_ = loss
-        classes = _classes_of(model._Booster)
-        model._classes = np.arange(model.n_classes_) if classes is None else classes
-        model.n_classes_ = model._classes.size
+        classes = classes_of(model._Booster)
+        if classes is None:  # trained by ``train``
+            classes = np.arange(model.n_classes_)
+        if max(2, classes.size) != model.n_classes_:
+            raise ValueError(
+                f"the model's attribute 'classes' has {classes.size} labels, but the model is one "
+                f"of {model.n_classes_} classes: {classes}"
+            )
+        model._classes, model.n_classes_ = classes, classes.size
         self.__dict__.update(model.__dict__)
 
 
 def attribute_of_classes(training: Training) -> SetAttributes:
-    """The labels of the classes, as an attribute of the booster."""
-    classes = training.classes
-    is_time = classes.dtype.kind in "mM"  # which JSON does not know
-    labels = classes.view(np.int64) if is_time else classes
-    text = json.dumps({"labels": labels.tolist(), "dtype": classes.dtype.str})
-    return SetAttributes(classes=text)
-
-
-def _classes_of(booster: xgb.Booster) -> Array | None:
-    """The labels of a booster, None if it does not tell them."""
-    text = booster.attr("classes")
-    if text is None:
-        return None
-    classes = json.loads(text)
-    dtype = np.dtype(classes["dtype"])
-    stored = np.int64 if dtype.kind in "mM" else dtype
-    labels: Array = np.array(classes["labels"], stored).view(dtype)
-    return labels
+    """The labels of the classes, as attributes of the booster."""
+    return SetAttributes(**attributes_of_classes(training.classes))
 
 
 def booster_to_continue(model: Any, training: Training) -> xgb.Booster | None:
@@ -505,7 +507,7 @@ def booster_to_continue(model: Any, training: Training) -> xgb.Booster | None:
     if model is None:
         return None
     booster = model.get_booster() if isinstance(model, xgb.XGBModel) else as_booster(model)
-    classes = _classes_of(booster)
+    classes = classes_of(booster)
     if classes is not None:
         training.check_same_classes("xgb_model", classes)
     return booster

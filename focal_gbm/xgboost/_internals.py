@@ -125,6 +125,20 @@ def set_booster(classifier: xgb.XGBClassifier, booster: xgb.Booster) -> None:
     classifier._Booster = booster
 
 
+def serialized(classifier: xgb.XGBClassifier, raw_format: str) -> bytearray:
+    """The content of the file that ``XGBClassifier.save_model`` writes (sklearn.py).
+
+    ``Booster.save_raw`` is public, but what ``save_model`` notes for ``load_model`` is not: the
+    kind of estimator. Nor does ``save_model`` tell whether all of the file was written.
+    """
+    booster = classifier.get_booster()
+    booster.set_attr(scikit_learn=json.dumps({"_estimator_type": "classifier"}))
+    try:
+        return booster.save_raw(raw_format=raw_format)
+    finally:
+        booster.set_attr(scikit_learn=None)
+
+
 def forget_booster(classifier: xgb.XGBClassifier) -> None:
     """Make a classifier one that is not fitted (sklearn.py)."""
     classifier.__dict__.pop("_Booster", None)

@@ -1,6 +1,5 @@
 """Parameters of XGBoost as focal loss takes them, and models that a training continues."""
 
-import json
 import math
 from typing import Any
 
@@ -11,7 +10,8 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._validation import is_cuda
 from focal_gbm._warnings import warn_of_other_loss
-from focal_gbm.objective import FocalObjective, Loss, loss_for, n_classes_of
+from focal_gbm.objective import FocalObjective, Loss, n_classes_of
+from focal_gbm.xgboost._attributes import loss_of
 from focal_gbm.xgboost._internals import objective_of
 
 
@@ -101,11 +101,3 @@ def checked_model(model: Any, loss: Loss) -> xgb.Booster:
         )
     warn_of_other_loss("xgb_model", loss_of(booster, n_classes), loss)
     return booster
-
-
-def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
-    """The loss of a booster that has been trained here, None if it does not tell."""
-    parameters = booster.attr("focal_loss")
-    if parameters is None:
-        return None
-    return loss_for(FocalObjective(**json.loads(parameters)), n_classes)

@@ -1,6 +1,5 @@
 """Training on XGBoost's native interface."""
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
 from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
+from focal_gbm.xgboost._attributes import text_of_loss
 from focal_gbm.xgboost._internals import base_margin_of, raise_first_trees, tree_booster_of
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import (
@@ -294,9 +294,7 @@ class SetAttributes(TrainingCallback):
 
 def attributes_of(training: Training) -> SetAttributes:
     """The parameters of the loss, which ``loss_of`` finds again."""
-    loss = training.loss
-    parameters = {"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian}
-    return SetAttributes(focal_loss=json.dumps(parameters))
+    return SetAttributes(focal_loss=text_of_loss(training.loss))
 
 
 class Intercept(TrainingCallback):

@@ -1,0 +1,127 @@
+"""What a booster of XGBoost, and the file of one, knows of focal loss: its attributes.
+
+A file may be damaged or hostile, so that what is read is checked before it is used.
+"""
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+
+from focal_gbm._types import Array
+from focal_gbm.objective import FocalObjective, Loss, loss_for
+
+# Kinds of NumPy's dtypes that labels may have, and what they are in JSON.
+_KINDS = {
+    "b": bool,
+    "i": int,
+    "u": int,
+    "f": float,
+    "U": str,
+    "O": str,
+    "m": int,
+    "M": int,
+}
+
+
+def text_of_loss(loss: Loss) -> str:
+    """The attribute "focal_loss"."""
+    return json.dumps({"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian})
+
+
+def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
+    """The loss of a booster that has been trained here, None if it does not tell."""
+    text = _attribute(booster, "focal_loss")
+    if text is None:
+        return None
+    parameters = _decoded("focal_loss", text)
+    try:
+        if parameters.keys() != {"gamma", "alpha", "hessian"}:
+            raise ValueError(f"its keys are {sorted(parameters)}")
+        loss = loss_for(FocalObjective(**parameters), n_classes)
+        if loss.alpha == "balanced":
+            raise ValueError("alpha is 'balanced', for labels that are not known")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _damaged("focal_loss", text, error) from None
+    return loss
+
+
+def attributes_of_classes(classes: Array) -> dict[str, str]:
+    """The attributes that tell the labels of the classes, and how many there are."""
+    is_time = classes.dtype.kind in "mM"  # which JSON does not know
+    labels = (classes.view(np.int64) if is_time else classes).tolist()
+    text = json.dumps({"labels": labels, "dtype": classes.dtype.str})
+    return {"classes": text, "n_classes": str(classes.size)}
+
+
+def classes_of(booster: xgb.Booster) -> Array | None:
+    """The labels of a booster, None if it has been trained without a classifier."""
+    text, size = _attribute(booster, "classes"), _attribute(booster, "n_classes")
+    if text is None:
+        if size is not None:
+            raise ValueError(
+                f"the model is one of {size} classes, but has no attribute 'classes' with their "
+                "labels: it is damaged"
+            )
+        return None
+    stored = _decoded("classes", text)
+    try:
+        classes = _labels(stored["labels"], _dtype(_of_kind(str, stored["dtype"])))
+        if size not in (None, str(classes.size)):
+            raise ValueError(f"the model is one of {size} classes")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _damaged("classes", text, error) from None
+    return classes
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    # NumPy would evaluate other text.
+    if not re.fullmatch(r"[<>|](O|U\d+|[biuf]\d|[mM]8(\[\d*[a-zA-Z]+\])?)", text):
+        raise ValueError(f"labels have no dtype {text!r}")
+    return np.dtype(text)
+
+
+def _labels(labels: Any, dtype: np.dtype[Any]) -> Array:
+    for label in _of_kind(list, labels):
+        _of_kind(_KINDS[dtype.kind], label)
+    if dtype.kind in "mM":
+        classes = np.array(labels, np.int64).view(dtype)
+    else:
+        with np.errstate(over="ignore"):  # which the comparison below finds
+            # Text gets the width that it needs, whatever the dtype asks for.
+            classes = np.array(labels, None if dtype.kind == "U" else dtype)
+    if not classes.size or not (classes[1:] > classes[:-1]).all():
+        raise ValueError("labels are missing, not sorted or not different")
+    if (classes.view(np.int64) if dtype.kind in "mM" else classes).tolist() != labels:
+        raise ValueError(f"labels are none of {dtype}")
+    return classes
+
+
+def _of_kind(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"{value!r:.50} is no {kind.__name__}")
+    return value
+
+
+def _attribute(booster: xgb.Booster, name: str) -> str | None:
+    try:
+        return booster.attr(name)
+    except AssertionError:  # of XGBoost, for text that is empty
+        return ""
+
+
+def _decoded(name: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict):
+            raise TypeError(f"it is no dictionary but a {type(value).__name__}")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _damaged(name, text, error) from None
+    return value
+
+
+def _damaged(name: str, text: str, reason: Exception) -> ValueError:
+    kind = type(reason).__name__
+    return ValueError(f"the model's attribute {name!r} is damaged ({kind}: {reason}): {text:.200}")
