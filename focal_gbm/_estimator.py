@@ -291,10 +291,13 @@ def _check_lengths(name: str, X: Any, y: Array) -> None:
 
 
 def _pairs(eval_set: Any) -> EvalSet:
-    if not isinstance(eval_set, list | tuple) or not all(
-        isinstance(pair, list | tuple) and len(pair) == 2 for pair in eval_set
-    ):
+    if not isinstance(eval_set, list | tuple):
         raise TypeError(f"eval_set: expected a list of pairs (X, y), got {type(eval_set).__name__}")
+    for i, pair in enumerate(eval_set):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(
+                f"eval_set: expected a list of pairs (X, y), got {type(pair).__name__} at place {i}"
+            )
     return eval_set
 
 

@@ -25,7 +25,9 @@ def as_labels(name: str, y: Any) -> Array:
         _refuse_several_labels(name, f"a sparse matrix of shape {y.shape}")
     # A list of numbers and text would become text.
     labels = np.asarray(y, object if isinstance(y, list | tuple) else None)
-    if labels.ndim == 2 and labels.shape[1] != 1:
+    if labels.ndim == 0:
+        raise ValueError(f"{name} should be a 1d array of labels, got {y!r}")
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
         _refuse_several_labels(name, f"shape {labels.shape}")
     labels = column_or_1d(labels, warn=True)
     _check_none_missing(name, labels)

@@ -181,7 +181,7 @@ CASES = {
         "the first at row 1 (nan)",
         lambda lib: lib.fit(y=np.where(Y, nan, 1)),
     ),
-    "None": (BOTH, ValueError, "y should be", "()", lambda lib: lib.fit(y=None)),
+    "None": (BOTH, ValueError, "y should be", "got None", lambda lib: lib.fit(y=None)),
     "matrix": (BOTH, ValueError, "y", "(60, 2)", lambda lib: lib.fit(y=np.c_[Y, Y])),
     "too few": (BOTH, ValueError, "y", "[60, 50]", lambda lib: lib.fit(y=Y[:50])),
     # features
@@ -210,7 +210,7 @@ CASES = {
         BOTH,
         ValueError,
         "sample_weight",
-        "60, got 9",
+        "60 rows, one per label, got 9",
         lambda lib: lib.fit(fit={"sample_weight": Y[:9]}),
     ),
     "weights zero": (
@@ -253,8 +253,22 @@ CASES = {
         BOTH,
         TypeError,
         "eval_set",
-        "list",
+        "got ndarray at place 0",
         lambda lib: lib.fit(fit={"eval_set": [X, Y]}),
+    ),
+    "eval None": (
+        BOTH,
+        TypeError,
+        "eval_set",
+        "got NoneType at place 1",
+        lambda lib: lib.fit(fit={"eval_set": [PAIR, None]}),
+    ),
+    "eval without labels": (
+        BOTH,
+        ValueError,
+        "eval_set should be a 1d array of labels",
+        "None",
+        lambda lib: lib.fit(fit={"eval_set": [(X, None)]}),
     ),
     "eval features": (
         BOTH,

@@ -59,6 +59,7 @@ LEVELS = [
     "objective",
     "_intercept",
     "_training",
+    "_autologging",
     "_labels",
     "_estimator",
     "xgboost.*",

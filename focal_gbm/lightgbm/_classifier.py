@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import validate_data
 
+from focal_gbm._autologging import warn_of_autologging
 from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
@@ -27,6 +28,7 @@ from focal_gbm._estimator import (
 )
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_other_loss
+from focal_gbm.lightgbm._internals import is_autologged
 from focal_gbm.lightgbm._metrics import metric_names
 from focal_gbm.lightgbm._parameters import canonical
 from focal_gbm.lightgbm._train import check_splits, train_with
@@ -235,6 +237,10 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         )
         if not training.is_one_class:
             check_splits(booster)
+        if is_autologged():
+            warn_of_autologging(
+                "mlflow.sklearn.log_model(model, name='model', serialization_format='cloudpickle')"
+            )
         model._n_classes = training.classes.size
         model._n_features = booster.num_feature()
         # LightGBM before 4.7 gives names to all features.

@@ -13,6 +13,21 @@ from lightgbm.basic import _LIB  # type: ignore[attr-defined]
 from focal_gbm._types import Array
 
 
+def is_autologged() -> bool:
+    """Whether ``lightgbm.train`` has been replaced (engine.py), as MLflow's autologging does."""
+    return lgb.train is not lgb.engine.train
+
+
+def estimators_train(*arguments: Any, **options: Any) -> lgb.Booster:
+    """``lightgbm.train`` as LightGBM's estimators call it (sklearn.py).
+
+    It is the same function, but MLflow replaces it by another: one that logs no booster, which is
+    not complete yet.
+    """
+    booster: lgb.Booster = lgb.sklearn.train(*arguments, **options)  # type: ignore[attr-defined]
+    return booster
+
+
 def is_constructed(dataset: lgb.Dataset) -> bool:
     """Whether a data set has been handed to LightGBM (basic.py), which no public method tells."""
     return dataset._handle is not None

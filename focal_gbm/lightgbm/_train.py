@@ -7,13 +7,16 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 
+from focal_gbm._autologging import log_loss_parameters, warn_of_autologging
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm._internals import (
     best_iterations,
     constructed,
+    estimators_train,
     final_margin,
+    is_autologged,
     is_constructed,
     objective_is_none,
     training_margin,
@@ -62,7 +65,8 @@ def train(
     train_set, num_boost_round, valid_sets, valid_names, init_model, callbacks
         As for ``lightgbm.train``.
     feval : callable or list of callables, optional
-        As for ``lightgbm.train``; it receives margins. ``focal_metric`` makes one.
+        As for ``lightgbm.train``; it gets margins, not probabilities: convert them by
+        ``objective.loss.posterior(margin)``. ``focal_metric`` makes one.
     keep_training_booster : bool, default=False
         As for ``lightgbm.train``. Before ``Booster.update(fobj=objective)`` call
         ``Booster.reset_parameter({"objective": "none"})``, which makes the booster predict margins
@@ -119,6 +123,8 @@ def train(
         callbacks=callbacks,
     )
     check_splits(booster)
+    if is_autologged():
+        warn_of_autologging("mlflow.lightgbm.log_model(booster, name='model')")
     return booster
 
 
@@ -165,10 +171,12 @@ def train_with(
     training = LightGBMTraining(objective, n_classes, totals, has_start=has_start)
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
+    if is_autologged():
+        callbacks.insert(0, _autologging(training))
     params = {**params, "objective": training, "metric": "None"}
     if keep_training_booster and has_start:
         train_set, valid_sets = training.with_start(params, train_set, valid_sets)
-    booster = lgb.train(
+    booster = estimators_train(
         params,
         train_set,
         num_boost_round,
@@ -185,6 +193,17 @@ def train_with(
         training.folded += training.shift(*training.rows_used(booster))
     _finish(booster, n_classes, training.folded, keep_training_booster)
     return booster
+
+
+def _autologging(training: Training) -> Callable[..., None]:
+    """A callback that logs gamma and alpha, which LightGBM's own parameters lack."""
+
+    def before_iteration(env: lgb.callback.CallbackEnv) -> None:
+        if env.iteration == env.begin_iteration:
+            log_loss_parameters(training.loss)
+
+    before_iteration.before_iteration = True  # type: ignore[attr-defined]
+    return before_iteration
 
 
 def check_splits(booster: lgb.Booster) -> None:

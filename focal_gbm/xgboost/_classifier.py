@@ -11,6 +11,7 @@ import xgboost as xgb
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
+from focal_gbm._autologging import warn_of_autologging
 from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
@@ -240,6 +241,7 @@ feature_weights
                 evals=evals,
                 obj=with_threads(training.objective, n_threads),
                 totals=training.totals,
+                library_train=_internals.estimators_train,
                 custom_metric=metrics,
                 maximize=None,
                 early_stopping_rounds=self.early_stopping_rounds,
@@ -250,6 +252,8 @@ feature_weights
             )
         if not training.is_one_class:
             check_splits(booster, self.get_num_boosting_rounds())
+        if _internals.is_autologged():
+            warn_of_autologging("mlflow.xgboost.log_model(model, name='model')")
         # Nothing has been set before, so that this classifier stays as it is if something fails.
         self._set_training(training)
         self.n_classes_ = training.classes.size

@@ -125,6 +125,21 @@ def set_booster(classifier: xgb.XGBClassifier, booster: xgb.Booster) -> None:
     classifier._Booster = booster
 
 
+def is_autologged() -> bool:
+    """Whether ``xgboost.train`` has been replaced (training.py), as MLflow's autologging does."""
+    return xgb.train is not xgb.training.train
+
+
+def estimators_train(*arguments: Any, **options: Any) -> xgb.Booster:
+    """``xgboost.train`` as XGBoost's estimators call it (sklearn.py).
+
+    It is the same function, but MLflow replaces it by another: one that logs no booster, because
+    that is the estimator's to do.
+    """
+    booster: xgb.Booster = xgb.sklearn.train(*arguments, **options)  # type: ignore[attr-defined]
+    return booster
+
+
 def serialized(classifier: xgb.XGBClassifier, raw_format: str) -> bytearray:
     """The content of the file that ``XGBClassifier.save_model`` writes (sklearn.py).
 

@@ -1,7 +1,7 @@
 """Training on XGBoost's native interface."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -11,13 +11,19 @@ from xgboost import collective
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
+from focal_gbm._autologging import log_loss_parameters
 from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
 from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
 from focal_gbm.xgboost._attributes import text_of_loss
-from focal_gbm.xgboost._internals import base_margin_of, raise_first_trees, tree_booster_of
+from focal_gbm.xgboost._internals import (
+    base_margin_of,
+    is_autologged,
+    raise_first_trees,
+    tree_booster_of,
+)
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import (
     base_score,
@@ -66,7 +72,8 @@ xgb_model, callbacks
     obj : FocalObjective
         The objective. One with ``device="cpu"`` computes on the CPU wherever trees grow.
     custom_metric : callable, optional
-        As for ``xgboost.train``; it receives margins. ``focal_metric`` makes one.
+        As for ``xgboost.train``; it gets margins, not probabilities: convert them by
+        ``obj.loss.posterior(margin)``. ``focal_metric`` makes one.
 
     Returns
     -------
@@ -183,11 +190,12 @@ def train_with(
     callbacks: Sequence[TrainingCallback] | None,
     custom_metric: Any,
     totals: Array | None = None,
+    library_train: Callable[..., xgb.Booster] | None = None,
     **options: Any,
 ) -> xgb.Booster:
     """``train``, with the features of data sets where they are at hand.
 
-    The total weight of each class is counted unless it is given.
+    The total weight of each class is counted unless it is given, and ``xgboost.train`` trains.
     """
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, xgb.DMatrix):
@@ -218,7 +226,7 @@ def train_with(
         is_evaluated=bool(evals),
         device=device if resident else None,
     )
-    return xgb.train(
+    return (library_train or xgb.train)(
         params,
         dtrain,
         num_boost_round,
@@ -227,6 +235,7 @@ def train_with(
         xgb_model=xgb_model,
         callbacks=[
             attributes_of(training),
+            *([_Autologging(training)] if is_autologged() else []),
             intercept,
             *([resident] if resident else []),
             _Evaluation(evals, metrics, resident),
@@ -234,6 +243,17 @@ def train_with(
         ],
         **options,
     )
+
+
+class _Autologging(TrainingCallback):
+    """Logs gamma and alpha, which XGBoost's own parameters lack."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    def before_training(self, model: Any) -> Any:
+        log_loss_parameters(self.training.loss)
+        return model
 
 
 def check_splits(booster: xgb.Booster, num_boost_round: int) -> None:
