@@ -17,6 +17,7 @@ part alone (`--part`) replaces its own lines.
 
 import argparse
 import warnings
+from functools import partial
 from pathlib import Path
 
 import lightgbm as lgb
@@ -50,22 +51,25 @@ CLASSIFIERS = {
     "XGBoost": (xgb.XGBClassifier, FocalXGBClassifier),
     "LightGBM": (lgb.LGBMClassifier, FocalLGBMClassifier),
 }
-# The libraries' own defaults, but for XGBoost's learning rate, which is LightGBM's.
+# The libraries' own defaults, but for XGBoost's learning rate, which is LightGBM's, and of two
+# classes its depth, so that trees have at most 32 leaves, as LightGBM's have 31.
 PARAMETERS = {"learning_rate": 0.1, "n_estimators": 500, "n_jobs": 1, "random_state": 0}
+MAX_DEPTH = {"classes": 6, "rare": 5}
 PATIENCE = 30
 FOLDS = {"classes": 5, "rare": 3}
 # Of LightGBM from 4.7, and of LightGBM before.
 NOISE = ("The argument 'eval_set' is deprecated", "X does not have valid feature names")
 
 
-def fitted(library, loss, X, y, evaluation):
+def fitted(part, library, loss, X, y, evaluation):
     """A classifier that stops early; the library's own where there is no focal loss."""
     own, focal = CLASSIFIERS[library]
-    make = own if loss is None else focal
+    make = own if loss is None else partial(focal, **loss)
     if library == "XGBoost":
-        model = make(**PARAMETERS, **loss or {}, early_stopping_rounds=PATIENCE)
+        depth = MAX_DEPTH[part]
+        model = make(**PARAMETERS, max_depth=depth, early_stopping_rounds=PATIENCE)
         return model.fit(X, y, eval_set=[evaluation], verbose=False)
-    model = make(**PARAMETERS, **loss or {}, verbosity=-1)
+    model = make(**PARAMETERS, verbosity=-1)
     stop = lgb.early_stopping(PATIENCE, verbose=False)
     return model.fit(X, y, eval_set=[evaluation], callbacks=[stop])
 
@@ -90,7 +94,7 @@ def lines_of(part, X, y):
         train, valid = train_test_split(seen, test_size=0.25, stratify=y[seen], random_state=fold)
         for library in CLASSIFIERS:
             for contender, loss in {OWN: None, **CONTENDERS[part]}.items():
-                model = fitted(library, loss, X[train], y[train], (X[valid], y[valid]))
+                model = fitted(part, library, loss, X[train], y[train], (X[valid], y[valid]))
                 line = line_of(y[unseen], model.predict_proba(X[unseen]))
                 keys = {"fold": fold, "library": library, "contender": contender}
                 yield {**keys, **line, "trees": n_trees(model)}
@@ -118,17 +122,15 @@ def computed(arguments, part):
 
 
 def by_data_set(lines, column):
-    """Totals over the folds, one row per data set and one column per contender."""
-    return lines.pivot_table(
-        index="data", columns="contender", values=column, aggfunc="sum", sort=False
-    )
+    """Means over the folds, one row per data set and one column per contender."""
+    return lines.pivot_table(index="data", columns="contender", values=column, sort=False)
 
 
 def ratios(numerators, denominators):
-    """Of each data set, their mean, and the ratio of the totals over all rows."""
+    """Of each data set, their mean, and the ratio of the sums over the data sets."""
     found = numerators.div(denominators, axis="index")
-    mean, of_all = found.mean(), numerators.sum() / denominators.sum()
-    found.loc["mean"], found.loc["all rows"] = mean, of_all
+    mean, summed = found.mean(), numerators.sum() / denominators.sum()
+    found.loc["mean"], found.loc["summed"] = mean, summed
     return found
 
 
@@ -138,15 +140,14 @@ def print_table(title, table):
 
 
 def report(lines):
-    lines = lines.assign(total=lines["log loss"] * lines["rows"])
     for (part, library), found in lines.groupby(["part", "library"], sort=False):
         classes = "several classes" if part == "classes" else "two classes"
         title = f"{library}, {classes}, {found['fold'].nunique()} folds"
-        total = by_data_set(found, "total")
-        multiples = ratios(total, total[OWN]).drop(columns=OWN)
+        loss = by_data_set(found, "log loss")
+        multiples = ratios(loss, loss[OWN]).drop(columns=OWN)
         print_table(f"{title}: log loss as a multiple of the library's own", multiples)
         if part == "classes":
-            precision = by_data_set(found, "average precision") / found["fold"].nunique()
+            precision = by_data_set(found, "average precision")
             less = precision.sub(precision[OWN], axis="index").drop(columns=OWN)
             less.loc["mean"] = less.mean()
             print_table(f"{title}: macro average precision less the library's own", less)
@@ -160,7 +161,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of .npz files")
     parser.add_argument("--part", choices=CONTENDERS, help="one of the two alone")
-    parser.add_argument("--max-rows", type=int, default=20_000, help="of a data set; 0 for all")
+    parser.add_argument("--max-rows", type=int, default=8000, help="of a data set; 0 for all")
     parser.add_argument("--results", type=Path, default=RESULTS / "log_loss.csv")
     arguments = parser.parse_args()
     print_machine()
@@ -171,9 +172,8 @@ def main():
     if arguments.results.exists():
         before = pd.read_csv(arguments.results)
         lines.insert(0, before[~before["part"].isin(parts)])
-    lines = pd.concat(lines)
-    lines.round(6).to_csv(arguments.results, index=False)
-    report(lines)
+    pd.concat(lines).to_csv(arguments.results, index=False, float_format="%.7g")
+    report(pd.read_csv(arguments.results))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def test_like_with_like(benchmark, monkeypatch, library):
     monkeypatch.setattr(benchmark, "PATIENCE", 3)
     X, y = made_up(2)
     own, focal = (
-        benchmark.fitted(library, loss, X[:200], y[:200], (X[200:], y[200:]))
+        benchmark.fitted("rare", library, loss, X[:200], y[:200], (X[200:], y[200:]))
         for loss in (None, {"focal_gamma": 0.0})
     )
     assert benchmark.n_trees(own) == benchmark.n_trees(focal) < 90
@@ -88,23 +88,21 @@ def test_like_with_like(benchmark, monkeypatch, library):
 def test_ratios(benchmark):
     numerators = pd.DataFrame({"own": [1.0, 30.0], "other": [2.0, 30.0]}, index=["one", "two"])
     found = benchmark.ratios(numerators, numerators["own"])["other"]
-    assert found.to_dict() == {"one": 2, "two": 1, "mean": 1.5, "all rows": 32 / 31}
+    assert found.to_dict() == {"one": 2, "two": 1, "mean": 1.5, "summed": 32 / 31}
 
 
-def test_large_folds_weigh_more(benchmark, capsys):
-    keys = {"part": "rare", "data": "one", "library": "XGBoost", "positives": 1}
-    values = [
-        ("own", 0, 10, 0.1),
-        ("own", 1, 30, 0.2),
-        ("focal", 0, 10, 0.2),
-        ("focal", 1, 30, 0.2),
-    ]
+def test_a_data_set_counts_once(benchmark, capsys):
+    keys = {"part": "rare", "library": "XGBoost", "positives": 2}
+    losses = {"one": {"own": (0.1, 0.3), "focal": (0.2, 0.3)}, "two": {"own": (2,), "focal": (1,)}}
     lines = [
-        {**keys, "contender": contender, "fold": fold, "rows": rows, "log loss": loss}
-        | {"predicted positives": 0.5}
-        for contender, fold, rows, loss in values
+        {**keys, "data": data, "contender": contender, "fold": fold, "log loss": loss}
+        | {"predicted positives": 1.0}
+        for data, contenders in losses.items()
+        for contender, folds in contenders.items()
+        for fold, loss in enumerate(folds)
     ]
     benchmark.report(pd.DataFrame(lines))
     tables = [part.split() for part in capsys.readouterr().out.strip().split("\n\n")]
-    assert tables[0][-7:] == ["one", "1.1429", "mean", "1.1429", "all", "rows", "1.1429"]
-    assert tables[1][-3:] == ["rows", "0.5000", "0.5000"]
+    multiples = {"one": "1.2500", "two": "0.5000", "mean": "0.8750", "summed": "0.5682"}
+    assert dict(zip(tables[0][-8::2], tables[0][-7::2], strict=True)) == multiples
+    assert tables[1][-3:] == ["summed", "0.5000", "0.5000"]
