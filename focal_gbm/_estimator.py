@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._arrays import to_host
 from focal_gbm._labels import (
@@ -89,7 +90,7 @@ class FocalClassifier:
     hessian: Any
     class_weight: Any
     loss_: Loss
-    _classes: Any
+    _labels_of_classes: Any
     _margin_option: ClassVar[str]  # the argument of ``predict`` that asks for margins
     _start_option: ClassVar[str]  # the one of ``fit`` that gives margins to start from
     _namesakes: ClassVar[dict[str, str]]  # what gamma and alpha mean to the library
@@ -98,6 +99,13 @@ class FocalClassifier:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
         tags.classifier_tags.multi_label = False
         return tags
+
+    @property
+    def classes_(self) -> Array:
+        """Labels of the classes, sorted; ndarray of shape (n_classes,)."""
+        check_is_fitted(self)
+        classes: Array = self._labels_of_classes
+        return classes
 
     def decision_function(self, X: Any, **predict_params: Any) -> Array:
         """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
@@ -181,7 +189,7 @@ class FocalClassifier:
                 )
 
     def _set_training(self, training: Training) -> None:
-        self._classes = training.classes
+        self._labels_of_classes = training.classes
         self.loss_ = training.loss
 
     def _probabilities(self, margin: Array) -> Array:
@@ -189,8 +197,8 @@ class FocalClassifier:
         return posterior if posterior.ndim == 2 else np.column_stack([1 - posterior, posterior])
 
     def _labels(self, margin: Array) -> Array:
-        probabilities = self._probabilities(margin)[:, : self._classes.size]
-        labels: Array = self._classes[probabilities.argmax(axis=1)]
+        probabilities = self._probabilities(margin)[:, : self._labels_of_classes.size]
+        labels: Array = self._labels_of_classes[probabilities.argmax(axis=1)]
         return labels
 
 

@@ -29,7 +29,7 @@ from focal_gbm.dask._collections import (
     parts_of,
 )
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
-from focal_gbm.lightgbm._internals import leave_network
+from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, leave_network, other_params
 from focal_gbm.lightgbm._parameters import canonical, is_on
 from focal_gbm.lightgbm._train import check_splits, raise_first_trees
 from focal_gbm.objective import Loss, n_classes_of
@@ -242,7 +242,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         array([False,  True])
         """
         client = check_client(self.client)
-        if is_on(canonical(self._other_params).get("linear_tree")):
+        if is_on(canonical(other_params(self)).get("linear_tree")):
             raise ValueError(
                 "linear_tree: expected False on Dask, because LightGBM would train each worker's "
                 "trees on its own rows, got True"
@@ -274,7 +274,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         }
         key = uuid.uuid4().hex
         try:
-            self._lgb_dask_fit(
+            dask_fit(
+                self,
                 model_factory=_OnWorker,
                 X=rows.X,
                 y=rows.y,
@@ -325,7 +326,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         >>> type(DaskFocalLGBMClassifier(num_leaves=7).to_local()).__name__
         'FocalLGBMClassifier'
         """
-        model: FocalLGBMClassifier = self._lgb_dask_to_local(FocalLGBMClassifier)
+        model: FocalLGBMClassifier = dask_to_local(self, FocalLGBMClassifier)
         return model
 
     def predict(

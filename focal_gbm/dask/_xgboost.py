@@ -364,7 +364,7 @@ feature_weights
         rows = Rows(X, y, sample_weight, base_margin)
         rows, training = partitioned(self, client, rows)
         params = self._training_params(training.n_classes)
-        params["eval_metric"], metrics = self._metrics(training)
+        params["eval_metric"], metrics = self._posterior_metrics(training)
         margins = base_margin_eval_set
         sets = eval_rows(client, eval_set, sample_weight_eval_set, margins, _NAMES, X, training)
         self._check_options(sets, feature_weights)

@@ -28,7 +28,7 @@ from focal_gbm._estimator import (
 )
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_other_loss
-from focal_gbm.lightgbm._internals import is_autologged
+from focal_gbm.lightgbm._internals import NativeClassifier, is_autologged, native_params, set_fitted
 from focal_gbm.lightgbm._metrics import metric_names
 from focal_gbm.lightgbm._parameters import canonical
 from focal_gbm.lightgbm._train import check_splits, train_with
@@ -38,7 +38,7 @@ from focal_gbm.objective import FocalMetric, labels_and_weights
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")
 
 
-class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
+class FocalLGBMClassifier(FocalClassifier, NativeClassifier):
     """``LGBMClassifier`` with focal loss, for two or more classes.
 
     It takes every parameter of ``LGBMClassifier`` and predicts probabilities of the classes: the
@@ -90,6 +90,7 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
     (array(['no', 'no', 'yes'], dtype='<U3'), (3, 2))
     """
 
+    _kept = FOCAL_PARAMETERS
     _margin_option = "raw_score"
     _start_option = "init_score"
     _namesakes = {  # noqa: RUF012
@@ -111,10 +112,6 @@ class FocalLGBMClassifier(FocalClassifier, lgb.LGBMClassifier):
         self.focal_gamma = focal_gamma
         self.focal_alpha = focal_alpha
         self.hessian = hessian
-
-    def _process_params(self, stage: str) -> dict[str, Any]:
-        params = super()._process_params(stage)
-        return {name: value for name, value in params.items() if name not in FOCAL_PARAMETERS}
 
     def fit(  # type: ignore[override]
         self,
@@ -223,7 +220,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             for (features, labels), field in zip(pairs, fields, strict=True)
         ]
         evals_result: dict[str, Any] = {}
-        model._Booster = booster = train_with(
+        booster = train_with(
             training.totals,
             {**params, "objective": with_threads(training.objective, params["num_threads"])},
             train_set,
@@ -241,31 +238,19 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             warn_of_autologging(
                 "mlflow.sklearn.log_model(model, name='model', serialization_format='cloudpickle')"
             )
-        model._n_classes = training.classes.size
-        model._n_features = booster.num_feature()
-        # LightGBM before 4.7 gives names to all features.
-        model._fitted_with_feature_names = getattr(
-            train_set, "_has_non_default_feature_names", True
-        )
-        model._evals_result = evals_result
-        model._best_iteration, model._best_score = booster.best_iteration, booster.best_score
-        model.fitted_ = True
+        set_fitted(model, booster, train_set, evals_result, training.classes.size)
         self.__dict__.update(model.__dict__)
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
         """Native parameters, once those that contradict the focal loss are refused."""
-        self._n_classes = n_classes
-        self._objective = own = "binary" if n_classes == 2 else "multiclass"
-        params = canonical(self._process_params("fit"))
-        # LightGBM prefers an alias among the parameters.
-        given = self.objective if self._objective == own else self._objective
+        params, given = native_params(self, n_classes)
+        params = canonical(params)
         if given not in _LOG_LOSSES:
             raise ValueError(
                 f"objective: expected one of {_LOG_LOSSES}, because the focal loss is given by "
                 f"focal_gamma and focal_alpha, got {given!r}"
             )
-        self._objective = own
         if params.get("metric") in _LOG_LOSSES:  # what LightGBM fills in where none is given
             params.pop("metric", None)
         check_num_class(params, n_classes)

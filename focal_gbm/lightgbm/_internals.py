@@ -5,7 +5,7 @@ seen in 4.6.0 and 4.7.0. ``tests/test_assumptions_of_lightgbm.py`` states each a
 """
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import lightgbm as lgb
 from lightgbm.basic import _LIB  # type: ignore[attr-defined]
@@ -95,6 +95,73 @@ def best_iterations(callback: Any) -> list[int]:
     """
     is_early_stopping = isinstance(callback, lgb.callback._EarlyStoppingCallback)
     return callback.best_iter if is_early_stopping and callback.enabled else []
+
+
+class NativeClassifier(lgb.LGBMClassifier):
+    """``LGBMClassifier`` that keeps some parameters to itself (sklearn.py).
+
+    Public ``get_params`` has to name them, and hands them all to LightGBM.
+    """
+
+    _kept: ClassVar[set[str]]
+
+    def _process_params(self, stage: str) -> dict[str, Any]:
+        params = super()._process_params(stage)
+        return {name: value for name, value in params.items() if name not in self._kept}
+
+
+def native_params(model: NativeClassifier, n_classes: int) -> tuple[dict[str, Any], Any]:
+    """Parameters for ``lightgbm.train``, and the objective that the user named (sklearn.py).
+
+    ``LGBMClassifier.fit`` does this itself, and makes no method of it.
+    """
+    own = "binary" if n_classes == 2 else "multiclass"
+    model._n_classes, model._objective = n_classes, own
+    params = model._process_params("fit")
+    # LightGBM prefers an alias among the parameters.
+    given = model.objective if model._objective == own else model._objective
+    model._objective = own
+    return params, given
+
+
+def set_fitted(
+    model: NativeClassifier,
+    booster: lgb.Booster,
+    train_set: lgb.Dataset,
+    evals_result: dict[str, Any],
+    n_classes: int,
+) -> None:
+    """Make a classifier a fitted one (sklearn.py), which only its own ``fit`` can."""
+    model._Booster = booster
+    model._n_classes = n_classes
+    model._n_features = booster.num_feature()
+    # LightGBM before 4.7 gives names to all features.
+    model._fitted_with_feature_names = getattr(train_set, "_has_non_default_feature_names", True)
+    model._evals_result = evals_result
+    model._best_iteration, model._best_score = booster.best_iteration, booster.best_score
+    model.fitted_ = True
+
+
+def dask_fit(model: lgb.DaskLGBMClassifier, **arguments: Any) -> None:
+    """Fit on the workers of a cluster (dask.py).
+
+    Public ``fit`` gives no way to a class of our own for the workers, nor to arguments for it.
+    """
+    model._lgb_dask_fit(**arguments)
+
+
+def dask_to_local(model: lgb.DaskLGBMClassifier, kind: Any) -> Any:
+    """The classifier without its client (dask.py); public ``to_local`` makes LightGBM's own."""
+    return model._lgb_dask_to_local(kind)
+
+
+def other_params(model: lgb.LGBMModel) -> dict[str, Any]:
+    """Parameters that are LightGBM's and no argument of the classifier (sklearn.py).
+
+    Public ``get_params`` mixes them with the others.
+    """
+    params: dict[str, Any] = model._other_params
+    return params
 
 
 def leave_network() -> None:

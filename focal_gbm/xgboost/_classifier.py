@@ -203,7 +203,7 @@ feature_weights
         """
         training = self._training(X, y, sample_weight)
         params = self._training_params(training.n_classes)
-        names, metrics = self._metrics(training)
+        names, metrics = self._posterior_metrics(training)
         params["eval_metric"] = names
         check_start("base_margin", base_margin, training.y, training.n_classes)
         if eval_set is not None:
@@ -286,19 +286,12 @@ feature_weights
                 "feature_weights: expected those of the constructor or of fit, got two"
             )
 
-    def _metrics(self, training: Training) -> tuple[list[str], Any]:
+    def _posterior_metrics(self, training: Training) -> tuple[list[str], Any]:
         """Names of metrics of the posterior, and one metric of margins for all callables."""
         names, callables = _split_metrics(self.eval_metric)
         default = _LOG_LOSS[library_objective(training.n_classes)]
         metrics = [_posterior_metric(metric, training) for metric in callables]
         return names or [default], _joined(metrics)
-
-    @property
-    def classes_(self) -> Array:
-        """Labels of the classes, sorted; ndarray of shape (n_classes,)."""
-        check_is_fitted(self)
-        classes: Array = self._classes
-        return classes
 
     def predict(
         self,
@@ -477,9 +470,9 @@ feature_weights
         """
         # Everything is loaded into a copy, so that this classifier stays as it is if it fails.
         model = copy.copy(self)
-        model.__dict__.pop("_Booster", None)
+        _internals.forget_booster(model)
         super(FocalXGBClassifier, model).load_model(fname)
-        loss = loss_of(model._Booster, model.n_classes_)
+        loss = loss_of(model.get_booster(), model.n_classes_)
         if loss is None:
             raise ValueError(
                 "fname: the model has no attribute 'focal_loss', where focal_gbm saves gamma and "
@@ -489,7 +482,7 @@ feature_weights
         model.focal_gamma, model.focal_alpha = loss.gamma, loss.alpha
         model.hessian = loss.hessian
         model.loss_ = loss
-        classes = classes_of(model._Booster)
+        classes = classes_of(model.get_booster())
         if classes is None:  # trained by ``train``
             classes = np.arange(model.n_classes_)
         if max(2, classes.size) != model.n_classes_:
@@ -497,7 +490,7 @@ feature_weights
                 f"the model's attribute 'classes' has {classes.size} labels, but the model is one "
                 f"of {model.n_classes_} classes: {classes}"
             )
-        model._classes, model.n_classes_ = classes, classes.size
+        model._labels_of_classes, model.n_classes_ = classes, classes.size
         self.__dict__.update(model.__dict__)
 
 
