@@ -169,6 +169,7 @@ def test_reloading_what_train_has_trained(data, tmp_path):
     assert_array_equal(model.classes_, [0, 1])
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 @two_and_three
 @pytest.mark.parametrize("model", ["classifier", "booster"])
@@ -182,6 +183,7 @@ def test_continued_training_is_uninterrupted_training(data, library, n_classes, 
     assert_allclose(continued.predict_proba(X), whole.predict_proba(X), rtol=1e-3)
 
 
+@pytest.mark.usefixtures("unshifted")
 @both
 @pytest.mark.parametrize("save", [True, False], ids=["path", "booster"])
 def test_continuing_a_saved_model(data, library, tmp_path, save):
