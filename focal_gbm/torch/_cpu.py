@@ -113,12 +113,14 @@ class _Memory:
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor  # keeps the memory
-        size = tensor.element_size()
+        strides = None  # which says that it is contiguous
+        if not tensor.is_contiguous():
+            strides = tuple(step * tensor.element_size() for step in tensor.stride())
         self.__array_interface__ = {
             "version": 3,
             "typestr": _TYPES[tensor.dtype],
             "shape": tensor.shape,
-            "strides": tuple(step * size for step in tensor.stride()),
+            "strides": strides,
             "data": (tensor.data_ptr(), False),
         }
 
