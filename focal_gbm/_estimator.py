@@ -60,8 +60,8 @@ class Training(NamedTuple):
         """Refuse to continue a model whose margins belong to other labels."""
         if not np.array_equal(classes, self.classes):
             raise ValueError(
-                f"{name}: expected a model of the classes of y, {self.classes}, "
-                f"got one of {classes}"
+                f"{name}: its classes are {classes}, but those of y are {self.classes}: continue a "
+                "model of the same classes"
             )
 
     def encode(self, eval_set: EvalSet, X: Any, y: Any) -> list[tuple[Any, Array]]:
@@ -74,11 +74,11 @@ class Training(NamedTuple):
     def _encode(self, X_eval: Any, y_eval: Any, X: Any) -> Array:
         expected, found = _n_features(X), _n_features(X_eval)
         if expected != found and None not in (expected, found):
-            raise ValueError(f"eval_set: expected {expected} features as in X, got {found}")
+            raise ValueError(f"eval_set: it has {found} features, but X has {expected}")
         labels = as_labels("eval_set", y_eval)
         _check_lengths("eval_set", X_eval, labels)
         if not labels.size:
-            raise ValueError("eval_set: expected rows, got none")
+            raise ValueError("eval_set: it has no rows")
         return encoded_by(self.classes, "eval_set", labels)
 
 
@@ -149,7 +149,7 @@ class FocalClassifier:
         check_discrete("y", labels)
         _check_lengths("y", X, labels)
         if not labels.size:
-            raise ValueError("y: expected labels, got none")
+            raise ValueError("y: it has no labels")
         classes, codes = encoded(labels)
         weight = checked_weight("sample_weight", sample_weight, codes)
         weight = times_class_weight(weight, self.class_weight, classes, codes)
@@ -205,8 +205,8 @@ class FocalClassifier:
 def of_every_class(totals: Array) -> Array:
     """Total weights of the classes, of which one that no row has gets a millionth of all.
 
-    So its probability is next to none, as XGBoost has it, and the starting margin finite. A part
-    of the data, as bootstraps and searches make them, may lack a class.
+    Bootstraps, folds and searches train on parts of the data, and a part may lack a class. Its
+    probability is then a millionth, as in XGBoost, and the starting margin is finite.
     """
     return totals if totals.all() else np.maximum(totals, 1e-6 * totals.sum())
 
@@ -238,7 +238,7 @@ def checked_weight(
     check_length(name, weight, y)
     check_weights(weight, name)
     if not may_be_zero and not weight.any():
-        raise ValueError(f"{name}: expected a total above zero, got weights that are all zero")
+        raise ValueError(f"{name}: all weights are zero")
     return weight
 
 
@@ -273,7 +273,7 @@ def check_at_most(name: str, of_each_set: Any, eval_sets: Sequence[Any]) -> None
     """Check that nothing is given for evaluation sets that are not there."""
     if of_each_set is not None and len(of_each_set) > len(eval_sets):
         raise ValueError(
-            f"{name}: expected one for each of {len(eval_sets)} in eval_set, got {len(of_each_set)}"
+            f"{name}: got {len(of_each_set)}, but there are {len(eval_sets)} evaluation sets"
         )
 
 
@@ -288,14 +288,14 @@ def check_num_class(params: dict[str, Any], n_classes: int) -> None:
     given = params.get("num_class")
     one_margin = (0, 1) if n_classes == 2 else ()  # the libraries' own values for it
     if given not in (None, n_classes, *one_margin):
-        raise ValueError(f"num_class: expected none or {n_classes}, as in y, got {given!r}")
+        raise ValueError(f"num_class is {given!r}, but y has {n_classes} classes: leave it out")
 
 
 def _check_lengths(name: str, X: Any, y: Array) -> None:
     try:
         check_consistent_length(X, y)
     except ValueError as error:
-        raise ValueError(f"{name}: expected one label per row of X. {error}") from None
+        raise ValueError(f"{name}: X needs one label per row. {error}") from None
 
 
 def _pairs(eval_set: Any) -> EvalSet:

@@ -120,7 +120,13 @@ CASES = {
         "'rf'",
         lambda lib: lib.fit(boosting_type="rf"),
     ),
-    "num_class": (BOTH, ValueError, "num_class", "got 5", lambda lib: lib.fit(num_class=5)),
+    "num_class": (
+        BOTH,
+        ValueError,
+        "num_class",
+        "is 5, but y has 2",
+        lambda lib: lib.fit(num_class=5),
+    ),
     "n_estimators": ([Xgb], ValueError, "n_estimators", "0", lambda lib: lib.fit(n_estimators=0)),
     "n_estimators half": (
         [Xgb],
@@ -133,14 +139,14 @@ CASES = {
         [Xgb],
         ValueError,
         "early_stopping_rounds",
-        "got 3 and none",
+        "is 3, but fit got no eval_set",
         lambda lib: lib.fit(early_stopping_rounds=3),
     ),
     "feature_weights twice": (
         [Xgb],
         ValueError,
         "feature_weights",
-        "two",
+        "to the constructor and to fit",
         lambda lib: lib.fit(feature_weights=[1, 1, 1], fit={"feature_weights": [1, 1, 1]}),
     ),
     "rounds": ([Lgb], ValueError, "Number of boosting", "0", lambda lib: lib.fit(n_estimators=0)),
@@ -187,7 +193,7 @@ CASES = {
     # features
     "vector": ([Xgb], ValueError, "Please reshape", "2", lambda lib: lib.fit(X=X[:, 0])),
     "vector ": ([Lgb], ValueError, "Expected 2D", "1D", lambda lib: lib.fit(X=X[:, 0])),
-    "no rows": ([Xgb], ValueError, "y", "none", lambda lib: lib.fit(X=X[:0], y=Y[:0])),
+    "no rows": ([Xgb], ValueError, "y", "no labels", lambda lib: lib.fit(X=X[:0], y=Y[:0])),
     "no rows ": ([Lgb], ValueError, "Found array", "0", lambda lib: lib.fit(X=X[:0], y=Y[:0])),
     "predict": ([Xgb], ValueError, "Feature shape", "2", lambda lib: lib.fit().predict(X[:, :2])),
     "predict ": ([Lgb], ValueError, "X has 2", "3", lambda lib: lib.fit().predict(X[:, :2])),
@@ -217,7 +223,7 @@ CASES = {
         BOTH,
         ValueError,
         "sample_weight",
-        "all zero",
+        "all weights are zero",
         lambda lib: lib.fit(fit={"sample_weight": Y * 0}),
     ),
     "weights word": (
@@ -246,7 +252,7 @@ CASES = {
         BOTH,
         ValueError,
         "eval_set",
-        "none",
+        "no rows",
         lambda lib: lib.fit(fit={"eval_set": [(X[:0], Y[:0])]}),
     ),
     "eval no pairs": (
@@ -274,7 +280,7 @@ CASES = {
         BOTH,
         ValueError,
         "eval_set",
-        "3 features as in X, got 2",
+        "2 features, but X has 3",
         lambda lib: lib.fit(fit={"eval_set": [(X[:, :2], Y)]}),
     ),
     "eval lengths": (
@@ -295,7 +301,7 @@ CASES = {
         BOTH,
         ValueError,
         "(sample_weight_eval_set|eval_sample_weight)",
-        "of 1 in eval_set, got 2",
+        "got 2, but there are 1",
         lambda lib: lib.fit(fit={"eval_set": [PAIR], lib.eval_weight: [Y[:9], Y]}),
     ),
     "eval margins": (

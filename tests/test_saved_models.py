@@ -261,7 +261,7 @@ def test_damaged_and_hostile_attributes_are_named(model, name, text):
         before.load_model(booster.save_raw("ubj"))
     assert not before.__sklearn_is_fitted__()
     if name == "classes":
-        with pytest.raises(ValueError, match=f"'{name}'|^xgb_model: expected a model of the class"):
+        with pytest.raises(ValueError, match=f"'{name}'|^xgb_model: its classes are"):
             FocalXGBClassifier(n_estimators=1).fit(X, Y, xgb_model=booster)
 
 

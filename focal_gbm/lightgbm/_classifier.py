@@ -1,14 +1,11 @@
 """Training on LightGBM's scikit-learn interface."""
 
 import copy
-import inspect
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import lightgbm as lgb
-import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import validate_data
 
@@ -18,21 +15,22 @@ from focal_gbm._estimator import (
     EvalSet,
     FocalClassifier,
     Training,
-    check_at_most,
     check_num_class,
     check_start,
-    checked_weight,
-    item,
-    times_class_weight,
     with_threads,
 )
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_other_loss
+from focal_gbm.lightgbm._evaluation import (
+    eval_fields,
+    is_none_or_equal,
+    metric_names_of,
+    pairs_of,
+    posterior_metric,
+)
 from focal_gbm.lightgbm._internals import NativeClassifier, is_autologged, native_params, set_fitted
-from focal_gbm.lightgbm._metrics import metric_names
 from focal_gbm.lightgbm._parameters import canonical
 from focal_gbm.lightgbm._train import check_splits, train_with
-from focal_gbm.objective import FocalMetric, labels_and_weights
 
 # Objectives that a classifier may name: those that the focal loss takes the place of.
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")
@@ -161,7 +159,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         ------
         TypeError, ValueError
             For parameters, labels or weights of the wrong kind or value, for parameters that
-            LightGBM ignores next to a callable objective, and for an ``init_model`` of other
+            LightGBM ignores together with a callable objective, and for an ``init_model`` of other
             classes.
 
         Warns
@@ -192,8 +190,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         model._set_training(training)
         params = model._training_params(training.n_classes)
         metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
-        params["metric"] = _metric_names(metrics, params.get("metric"), training.n_classes)
-        callables = [_posterior_metric(metric, training) for metric in metrics if callable(metric)]
+        params["metric"] = metric_names_of(metrics, params.get("metric"), training.n_classes)
+        callables = [posterior_metric(metric, training) for metric in metrics if callable(metric)]
         dataset_params = {k: v for k, v in params.items() if k not in ("objective", "metric")}
 
         def dataset(features: Any, labels: Array, **fields: Any) -> lgb.Dataset:
@@ -207,15 +205,15 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             feature_name=feature_name,
             categorical_feature=categorical_feature,
         )
-        pairs = training.encode(_pairs(eval_set, eval_X, eval_y), X, y)
-        fields = _eval_fields(
+        pairs = training.encode(pairs_of(eval_set, eval_X, eval_y), X, y)
+        fields = eval_fields(
             training, pairs, eval_sample_weight, eval_class_weight, eval_init_score
         )
         given = {"weight": training.sample_weight, "init_score": init_score}
         valid_sets = [
             # LightGBM knows the training data by its identity.
             train_set
-            if labels is training.y and _is_none_or_equal(field, given)
+            if labels is training.y and is_none_or_equal(field, given)
             else dataset(features, labels, **field)
             for (features, labels), field in zip(pairs, fields, strict=True)
         ]
@@ -248,8 +246,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         params = canonical(params)
         if given not in _LOG_LOSSES:
             raise ValueError(
-                f"objective: expected one of {_LOG_LOSSES}, because the focal loss is given by "
-                f"focal_gamma and focal_alpha, got {given!r}"
+                f"objective: {given!r} contradicts the focal loss, which is given by focal_gamma "
+                f"and focal_alpha: leave it out, or pass one of {_LOG_LOSSES}"
             )
         if params.get("metric") in _LOG_LOSSES:  # what LightGBM fills in where none is given
             params.pop("metric", None)
@@ -391,76 +389,3 @@ def booster_to_continue(model: Any, training: Training) -> Any:
         loss = model.loss_
     warn_of_other_loss("init_model", loss, training.loss)
     return model.booster_
-
-
-def _metric_names(metrics: Sequence[Any], default: Any, n_classes: int) -> list[str]:
-    """Names among the metrics of ``fit``, before those of the constructor, as for LightGBM."""
-    for metric in metrics:
-        if not (metric is None or isinstance(metric, str) or callable(metric)):
-            raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
-    kind = "binary" if n_classes == 2 else "multi"
-    names = [
-        re.sub("^(binary_|multi_)?(?=(logloss|error)$)", f"{kind}_", name)
-        for metric in metrics
-        if isinstance(metric, str)
-        for name in metric_names(metric)
-    ]
-    defaults = metric_names(default) or [f"{kind}_logloss"]
-    return [name for name in names if name not in defaults] + defaults
-
-
-def _posterior_metric(metric: Any, training: Training) -> Any:
-    """A metric of margins from one of probabilities, in LightGBM's convention."""
-    if isinstance(metric, FocalMetric):
-        return metric
-    n_arguments = len(inspect.signature(metric).parameters)
-    if n_arguments not in (2, 3, 4):
-        raise TypeError(
-            "eval_metric: expected callables of 2, 3 or 4 arguments, "
-            f"got {metric!r} of {n_arguments}"
-        )
-
-    def of_margin(margin: Array, dataset: lgb.Dataset) -> Any:
-        y, sample_weight = labels_and_weights(dataset)
-        arguments = (y, training.loss.posterior(margin), sample_weight, dataset.get_group())
-        return metric(*arguments[:n_arguments])
-
-    return of_margin
-
-
-def _pairs(eval_set: Any, eval_X: Any, eval_y: Any) -> Any:
-    """Evaluation sets as a list of pairs, from either of LightGBM's two ways to pass them."""
-    if (eval_X is None) != (eval_y is None):
-        missing = "eval_X" if eval_X is None else "eval_y"
-        raise ValueError(f"{missing}: expected both eval_X and eval_y or neither, got None")
-    if eval_X is None:
-        is_pair = isinstance(eval_set, tuple)
-        return [eval_set] if is_pair else [] if eval_set is None else eval_set
-    if eval_set is not None:
-        raise ValueError("eval_set: expected none next to eval_X and eval_y, got one")
-    if not isinstance(eval_X, tuple):
-        return [(eval_X, eval_y)]
-    if not isinstance(eval_y, tuple) or len(eval_X) != len(eval_y):
-        raise ValueError(f"eval_y: expected a tuple of {len(eval_X)} as eval_X, got {eval_y!r}")
-    return list(zip(eval_X, eval_y, strict=True))
-
-
-def _eval_fields(
-    training: Training, pairs: EvalSet, weights: Any, class_weights: Any, scores: Any
-) -> Iterator[dict[str, Any]]:
-    """Weights and margins of the evaluation sets, checked."""
-    check_at_most("eval_sample_weight", weights, pairs)
-    check_at_most("eval_class_weight", class_weights, pairs)
-    check_at_most("eval_init_score", scores, pairs)
-    for i, (_, labels) in enumerate(pairs):
-        weight = checked_weight("eval_sample_weight", item(weights, i), labels)
-        weight = times_class_weight(weight, item(class_weights, i), training.classes, labels)
-        score = item(scores, i)
-        check_start("eval_init_score", score, labels, training.n_classes)
-        yield {"weight": weight, "init_score": score}
-
-
-def _is_none_or_equal(fields: dict[str, Any], given: dict[str, Any]) -> bool:
-    return all(
-        field is None or np.array_equal(field, given[name]) for name, field in fields.items()
-    )

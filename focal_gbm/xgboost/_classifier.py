@@ -17,19 +17,17 @@ from focal_gbm._estimator import (
     EvalSet,
     FocalClassifier,
     Training,
-    check_at_most,
     check_num_class,
     check_start,
-    checked_weight,
     with_threads,
 )
 from focal_gbm._files import write_whole
 from focal_gbm._types import Array
 from focal_gbm._validation import check_integer
 from focal_gbm._warnings import warn
-from focal_gbm.objective import FocalMetric, labels_and_weights
 from focal_gbm.xgboost import _internals
 from focal_gbm.xgboost._attributes import attributes_of_classes, classes_of, loss_of
+from focal_gbm.xgboost._evaluation import check_evaluation, joined, posterior_metric, split_metrics
 from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 
@@ -181,7 +179,7 @@ feature_weights
         ------
         TypeError, ValueError
             For parameters, labels or weights of the wrong kind or value, for a parameter that
-            XGBoost ignores next to a custom objective (``scale_pos_weight``), and for an
+            XGBoost ignores together with a custom objective (``scale_pos_weight``), and for an
             ``xgb_model`` of other classes or of another objective.
 
         Warns
@@ -208,7 +206,7 @@ feature_weights
         check_start("base_margin", base_margin, training.y, training.n_classes)
         if eval_set is not None:
             eval_set = training.encode(eval_set, X, y)
-        _check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
+        check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
         self._check_options(eval_set, feature_weights)
         xgb_model = booster_to_continue(xgb_model, training)
         n_threads = params.get("nthread", params.get("n_jobs"))
@@ -266,8 +264,8 @@ feature_weights
         accepted = (None, *_LOG_LOSS, "multi:softmax")
         if self.objective not in accepted:
             raise ValueError(
-                f"objective: expected one of {accepted}, because the focal loss is given by "
-                f"focal_gamma and focal_alpha, got {self.objective!r}"
+                f"objective: {self.objective!r} contradicts the focal loss, which is given by "
+                f"focal_gamma and focal_alpha: leave it out, or pass one of {accepted}"
             )
         check_integer("n_estimators", self.get_num_boosting_rounds(), 1, "an integer >= 1")
         params = self.get_xgb_params()
@@ -275,23 +273,21 @@ feature_weights
         return {**params, "objective": library_objective(n_classes), "num_class": n_classes}
 
     def _check_options(self, eval_set: Any, feature_weights: Any) -> None:
-        """Check the constructor's parameters next to those of ``fit``."""
+        """Check the constructor's parameters together with those of ``fit``."""
         if self.early_stopping_rounds and not eval_set:
             raise ValueError(
-                "early_stopping_rounds: expected an eval_set to stop by, "
-                f"got {self.early_stopping_rounds!r} and none"
+                f"early_stopping_rounds is {self.early_stopping_rounds!r}, but fit got no eval_set "
+                "to stop by"
             )
         if feature_weights is not None and self.feature_weights is not None:
-            raise ValueError(
-                "feature_weights: expected those of the constructor or of fit, got two"
-            )
+            raise ValueError("feature_weights is given to the constructor and to fit: give it once")
 
     def _posterior_metrics(self, training: Training) -> tuple[list[str], Any]:
         """Names of metrics of the posterior, and one metric of margins for all callables."""
-        names, callables = _split_metrics(self.eval_metric)
+        names, callables = split_metrics(self.eval_metric)
         default = _LOG_LOSS[library_objective(training.n_classes)]
-        metrics = [_posterior_metric(metric, training) for metric in callables]
-        return names or [default], _joined(metrics)
+        metrics = [posterior_metric(metric, training) for metric in callables]
+        return names or [default], joined(metrics)
 
     def predict(
         self,
@@ -508,53 +504,3 @@ def booster_to_continue(model: Any, training: Training) -> xgb.Booster | None:
     if classes is not None:
         training.check_same_classes("xgb_model", classes)
     return booster
-
-
-def _check_evaluation(
-    training: Training, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
-) -> None:
-    """Check weights and margins of the evaluation sets."""
-    check_at_most("sample_weight_eval_set", weights, eval_set)
-    check_at_most("base_margin_eval_set", margins, eval_set)
-    for weight, (_, y) in zip(weights or [], eval_set, strict=False):
-        checked_weight("sample_weight_eval_set", weight, y)
-    for margin, (_, y) in zip(margins or [], eval_set, strict=False):
-        check_start("base_margin_eval_set", margin, y, training.n_classes)
-
-
-def _split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
-    """Names and callables among the metrics of a classifier."""
-    if eval_metric is None:
-        return [], []
-    metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
-    for metric in metrics:
-        if not isinstance(metric, str) and not callable(metric):
-            raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
-    names = [metric for metric in metrics if isinstance(metric, str)]
-    callables = [metric for metric in metrics if not isinstance(metric, str)]
-    their_names = [_name(metric) for metric in callables]
-    if len(set(their_names)) < len(their_names):
-        raise ValueError(f"eval_metric: expected callables of different names, got {their_names}")
-    return names, callables
-
-
-def _posterior_metric(metric: Any, training: Training) -> Any:
-    """A metric of margins from one of probabilities, in scikit-learn's convention."""
-    if isinstance(metric, FocalMetric):
-        return metric.resolve(training.y, training.sample_weight, n_classes=training.n_classes)
-
-    def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
-        y, sample_weight = labels_and_weights(dataset)
-        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return _name(metric), float(metric(y, training.loss.posterior(margin), **weights))
-
-    return of_margin
-
-
-def _joined(metrics: list[Any]) -> Any:
-    """One metric for several, None for none."""
-    return (lambda margin, data: [metric(margin, data) for metric in metrics]) if metrics else None
-
-
-def _name(metric: Any) -> str:
-    return str(getattr(metric, "__name__", repr(metric)))

@@ -1,0 +1,60 @@
+"""Metrics, weights and margins of the evaluation sets of ``FocalXGBClassifier``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import xgboost as xgb
+
+from focal_gbm._estimator import EvalSet, Training, check_at_most, check_start, checked_weight
+from focal_gbm._types import Array
+from focal_gbm.objective import FocalMetric, labels_and_weights
+
+
+def check_evaluation(
+    training: Training, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
+) -> None:
+    """Check weights and margins of the evaluation sets."""
+    check_at_most("sample_weight_eval_set", weights, eval_set)
+    check_at_most("base_margin_eval_set", margins, eval_set)
+    for weight, (_, y) in zip(weights or [], eval_set, strict=False):
+        checked_weight("sample_weight_eval_set", weight, y)
+    for margin, (_, y) in zip(margins or [], eval_set, strict=False):
+        check_start("base_margin_eval_set", margin, y, training.n_classes)
+
+
+def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
+    """Names and callables among the metrics of a classifier."""
+    if eval_metric is None:
+        return [], []
+    metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
+    for metric in metrics:
+        if not isinstance(metric, str) and not callable(metric):
+            raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
+    names = [metric for metric in metrics if isinstance(metric, str)]
+    callables = [metric for metric in metrics if not isinstance(metric, str)]
+    their_names = [_name(metric) for metric in callables]
+    if len(set(their_names)) < len(their_names):
+        raise ValueError(f"eval_metric: expected callables of different names, got {their_names}")
+    return names, callables
+
+
+def posterior_metric(metric: Any, training: Training) -> Any:
+    """A metric of margins from one of probabilities, in scikit-learn's convention."""
+    if isinstance(metric, FocalMetric):
+        return metric.resolve(training.y, training.sample_weight, n_classes=training.n_classes)
+
+    def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
+        y, sample_weight = labels_and_weights(dataset)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return _name(metric), float(metric(y, training.loss.posterior(margin), **weights))
+
+    return of_margin
+
+
+def joined(metrics: list[Any]) -> Any:
+    """One metric for several, None for none."""
+    return (lambda margin, data: [metric(margin, data) for metric in metrics]) if metrics else None
+
+
+def _name(metric: Any) -> str:
+    return str(getattr(metric, "__name__", repr(metric)))
