@@ -28,7 +28,7 @@ from focal_gbm._validation import (
     check_weights,
 )
 from focal_gbm._warnings import warn
-from focal_gbm.objective import FocalObjective, Loss, loss_for
+from focal_gbm.objective import FocalMetric, FocalObjective, Loss, loss_for
 
 EvalSet = Sequence[tuple[Any, Any]]
 
@@ -55,6 +55,12 @@ class Training(NamedTuple):
     @property
     def loss(self) -> Loss:
         return loss_for(self.objective, self.n_classes)
+
+    def resolved(self, metric: FocalMetric) -> FocalMetric:
+        """The metric with the alpha of the training labels."""
+        of_rows = self.y, self.sample_weight
+        labels = of_rows if self.totals is None else (np.arange(self.totals.size), self.totals)
+        return metric.resolve(*labels, n_classes=self.n_classes)
 
     def check_same_classes(self, name: str, classes: Array) -> None:
         """Refuse to continue a model whose margins belong to other labels."""

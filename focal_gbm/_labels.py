@@ -134,8 +134,8 @@ def _number_of(label: Any, classes: Array) -> int | None:
         label = np.datetime64(label)
     elif isinstance(label, datetime.timedelta):
         label = np.timedelta64(label)
-    if isinstance(label, np.timedelta64) != (classes.dtype.kind == "m"):
-        return None  # NumPy takes an integer for a duration
+    if isinstance(label, np.timedelta64) != (classes.dtype.kind == "m") or np.ndim(label):
+        return None  # NumPy takes an integer for a duration, and a tuple for several labels
     places = np.flatnonzero(classes == label)
     return int(places[0]) if places.size else None
 

@@ -305,3 +305,5 @@ def test_class_weights_where_labels_and_weights_differ():
     assert_array_equal(class_weights("balanced", classes, n_rows), [2, 1, 2 / 3])
     with pytest.raises(ValueError, match=r"focal_alpha: expected a value for each label of y"):
         by_class("focal_alpha", {"a": 1, "b": 4}, classes)
+    with pytest.raises(ValueError, match=r"got none for \['a'\]"):
+        by_class("focal_alpha", {("a", "b", "c"): 1, "b": 4, "c": 5}, classes)

@@ -11,6 +11,9 @@ from sklearn.ensemble import BaggingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV, KFold, cross_val_predict
 
+import focal_gbm.lightgbm
+import focal_gbm.xgboost
+from focal_gbm import FocalObjective
 from focal_gbm.dask import DaskFocalLGBMClassifier, DaskFocalXGBClassifier
 
 X = np.random.default_rng(0).normal(size=(80, 3))
@@ -56,6 +59,16 @@ def test_a_single_class_in_all_that_a_model_goes_through(library, tmp_path):
     assert_array_equal(model.feature_importances_, [0, 0, 0])
     with pytest.raises(ValueError, match=r"eval_set: expected labels among those of y, \[7\]"):
         library.fit(library(), X, y, eval_set=[(X, np.arange(80) % 2 + 7)])
+
+
+@both
+def test_the_focal_loss_as_the_metric_of_a_single_class(library):
+    home = focal_gbm.xgboost if library is XGB else focal_gbm.lightgbm
+    metric = home.focal_metric(FocalObjective(2.0, "balanced"))
+    y = np.repeat("a", 80)
+    model = library.fit(library(), X, y, eval_set=[(X, y)], metric=metric)
+    ((_, log),) = library.history(model).items()
+    assert_allclose(log["focal_loss"], 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("without", ["a", "b", "c"])

@@ -41,7 +41,7 @@ def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
 def posterior_metric(metric: Any, training: Training) -> Any:
     """A metric of margins from one of probabilities, in scikit-learn's convention."""
     if isinstance(metric, FocalMetric):
-        return metric.resolve(training.y, training.sample_weight, n_classes=training.n_classes)
+        return training.resolved(metric)
 
     def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
         y, sample_weight = labels_and_weights(dataset)
