@@ -20,10 +20,10 @@ from focal_gbm import BinaryFocalLoss, FocalObjective
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
 from focal_gbm._kernels import threads
-from focal_gbm._training import Training
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
 from focal_gbm.xgboost import focal_metric as xgboost_metric
+from focal_gbm.xgboost._train import XGBoostTraining
 
 XGBOOST = {"objective": "binary:logistic", "base_score": 0.2, "max_depth": 3, "nthread": 2}
 XGBOOST_TREES = {"max_depth": 3, "nthread": 2}
@@ -368,7 +368,7 @@ def test_results_of_a_training_share_their_memory(data):
     objective = FocalObjective(1.5)
     first, second = objective(margin, dtrain), objective(-margin, dtrain)
     assert not np.shares_memory(first[0], second[0])
-    training = Training(objective, 2)
+    training = XGBoostTraining(objective, 2)
     assert_array_equal(training(margin, dtrain), first)
     again = training(-margin, dtrain)
     assert np.shares_memory(again[0], training(margin, dtrain)[0])
@@ -380,7 +380,7 @@ def test_results_of_a_training_share_their_memory(data):
 
 def test_a_training_leaves_its_rows_behind(data):
     X, y, _ = data
-    training = Training(FocalObjective(alpha="balanced"), 2)
+    training = XGBoostTraining(FocalObjective(alpha="balanced"), 2)
     training(np.zeros(y.size, np.float32), xgb.DMatrix(X, y))
     assert len(pickle.dumps(training)) < 2000
     assert copy.deepcopy(training) is training
