@@ -31,7 +31,8 @@ import focal_gbm.dask
 import focal_gbm.lightgbm
 import focal_gbm.xgboost
 from focal_gbm import FocalObjective
-from focal_gbm.objective import for_training
+from focal_gbm.lightgbm._train import LightGBMTraining
+from focal_gbm.xgboost._train import XGBoostTraining
 
 N_FEATURES, BATCH = 20, 500_000
 LOG_LOSS, FOCAL = "log loss", "focal, gamma 2"
@@ -89,7 +90,7 @@ class Rows(lgb.Sequence):
 def xgboost_boosters(data, names):
     """One for each loss, and how to grow it by an iteration."""
     labels = data.get_label()
-    objective = for_training(FocalObjective(2.0))  # as the two train functions have it
+    objective = XGBoostTraining(FocalObjective(2.0), 2)  # as ``train`` has it
     start = 1 / (1 + math.exp(-objective.loss.initial_margin(labels)))
     params = {LOG_LOSS: XGB_PARAMS, FOCAL: {**XGB_PARAMS, "base_score": start}}
     boosters = {name: xgb.Booster(params[name], [data]) for name in names}
@@ -104,7 +105,7 @@ def xgboost_boosters(data, names):
 
 
 def lightgbm_boosters(data, names):
-    objective = for_training(FocalObjective(2.0))
+    objective = LightGBMTraining(FocalObjective(2.0), 2, has_start=False)
     losses = {LOG_LOSS: "binary", FOCAL: "none"}
     boosters = {
         name: lgb.Booster({**LGB_PARAMS, "objective": losses[name]}, data) for name in names

@@ -51,14 +51,21 @@ def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shi
         part = margin[start : start + _PART]
         step: Any = part.dtype.type(shift[0]) if is_binary else _placed(shift, part)
         posterior: Any = loss.posterior(part + step)
-        if sample_weight is None:
-            weight, found = float(len(part)), posterior.sum(axis=0, dtype=np.float64)
-        else:
-            weights: Any = sample_weight[start : start + _PART].astype(np.float64)
-            weight, found = float(weights.sum()), weights @ posterior
-        found = to_host(found)
-        totals += (weight - found, found) if is_binary else found
+        if is_binary and posterior.sum() > 0.5 * len(part):
+            # Its complement is what is rare, of which single precision would keep little.
+            posterior = loss.posterior((part + step).astype(np.float64))
+        weights = None
+        if sample_weight is not None:
+            weights = sample_weight[start : start + _PART].astype(np.float64)
+        found = _total(posterior, weights)
+        totals += (_total(1 - posterior, weights), found) if is_binary else found
     return totals
+
+
+def _total(posterior: Any, weights: Any) -> Any:
+    """Sum over rows, in double precision."""
+    is_weighted = weights is not None
+    return to_host(weights @ posterior if is_weighted else posterior.sum(axis=0, dtype=np.float64))
 
 
 def _placed(shift: Array, margin: Any) -> Any:
@@ -113,6 +120,7 @@ def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
 
 def _log_odds(totals: Array) -> Array:
     """Of each class against the others together."""
-    share = np.clip(totals / totals.sum(), np.finfo(np.float64).tiny, 1)
-    odds: Array = np.log(share) - np.log(np.maximum(1 - share, np.finfo(np.float64).eps))
+    others = totals @ (1 - np.eye(len(totals)))  # summed up, as a difference would lose digits
+    least = np.finfo(np.float64).tiny
+    odds: Array = np.log(np.maximum(totals, least)) - np.log(np.maximum(others, least))
     return odds
