@@ -129,7 +129,7 @@ def test_bad_parameters(client, kind, local):
         make(kind, local, class_weight={0: -1.0}).fit(dX, dy)
     weights = "sample_weight_eval_set" if local is FocalXGBClassifier else "eval_sample_weight"
     for sets, given, message in (
-        ([], [dy], "expected one for each of 0"),
+        ([], [dy], "got 1, but there are 0"),
         ([(dX, dy)], [dy * 0.0], "expected a total above zero"),
         ([(dX, dy)], [dy - 1.0], "expected"),
     ):
@@ -139,7 +139,7 @@ def test_bad_parameters(client, kind, local):
         with pytest.raises(ValueError, match="linear_tree: expected False"):
             make(kind, local, linear_trees=True).fit(dX, dy)
     else:
-        with pytest.raises(ValueError, match="feature_weights: expected those of"):
+        with pytest.raises(ValueError, match="feature_weights is given to the constructor and to fit"):
             make(kind, local, feature_weights=np.ones(4)).fit(dX, dy, feature_weights=np.ones(4))
         make(kind, local, feature_weights=np.ones(4)).fit(dX.rechunk((1500, 2)), dy)
 

@@ -120,6 +120,9 @@ class NamedMetrics:
             missing = np.full((len(margin), 1), np.nan, np.float32)
             n_threads = self.params["nthread"]
             posterior = xgb.DMatrix(missing, label=y, weight=sample_weight, nthread=n_threads)
+            groups = dataset.get_group()  # of which "ndcg", "map" and "auc" are means
+            if groups.size:
+                posterior.set_group(groups)
             self._posteriors[dataset] = posterior
         if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost has a vector for no rows
             margin = margin.reshape(len(margin), self.loss.n_classes)
