@@ -139,7 +139,9 @@ def test_bad_parameters(client, kind, local):
         with pytest.raises(ValueError, match="linear_tree: expected False"):
             make(kind, local, linear_trees=True).fit(dX, dy)
     else:
-        with pytest.raises(ValueError, match="feature_weights is given to the constructor and to fit"):
+        with pytest.raises(
+            ValueError, match="feature_weights is given to the constructor and to fit"
+        ):
             make(kind, local, feature_weights=np.ones(4)).fit(dX, dy, feature_weights=np.ones(4))
         make(kind, local, feature_weights=np.ones(4)).fit(dX.rechunk((1500, 2)), dy)
 

@@ -132,3 +132,17 @@ def test_a_bare_objective_knows_who_calls(data, hessian):
             assert_allclose(grad, expected[0], rtol=1e-6)
             assert_allclose(hess, factors[library] * expected[1], rtol=2e-6, atol=1e-12)
     assert_array_equal(objective(y, margin, weight)[0].shape, margin.shape)
+
+
+def test_exact_curvature_that_cancels_is_warned_of(data):
+    """LightGBM has no guard against leaves whose curvature is next to nothing."""
+    X, y, _, n_classes = data
+    params = {**LIGHTGBM, "num_class": n_classes, "objective": FocalObjective(2.0, hessian="exact")}
+    with pytest.warns(UserWarning, match="curvature may cancel in a leaf"):
+        focal_lightgbm.train(params, lgb.Dataset(X, y), 2)
+    with pytest.warns(UserWarning, match="curvature may cancel in a leaf"):
+        FocalLGBMClassifier(hessian="exact", n_estimators=2, verbosity=-1).fit(X, y)
+    for name in ("min_sum_hessian_in_leaf", "min_child_weight"):
+        focal_lightgbm.train({**params, name: 1.0}, lgb.Dataset(X, y), 2)
+    y = (y > 0).astype(int)
+    FocalLGBMClassifier(hessian="exact", n_estimators=2, verbosity=-1).fit(X, y)

@@ -21,6 +21,12 @@ ALIASES = {
     "num_machines": ("num_machine",),
     "machines": ("workers", "nodes"),
     "linear_tree": ("linear_trees",),
+    "min_sum_hessian_in_leaf": (
+        "min_sum_hessian_per_leaf",
+        "min_sum_hessian",
+        "min_hessian",
+        "min_child_weight",
+    ),
     "num_threads": ("num_thread", "nthread", "nthreads", "n_jobs"),
     "verbosity": ("verbose",),
     "early_stopping_round": (
@@ -45,6 +51,11 @@ _IGNORED = {
     "neg_bagging_fraction": 1.0,
     "sigmoid": 1.0,
 }
+
+
+# XGBoost's default for the same, with which "exact" is as good as "clip": with LightGBM's, margins
+# of more than a thousand were seen.
+_LEAST_CANCELLING = 1.0
 
 
 def canonical(params: dict[str, Any]) -> dict[str, Any]:
@@ -111,6 +122,19 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
         )
     if is_on(params.get("use_quantized_grad")):
         warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
+
+
+def warn_of_cancelling_curvature(
+    params: dict[str, Any], objective: FocalObjective, n_classes: int
+) -> None:
+    """Warn of leaves whose curvature is next to nothing, as positive and negative cancel."""
+    least = float(params.get("min_sum_hessian_in_leaf", 1e-3))
+    if n_classes > 2 and objective.hessian == "exact" and least < _LEAST_CANCELLING:
+        warn(
+            "hessian='exact' with several classes: positive and negative curvature may cancel in a "
+            f"leaf, whose step is then too long at min_sum_hessian_in_leaf={least:g}. Use 'clip', "
+            f"or raise min_sum_hessian_in_leaf to {_LEAST_CANCELLING:g} or more"
+        )
 
 
 def refuse_on_gpu(

@@ -32,6 +32,7 @@ from focal_gbm.lightgbm._parameters import (
     is_on,
     refuse,
     refuse_on_gpu,
+    warn_of_cancelling_curvature,
 )
 from focal_gbm.objective import check_objective, labels_and_weights
 
@@ -96,8 +97,9 @@ def train(
     Warns
     -----
     UserWarning
-        For ``use_quantized_grad``, because few bins suit the long-tailed focal Hessian badly, and
-        where no tree has a split.
+        For ``use_quantized_grad``, because few bins suit the long-tailed focal Hessian badly, for
+        several classes with ``hessian="exact"`` and a ``min_sum_hessian_in_leaf`` below 1, because
+        curvature may cancel in a leaf, and where no tree has a split.
 
     Examples
     --------
@@ -153,6 +155,7 @@ def train_with(
     n_classes = max(2, int(params.get("num_class", 1)))
     if n_classes == 2:
         params.pop("num_class", None)
+    warn_of_cancelling_curvature(params, objective, n_classes)
     if init_model is not None:
         check_model(init_model, n_classes)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
