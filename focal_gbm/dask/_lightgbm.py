@@ -29,6 +29,7 @@ from focal_gbm.dask._collections import (
     parts_of,
 )
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
+from focal_gbm.lightgbm._evaluation import pairs_of
 from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, leave_network, other_params
 from focal_gbm.lightgbm._parameters import canonical, is_on
 from focal_gbm.lightgbm._train import check_splits, raise_first_trees
@@ -192,6 +193,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         callbacks: list[Any] | None = None,
         feature_name: Any = "auto",
         categorical_feature: Any = "auto",
+        eval_X: Any = None,
+        eval_y: Any = None,
     ) -> Self:
         """Fit to features and labels in partitions, some of which may be empty.
 
@@ -207,6 +210,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             As for ``DaskLGBMClassifier.fit``.
         eval_set : list of pairs (X, y) of Dask collections, optional
             Evaluation sets, which must fit into the memory of each worker.
+        eval_X, eval_y : Dask collection or tuple of them, optional
+            The same, as ``LGBMClassifier.fit`` takes them since LightGBM 4.7.
         eval_sample_weight, eval_init_score : list of Dask collections, optional
             Weights and margins to start from of the evaluation sets.
         eval_metric : str, callable or list of them, optional
@@ -241,6 +246,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         Finding random open ports for workers
         array([False,  True])
         """
+        eval_set = pairs_of(eval_set, eval_X, eval_y)
         client = check_client(self.client)
         if is_on(canonical(other_params(self)).get("linear_tree")):
             raise ValueError(
@@ -258,7 +264,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         names[: len(eval_names or [])] = eval_names or []
         for i, of_set in enumerate(sets):
             is_training = (
-                (eval_set[i][0] is X and eval_set[i][1] is y)  # type: ignore[index]
+                (eval_set[i][0] is X and eval_set[i][1] is y)
                 and (of_set.weight is None or item(weights, i) is sample_weight)
                 and (of_set.margin is None or item(scores, i) is init_score)
                 and item(eval_class_weight, i) is None
@@ -394,11 +400,14 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             **given,
         )
 
-    def predict_proba(  # type: ignore[override]
+    def predict_proba(
         self,
         X: Any,
+        raw_score: bool = False,
         start_iteration: int = 0,
         num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
         validate_features: bool = False,
         *,
         posterior: bool = True,
@@ -410,7 +419,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         ----------
         X : dask array or dataframe of shape (n, n_features)
             Features.
-        start_iteration, num_iteration, validate_features, **kwargs
+        raw_score, start_iteration, num_iteration, pred_leaf, pred_contrib, validate_features, \
+**kwargs
             As for ``DaskLGBMClassifier.predict_proba``.
         posterior : bool, default=True
             False gives the bare sigmoid or softmax of the margin.
@@ -438,16 +448,17 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         (500, 2)
         """
         check_is_fitted(self)
-        for name in ("raw_score", "pred_leaf", "pred_contrib"):
-            if kwargs.pop(name, False):
-                return self.predict(
-                    X,
-                    start_iteration=start_iteration,
-                    num_iteration=num_iteration,
-                    validate_features=validate_features,
-                    **{name: True},
-                    **kwargs,
-                )
+        if raw_score or pred_leaf or pred_contrib:
+            return self.predict(
+                X,
+                raw_score,
+                start_iteration,
+                num_iteration,
+                pred_leaf,
+                pred_contrib,
+                validate_features,
+                **kwargs,
+            )
         return of_partitions(
             self.to_local(),
             "predict_proba",

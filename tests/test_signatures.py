@@ -1,0 +1,59 @@
+"""What takes the place of a library's function takes its arguments, in their places."""
+
+import inspect
+
+import lightgbm as lgb
+import pytest
+import xgboost as xgb
+import xgboost.dask as dxgb
+
+from focal_gbm import lightgbm as focal_lightgbm
+from focal_gbm import xgboost as focal_xgboost
+from focal_gbm.dask import DaskFocalLGBMClassifier, DaskFocalXGBClassifier
+from focal_gbm.dask import train as dask_train
+from focal_gbm.lightgbm import FocalLGBMClassifier
+from focal_gbm.xgboost import FocalXGBClassifier
+
+# Queries are no matter of a classification.
+LEFT_OUT = {"group", "eval_group", "eval_at", "kwargs"}
+
+PAIRS = [
+    (focal_xgboost.train, xgb.train, set()),
+    (focal_lightgbm.train, lgb.train, set()),
+    (dask_train, dxgb.train, set()),
+    (FocalXGBClassifier.fit, xgb.XGBClassifier.fit, set()),
+    (FocalXGBClassifier.predict, xgb.XGBClassifier.predict, set()),
+    (FocalXGBClassifier.predict_proba, xgb.XGBClassifier.predict_proba, {"posterior"}),
+    (FocalLGBMClassifier.fit, lgb.LGBMClassifier.fit, {"eval_X", "eval_y"}),
+    (FocalLGBMClassifier.predict, lgb.LGBMClassifier.predict, set()),
+    (FocalLGBMClassifier.predict_proba, lgb.LGBMClassifier.predict_proba, {"posterior"}),
+    (DaskFocalXGBClassifier.fit, dxgb.DaskXGBClassifier.fit, set()),
+    (DaskFocalXGBClassifier.predict, dxgb.DaskXGBClassifier.predict, set()),
+]
+
+
+def arguments(function):
+    """Names of arguments by position, and all names."""
+    parameters = inspect.signature(function).parameters.values()
+    of_place = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return of_place, {p.name for p in parameters}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "added"), PAIRS, ids=[pair[0].__qualname__ for pair in PAIRS]
+)
+def test_arguments_and_their_places(ours, theirs, added):
+    places, names = arguments(ours)
+    their_places, their_names = arguments(theirs)
+    assert places == [name for name in their_places if name in names]
+    assert their_names - LEFT_OUT <= names | LEFT_OUT
+    assert names - their_names <= added
+
+
+def test_lightgbm_on_dask():
+    places, names = arguments(DaskFocalLGBMClassifier.fit)
+    assert places == arguments(lgb.DaskLGBMClassifier.fit)[0][: len(places)]
+    _, of_one_machine = arguments(FocalLGBMClassifier.fit)
+    assert of_one_machine <= names
+    places, _ = arguments(DaskFocalLGBMClassifier.predict_proba)
+    assert places == arguments(lgb.DaskLGBMClassifier.predict_proba)[0]
