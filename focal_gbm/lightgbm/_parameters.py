@@ -127,7 +127,7 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
 def warn_of_cancelling_curvature(
     params: dict[str, Any], objective: FocalObjective, n_classes: int
 ) -> None:
-    """Warn of leaves whose curvature is next to nothing, as positive and negative cancel."""
+    """Warn of leaves whose curvature is almost zero, as positive and negative cancel."""
     least = float(params.get("min_sum_hessian_in_leaf", 1e-3))
     if n_classes > 2 and objective.hessian == "exact" and least < _LEAST_CANCELLING:
         warn(

@@ -51,10 +51,12 @@ def train(
     """``lightgbm.train`` with focal loss as if it were built in.
 
     Everything is passed on to ``lightgbm.train``. Added are the starting margin (the constant that
-    minimises the focal loss of the training labels, folded into the first tree), an objective that
-    makes the booster predict probabilities wherever it is loaded, ``alpha="balanced"`` from the
-    training labels, metrics of the posterior, and the focal loss as the metric where neither
-    ``metric`` nor ``feval`` names one.
+    minimises the focal loss of the training labels, folded into the first tree), a shift of the
+    intercept in the end, after which the posteriors of the training rows sum to the weight of each
+    class (not with ``keep_training_booster``), an objective that makes the booster predict
+    probabilities wherever it is loaded, ``alpha="balanced"`` from the training labels, metrics of
+    the posterior, and the focal loss as the metric where neither ``metric`` nor ``feval`` names
+    one.
 
     Parameters
     ----------
@@ -86,9 +88,9 @@ def train(
     TypeError
         If the objective is no ``FocalObjective`` or ``train_set`` no ``Dataset``.
     ValueError
-        For a parameter that LightGBM ignores next to a callable objective (``scale_pos_weight``,
+        For a parameter that LightGBM ignores for a callable objective (``scale_pos_weight``,
         ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
-        ``boosting="rf"``, for what crashes or misleads LightGBM next to one (``bagging_by_query``;
+        ``boosting="rf"``, for what crashes or misleads LightGBM with one (``bagging_by_query``;
         with ``device_type="cuda"`` several GPUs, GOSS and a ``train_set`` constructed for the CPU),
         for several machines outside of ``focal_gbm.dask``, for an objective on a GPU, for an
         unknown metric, for labels outside [0, 1], and, where a

@@ -53,10 +53,12 @@ def train(
     """``xgboost.train`` with focal loss as if it were built in.
 
     Everything is passed on to ``xgboost.train``. Added are the starting margin (the constant that
-    minimises the focal loss of the training labels, as ``base_score``), an objective that makes the
-    booster predict probabilities wherever it is loaded, ``alpha="balanced"`` from the training
-    labels, metrics of the posterior, and the focal loss as the metric where neither
-    ``eval_metric`` nor ``custom_metric`` names one.
+    minimises the focal loss of the training labels, as ``base_score``), a shift of the intercept in
+    the end, after which the posteriors of the training rows sum to the weight of each class, up to
+    the best iteration where training stops early, an objective that makes the booster predict
+    probabilities wherever it is loaded, ``alpha="balanced"`` from the training labels, metrics of
+    the posterior, and the focal loss as the metric where neither ``eval_metric`` nor
+    ``custom_metric`` names one.
 
     Parameters
     ----------
