@@ -18,6 +18,9 @@ from focal_gbm.objective import (
     on_device,
 )
 
+# What is kept from one iteration to the next, and left behind by pickles.
+_MEMORY = ("_rows", "_margin", "_started", "_out")
+
 
 class Training:
     """The callable objective of one training.
@@ -53,12 +56,13 @@ class Training:
         self.dataset: Any = None  # that is trained on
         self._rows: tuple[Array, Array | None] | None = None
         self._margin: Array | None = None
+        self._started: Array | None = None
         self._out: tuple[Array, Array] | None = None
         if totals is not None:
             self._resolve(totals)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "dataset": None, "_rows": None, "_margin": None, "_out": None}
+        return {**vars(self), "dataset": None, **dict.fromkeys(_MEMORY)}
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self  # LightGBM copies its parameters, of which this is one
@@ -109,7 +113,9 @@ class Training:
             empty(margin.shape, margin, np.float32),
             empty(margin.shape, margin, np.float32),
         )
-        return self.gradient_hessian(y, self.started(margin), sample_weight, out=self._out)
+        if self.start is not None:
+            margin = self._started = np.add(margin, self.start, out=self._started)
+        return self.gradient_hessian(y, margin, sample_weight, out=self._out)
 
     def started(self, margin: Array) -> Array:
         """Margins with what they lack at the start."""
