@@ -36,7 +36,7 @@ EvalSet = Sequence[tuple[Any, Any]]
 FOCAL_PARAMETERS = {"focal_gamma", "focal_alpha", "hessian", "class_weight"}
 
 
-class Training(NamedTuple):
+class Targets(NamedTuple):
     """What a classifier is fitted to."""
 
     classes: Array
@@ -149,7 +149,7 @@ class FocalClassifier:
         margin = self.predict(X, **{self._margin_option: True}, **predict_params)  # type: ignore[attr-defined]
         return self.loss_.posterior_margin(margin)
 
-    def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Training:
+    def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Targets:
         """Labels, weights and objective, checked."""
         labels = as_labels("y", y)
         check_discrete("y", labels)
@@ -162,7 +162,7 @@ class FocalClassifier:
         found = np.bincount(codes, weight, max(2, classes.size))
         totals = of_every_class(found)
         objective = self._objective_for(classes, totals)
-        return Training(
+        return Targets(
             classes,
             codes,
             weight,
@@ -194,7 +194,7 @@ class FocalClassifier:
                     f"focal_{name}, but {meaning}"
                 )
 
-    def _set_training(self, training: Training) -> None:
+    def _set_training(self, training: Targets) -> None:
         self._labels_of_classes = training.classes
         self.loss_ = training.loss
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from focal_gbm._arrays import to_host
 from focal_gbm._estimator import (
     FocalClassifier,
-    Training,
+    Targets,
     check_at_most,
     checked_weight,
     item,
@@ -65,7 +65,7 @@ def check_client(client: Any) -> distributed.Client:
 
 def partitioned(
     model: FocalClassifier, client: distributed.Client, rows: Rows
-) -> tuple[Rows, Training]:
+) -> tuple[Rows, Targets]:
     """Rows with labels as integers and class weights in theirs, and the training summed up.
 
     Its labels are one of each class, with the weight of all of its rows.
@@ -87,7 +87,7 @@ def partitioned(
     if not weight.any():
         raise ValueError("sample_weight: expected a total above zero, got zero")
     totals = of_every_class(np.append(weight, 0.0) if classes.size == 1 else weight)
-    training = Training(
+    training = Targets(
         classes,
         np.arange(totals.size),
         totals,
@@ -106,7 +106,7 @@ def eval_rows(
     margins: Any,
     names: Names,
     X: Any,
-    training: Training,
+    training: Targets,
 ) -> list[Rows]:
     """Evaluation sets, once their labels are known to be among those of the training."""
     pairs = [] if eval_set is None else eval_set

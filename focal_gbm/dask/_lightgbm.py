@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import check_is_fitted
 
-from focal_gbm._estimator import Training, check_at_most, checked_weight, item
+from focal_gbm._estimator import Targets, check_at_most, checked_weight, item
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
 from focal_gbm.dask._collections import (
@@ -59,7 +59,7 @@ class _OnWorker(FocalLGBMClassifier):
         sample_weight: Array | None = None,
         init_score: Any = None,
         *,
-        training: Training,
+        training: Targets,
         rows_key: str,
         evaluation: dict[str, Any],
         options: dict[str, Any],
@@ -80,7 +80,7 @@ class _OnWorker(FocalLGBMClassifier):
         del self._of_all_workers, self._key
         return self
 
-    def _training(self, X: Any, y: Any, sample_weight: Any) -> Training:
+    def _training(self, X: Any, y: Any, sample_weight: Any) -> Targets:
         # Labels are integers by now, and weights are those of the classes, too.
         of_all = self._of_all_workers
         y = y.astype(np.intp)
@@ -305,7 +305,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             check_splits(self.booster_)
         return self
 
-    def _shift_intercept(self, client: distributed.Client, training: Training, key: str) -> None:
+    def _shift_intercept(self, client: distributed.Client, training: Targets, key: str) -> None:
         """Make the probabilities of all workers' rows sum to the weights of the classes."""
         loss = training.loss
         if not needs_shift(loss):

@@ -14,7 +14,7 @@ from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
     FocalClassifier,
-    Training,
+    Targets,
     check_num_class,
     check_start,
     with_threads,
@@ -379,7 +379,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         return self._probabilities(self.predict(X, raw_score=True, **given))
 
 
-def booster_to_continue(model: Any, training: Training) -> Any:
+def booster_to_continue(model: Any, training: Targets) -> Any:
     """The booster of a classifier of the same classes; a booster or a file as it is."""
     if not isinstance(model, lgb.LGBMModel):
         return model

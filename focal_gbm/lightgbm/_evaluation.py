@@ -10,7 +10,7 @@ import numpy as np
 
 from focal_gbm._estimator import (
     EvalSet,
-    Training,
+    Targets,
     check_at_most,
     check_start,
     checked_weight,
@@ -38,7 +38,7 @@ def metric_names_of(metrics: Sequence[Any], default: Any, n_classes: int) -> lis
     return [name for name in names if name not in defaults] + defaults
 
 
-def posterior_metric(metric: Any, training: Training) -> Any:
+def posterior_metric(metric: Any, training: Targets) -> Any:
     """A metric of margins from one of probabilities, in LightGBM's convention."""
     if isinstance(metric, FocalMetric):
         return metric
@@ -75,7 +75,7 @@ def pairs_of(eval_set: Any, eval_X: Any, eval_y: Any) -> Any:
 
 
 def eval_fields(
-    training: Training, pairs: EvalSet, weights: Any, class_weights: Any, scores: Any
+    training: Targets, pairs: EvalSet, weights: Any, class_weights: Any, scores: Any
 ) -> Iterator[dict[str, Any]]:
     """Weights and margins of the evaluation sets, checked."""
     check_at_most("eval_sample_weight", weights, pairs)

@@ -16,7 +16,7 @@ from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
     FocalClassifier,
-    Training,
+    Targets,
     check_num_class,
     check_start,
     with_threads,
@@ -282,7 +282,7 @@ feature_weights
         if feature_weights is not None and self.feature_weights is not None:
             raise ValueError("feature_weights is given to the constructor and to fit: give it once")
 
-    def _posterior_metrics(self, training: Training) -> tuple[list[str], Any]:
+    def _posterior_metrics(self, training: Targets) -> tuple[list[str], Any]:
         """Names of metrics of the posterior, and one metric of margins for all callables."""
         names, callables = split_metrics(self.eval_metric)
         default = _LOG_LOSS[library_objective(training.n_classes)]
@@ -490,12 +490,12 @@ feature_weights
         self.__dict__.update(model.__dict__)
 
 
-def attribute_of_classes(training: Training) -> SetAttributes:
+def attribute_of_classes(training: Targets) -> SetAttributes:
     """The labels of the classes, as attributes of the booster."""
     return SetAttributes(**attributes_of_classes(training.classes))
 
 
-def booster_to_continue(model: Any, training: Training) -> xgb.Booster | None:
+def booster_to_continue(model: Any, training: Targets) -> xgb.Booster | None:
     """The booster of a model, a file or a classifier, of the same classes if it tells them."""
     if model is None:
         return None

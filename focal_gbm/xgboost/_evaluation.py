@@ -5,13 +5,13 @@ from typing import Any
 
 import xgboost as xgb
 
-from focal_gbm._estimator import EvalSet, Training, check_at_most, check_start, checked_weight
+from focal_gbm._estimator import EvalSet, Targets, check_at_most, check_start, checked_weight
 from focal_gbm._types import Array
 from focal_gbm.objective import FocalMetric, labels_and_weights
 
 
 def check_evaluation(
-    training: Training, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
+    training: Targets, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
 ) -> None:
     """Check weights and margins of the evaluation sets."""
     check_at_most("sample_weight_eval_set", weights, eval_set)
@@ -38,7 +38,7 @@ def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
     return names, callables
 
 
-def posterior_metric(metric: Any, training: Training) -> Any:
+def posterior_metric(metric: Any, training: Targets) -> Any:
     """A metric of margins from one of probabilities, in scikit-learn's convention."""
     if isinstance(metric, FocalMetric):
         return training.resolved(metric)
