@@ -80,7 +80,8 @@ def client():
 def unshifted(monkeypatch):
     """Models as they are trained: margins of the last iteration are those of the model."""
     from focal_gbm import _training
-    from focal_gbm.xgboost import _train
+    from focal_gbm.lightgbm import _train as lightgbm_train
+    from focal_gbm.xgboost import _train as xgboost_train
 
-    for module in (_training, _train):
+    for module in (_training, lightgbm_train, xgboost_train):
         monkeypatch.setattr(module, "needs_shift", lambda loss: False)

@@ -8,6 +8,7 @@ import lightgbm as lgb
 import numpy as np
 
 from focal_gbm._autologging import log_loss_parameters, warn_of_autologging
+from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split
@@ -174,6 +175,7 @@ def train_with(
     _check_train_set(train_set, init_model)
     has_start = init_model is None and is_on(params.get("boost_from_average", True))
     training = LightGBMTraining(objective, n_classes, totals, has_start=has_start)
+    training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
     if is_autologged():
@@ -192,10 +194,12 @@ def train_with(
         keep_training_booster=True,
         callbacks=[_before_first_iteration, training.keep_margins(callbacks), *callbacks],
     )
-    if take_rows is not None:
-        take_rows(*training.rows_used(booster))
-    elif not keep_training_booster:
-        training.folded += training.shift(*training.rows_used(booster))
+    if training.keeps_margins:
+        rows = training.rows_used(booster)
+        if take_rows is not None:
+            take_rows(*rows)
+        else:
+            training.folded += training.shift(*rows)
     _finish(booster, n_classes, training.folded, keep_training_booster)
     return booster
 
@@ -226,6 +230,7 @@ class LightGBMTraining(Training):
     """
 
     library = "lightgbm"
+    keeps_margins = False  # of the training rows, for the shift of the intercept
 
     def __init__(self, *arguments: Any, has_start: bool) -> None:
         super().__init__(*arguments)
@@ -249,7 +254,8 @@ class LightGBMTraining(Training):
 
         def after_iteration(env: lgb.callback.CallbackEnv) -> None:
             self.n_rounds = env.iteration
-            self.best_rounds = {i for callback in callbacks for i in best_iterations(callback)}
+            if self.keeps_margins:
+                self.best_rounds = {i for callback in callbacks for i in best_iterations(callback)}
             for i in self.margins.keys() - self.best_rounds:
                 del self.margins[i]
 

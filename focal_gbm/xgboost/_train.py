@@ -149,9 +149,7 @@ class XGBoostTraining(Training):
 
     def of_all(self, totals: Array) -> Array:
         """The sum over all workers that train together."""
-        if not collective.is_distributed():
-            return totals
-        return collective.allreduce(totals, collective.Op.SUM)
+        return _sum_of_all_workers(totals)
 
 
 class Setup(NamedTuple):
@@ -269,10 +267,14 @@ def _totals_of_all_workers(dtrain: xgb.DMatrix, loss: Loss) -> Array:
 
     Each worker has some of the rows, and must start where the others do.
     """
+    is_empty = collective.is_distributed() and not dtrain.num_row()
+    labels = (np.zeros(0), None) if is_empty else labels_and_weights(dtrain)
+    return _sum_of_all_workers(loss._totals(*labels))
+
+
+def _sum_of_all_workers(totals: Array) -> Array:
     if not collective.is_distributed():
-        return loss._totals(*labels_and_weights(dtrain))
-    none = np.zeros(0), None
-    totals = loss._totals(*(labels_and_weights(dtrain) if dtrain.num_row() else none))
+        return totals
     return collective.allreduce(totals, collective.Op.SUM)
 
 
