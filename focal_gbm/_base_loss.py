@@ -115,23 +115,25 @@ class FocalLoss(ABC):
         >>> BinaryFocalLoss(gamma=0.0).gradient_hessian([1, 0], [0.0, 0.0])
         (array([-0.5,  0.5]), array([0.25, 0.25]))
         """
-        return self._gradient_hessian(y, margin, sample_weight, out, n_threads)
-
-    def _gradient_hessian(
-        self,
-        y: ArrayLike,
-        margin: ArrayLike,
-        sample_weight: ArrayLike | None,
-        out: tuple[Array, Array] | None,
-        n_threads: int | None,
-        **curvature: Any,
-    ) -> tuple[Array, Array]:
-        """The same, with what a booster wants of the curvature."""
         y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
         n_threads = check_n_threads(n_threads)
         if out is None:
             out = empty(margin.shape, margin), empty(margin.shape, margin)
-        grad, hess = check_out(out, (margin, y, sample_weight))
+        out = check_out(out, (margin, y, sample_weight))
+        loss = self.resolve(y, sample_weight)
+        return loss._gradient_hessian(y, margin, sample_weight, out, n_threads)
+
+    def _gradient_hessian(
+        self,
+        y: Array,
+        margin: Array,
+        sample_weight: Array | None,
+        out: tuple[Array, Array],
+        n_threads: int | None,
+        **curvature: Any,
+    ) -> tuple[Array, Array]:
+        """The same for arrays that are checked, with what a booster wants of the curvature."""
+        grad, hess = out
         found = kernels_for(margin, self._kernels).gradient_hessian(
             y,
             margin,
@@ -140,7 +142,7 @@ class FocalLoss(ABC):
             hess,
             hessian=self.hessian,
             n_threads=n_threads,
-            **self.resolve(y, sample_weight)._by_class(),
+            **self._by_class(),
             **curvature,
         )
         self._raise_for(found, y, margin, sample_weight)
@@ -175,7 +177,7 @@ class FocalLoss(ABC):
         >>> BinaryFocalLoss(gamma=2.0).posterior([-2.0, 0.0, 2.0]).round(4)
         array([0.0045, 0.5   , 0.9955])
         """
-        return self._posterior(margin, as_margin=False)
+        return self._posterior(margin)
 
     def posterior_margin(self, margin: ArrayLike) -> Array:
         """The posterior as a margin: its log-odds, or the logarithms of the classes' posteriors.
@@ -208,6 +210,10 @@ class FocalLoss(ABC):
     def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
         """Constant margin that minimises the weighted loss of these labels."""
 
+    @abstractmethod
+    def _initial_margin(self, totals: Array) -> Any:
+        """The same, for the total weights of the classes."""
+
     def resolve(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """The same loss with ``alpha="balanced"`` replaced by its value for these labels.
 
@@ -237,12 +243,13 @@ class FocalLoss(ABC):
         """
         if self.alpha != "balanced":
             return self
-        return self._resolved(check_totals(self._totals(y, sample_weight)))
+        return self._resolved(self._totals(y, sample_weight))
 
     def _resolved(self, totals: Array) -> Self:
         """The same as ``resolve``, for the total weights of the classes."""
         if self.alpha != "balanced":
             return self
+        check_totals(totals)
         loss = copy.copy(self)  # the other parameters are checked already
         object.__setattr__(loss, "alpha", self._balanced(totals))
         return loss
@@ -272,7 +279,12 @@ class FocalLoss(ABC):
         if found:
             self._refuse(found, to_host(y), to_host(margin), to_host(sample_weight))
 
-    def _posterior(self, margin: Any, *, as_margin: bool) -> Array:
+    @abstractmethod
+    def _posterior(self, margin: ArrayLike, *, as_margin: bool = False) -> Array:
+        """Posterior or its margin, of margins that are to be checked."""
+
+    def _posterior_of(self, margin: Array, *, as_margin: bool = False) -> Array:
+        """The same for an array that is checked, in which a kernel may still find NaN."""
         if self.alpha == "balanced":
             raise ValueError(
                 "alpha: 'balanced' has a value only for given labels: use loss.resolve(y)"
@@ -309,10 +321,9 @@ def labels_and_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[A
     return y, sample_weight
 
 
-def check_totals(totals: Array) -> Array:
+def check_totals(totals: Array) -> None:
     if not (totals > 0).all():
         raise ValueError(
             "y: expected labels of every class with weight above 0, got total weights "
             f"{', '.join(f'{total:g}' for total in totals)} by class"
         )
-    return totals

@@ -31,13 +31,16 @@ def boosted_gradient_hessian(
     y: Array,
     margin: Array,
     sample_weight: Array | None,
-    out: tuple[Array, Array] | None,
+    out: tuple[Array, Array],
     n_threads: int | None,
 ) -> tuple[Array, Array]:
-    """Gradient and Hessian as a library's own log loss has them where gamma is 0."""
+    """Gradient and Hessian as a library's own log loss has them where gamma is 0.
+
+    Labels, margins and weights are checked, and alpha has a value.
+    """
     # The mode "gradient" takes no second derivative, so there is nothing to multiply.
     if isinstance(loss, BinaryFocalLoss) or loss.hessian == "gradient":
-        return loss.gradient_hessian(y, margin, sample_weight, out=out, n_threads=n_threads)
+        return loss._gradient_hessian(y, margin, sample_weight, out, n_threads)
     n_classes = loss.n_classes
     factor = 2.0 if library == "xgboost" else n_classes / (n_classes - 1)
     return loss._gradient_hessian(y, margin, sample_weight, out, n_threads, curvature_factor=factor)

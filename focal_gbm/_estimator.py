@@ -1,6 +1,5 @@
 """What the classifiers of both libraries share: parameters, labels, weights, probabilities."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -176,11 +175,13 @@ class FocalClassifier:
         self._warn_of_namesakes()
         gamma = _in_class_order("focal_gamma", self.focal_gamma, classes)
         alpha = _in_class_order("focal_alpha", self.focal_alpha, classes)
-        objective = FocalObjective(
-            check_gamma(gamma, totals.size, name="focal_gamma"),
-            check_alpha(alpha, totals.size, name="focal_alpha"),
-            self.hessian,
-        )
+        try:
+            objective = FocalObjective(gamma, alpha, self.hessian)
+            loss_for(objective, totals.size)
+        except (TypeError, ValueError):  # by the names that they have here, if it is one of these
+            check_gamma(gamma, totals.size, name="focal_gamma")
+            check_alpha(alpha, totals.size, name="focal_alpha")
+            raise
         return objective.resolve(np.arange(totals.size), totals, n_classes=totals.size)
 
     def _warn_of_namesakes(self) -> None:
@@ -223,13 +224,6 @@ def _in_class_order(name: str, value: Any, classes: Array) -> Any:
         return value
     values = by_class(name, value, classes)
     return values if len(values) > 1 else values * 2
-
-
-def with_threads(objective: FocalObjective, n_threads: Any) -> FocalObjective:
-    """The objective on as many threads as the library, whose numbers below 1 stand for all."""
-    if n_threads is None or int(n_threads) < 1:
-        return objective
-    return dataclasses.replace(objective, n_threads=int(n_threads))
 
 
 def checked_weight(

@@ -45,27 +45,24 @@ def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shi
     ndarray of shape (n_classes,)
         In double precision.
     """
-    is_binary = n_classes_of(loss) == 2
-    totals = np.zeros(n_classes_of(loss))
+    n_classes = n_classes_of(loss)
+    is_binary = n_classes == 2
+    totals = np.zeros(n_classes)
     for start in range(0, len(margin), _PART):
         part = margin[start : start + _PART]
         step: Any = part.dtype.type(shift[0]) if is_binary else _placed(shift, part)
-        posterior: Any = loss.posterior(part + step)
+        posterior: Any = loss._posterior_of(part + step)
         if is_binary and posterior.sum() > 0.5 * len(part):
             # Its complement is what is rare, of which single precision would keep little.
-            posterior = loss.posterior((part + step).astype(np.float64))
-        weights = None
-        if sample_weight is not None:
+            posterior = loss._posterior_of((part + step).astype(np.float64))
+        if sample_weight is None:
+            found, of_all = posterior.sum(axis=0, dtype=np.float64), len(part)
+        else:
             weights = sample_weight[start : start + _PART].astype(np.float64)
-        found = _total(posterior, weights)
-        totals += (_total(1 - posterior, weights), found) if is_binary else found
+            found, of_all = weights @ posterior, weights.sum()
+        found = to_host(found)
+        totals += (of_all - found, found) if is_binary else found
     return totals
-
-
-def _total(posterior: Any, weights: Any) -> Any:
-    """Sum over rows, in double precision."""
-    is_weighted = weights is not None
-    return to_host(weights @ posterior if is_weighted else posterior.sum(axis=0, dtype=np.float64))
 
 
 def _placed(shift: Array, margin: Any) -> Any:

@@ -24,6 +24,21 @@ def increasing_root(function: Callable[[float], float]) -> float:
     return float(brentq(function, -bound, bound, xtol=1e-14, maxiter=1000))
 
 
+def binary_optimum(log_odds: float, gamma: PerClass, alpha: PerClass) -> float:
+    """Margin at which the log-odds of the posterior are those given."""
+    shift = math.log(alpha[0]) - math.log(alpha[1])
+    if not any(gamma):
+        return log_odds - shift
+
+    def difference(margin: float) -> float:
+        p, q, log_p, log_q = _shares(margin)
+        of_positive = formulas.calibration(p, q, log_p, log_q, gamma[1], 1.0, math.log1p)
+        of_negative = formulas.calibration(q, p, log_q, log_p, gamma[0], 1.0, math.log1p)
+        return float(margin + (of_positive - of_negative) + shift - log_odds)
+
+    return increasing_root(difference)
+
+
 def softmax_optimum(log_totals: Array, gamma: PerClass, alpha: PerClass) -> Array:
     """Logarithms of the softmax shares at which the posteriors are shares of the totals.
 

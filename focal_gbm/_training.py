@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from focal_gbm._arrays import check_rows, empty
+from focal_gbm._arrays import check_rows
 from focal_gbm._curvature import boosted_gradient_hessian
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
@@ -16,6 +16,7 @@ from focal_gbm.objective import (
     labels_and_weights,
     loss_for,
     on_device,
+    single_precision_pair,
 )
 
 # What is kept from one iteration to the next, and left behind by pickles.
@@ -39,17 +40,25 @@ class Training:
     totals : ndarray of shape (n_classes,), optional
         Total weight of each class in the training data; by default it is counted in the data set
         of the first call.
+    n_threads : int or str, optional
+        Threads of the booster, which are kept to unless the objective has a number of its own;
+        below 1 it takes all.
     """
 
     library: str  # "xgboost" or "lightgbm"
 
     def __init__(
-        self, objective: FocalObjective, n_classes: int, totals: Array | None = None
+        self,
+        objective: FocalObjective,
+        n_classes: int,
+        totals: Array | None = None,
+        *,
+        n_threads: Any = None,
     ) -> None:
         self.objective = objective
         self.loss: Loss = loss_for(objective, n_classes)
         self.n_classes = n_classes
-        self.n_threads = objective.n_threads
+        self.n_threads = objective.n_threads or max(0, int(n_threads or 0)) or None
         self.device = objective.device
         self.totals = totals
         self.start: Any = None  # what the margins that are given lack
@@ -70,7 +79,7 @@ class Training:
     def _resolve(self, totals: Array) -> None:
         self.totals = totals
         if self.loss.alpha == "balanced":
-            self.loss = self.loss.resolve(np.arange(self.n_classes), totals)
+            self.loss = self.loss._resolved(totals)
             self.objective = dataclasses.replace(self.objective, alpha=self.loss.alpha)
 
     def shift(self, margin: Array, sample_weight: Array | None) -> Array:
@@ -92,7 +101,8 @@ class Training:
 
     def initial_margin(self) -> Any:
         """The constant margin that minimises the loss of the training labels, one per class."""
-        return self.loss.initial_margin(np.arange(self.n_classes), self.totals)
+        totals: Any = self.totals  # which have been counted by now
+        return self.loss._initial_margin(totals)
 
     def resolved(self, metric: Any) -> Any:
         """A metric, the focal loss with the alpha of the training labels."""
@@ -109,13 +119,10 @@ class Training:
         y, sample_weight = self._rows = self._rows or self._read(margin, dataset)
         if self.device not in (None, "cpu"):
             margin = self._margin = on_device(margin, self.device, self._margin)
-        self._out = self._out or (
-            empty(margin.shape, margin, np.float32),
-            empty(margin.shape, margin, np.float32),
-        )
+        self._out = self._out or single_precision_pair(margin)
         if self.start is not None:
             margin = self._started = np.add(margin, self.start, out=self._started)
-        return self.gradient_hessian(y, margin, sample_weight, out=self._out)
+        return self.gradient_hessian(y, margin, sample_weight, self._out)
 
     def started(self, margin: Array) -> Array:
         """Margins with what they lack at the start."""
@@ -126,7 +133,7 @@ class Training:
         y: Array,
         margin: Array,
         sample_weight: Array | None,
-        out: tuple[Array, Array] | None = None,
+        out: tuple[Array, Array],
     ) -> tuple[Array, Array]:
         """Gradient and Hessian as the booster gets them."""
         return boosted_gradient_hessian(

@@ -11,7 +11,7 @@ from focal_gbm._arrays import as_margins, is_on_device
 from focal_gbm._base_loss import FocalLoss, check_totals, labels_and_weights
 from focal_gbm._kernels import binary, softmax
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
-from focal_gbm._optimum import increasing_root, softmax_optimum
+from focal_gbm._optimum import binary_optimum, softmax_optimum
 from focal_gbm._types import Array, Kernels
 from focal_gbm._validation import (
     as_real,
@@ -120,24 +120,23 @@ class BinaryFocalLoss(FocalLoss):
         >>> round(BinaryFocalLoss(gamma=2.0).initial_margin([0, 0, 0, 1]), 4)
         -0.4104
         """
-        totals = check_totals(self._totals(y, sample_weight))
-        loss = self._resolved(totals)
-        target = math.log(totals[1]) - math.log(totals[0])
-        if loss.gamma in (0, (0, 0)):
-            negative, positive = loss._by_class()["alpha"]
-            return target + math.log(positive) - math.log(negative)
-        return increasing_root(lambda margin: float(loss.posterior_margin(margin)) - target)
+        return self._initial_margin(self._totals(y, sample_weight))
+
+    def _initial_margin(self, totals: Array) -> float:
+        check_totals(totals)
+        log_odds = math.log(totals[1]) - math.log(totals[0])
+        return binary_optimum(log_odds, **self._resolved(totals)._by_class())
 
     @property
     def _n_columns(self) -> None:
         return None
 
-    def _posterior(self, margin: ArrayLike, *, as_margin: bool) -> Array:
+    def _posterior(self, margin: ArrayLike, *, as_margin: bool = False) -> Array:
         if is_on_device(margin):
-            return super()._posterior(as_margins(margin), as_margin=as_margin)
+            return self._posterior_of(as_margins(margin), as_margin=as_margin)
         margin = as_real("margin", margin)
         flat = np.ascontiguousarray(margin).ravel()
-        return super()._posterior(flat, as_margin=as_margin).reshape(margin.shape)[()]
+        return self._posterior_of(flat, as_margin=as_margin).reshape(margin.shape)[()]
 
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
         y, sample_weight = labels_and_weights(y, sample_weight)
@@ -248,16 +247,19 @@ class SoftmaxFocalLoss(FocalLoss):
         >>> SoftmaxFocalLoss(3, gamma=2.0).initial_margin([0, 0, 1, 2]).round(4)
         array([-0.8572, -1.2454, -1.2454])
         """
-        totals = check_totals(self._totals(y, sample_weight))
+        return self._initial_margin(self._totals(y, sample_weight))
+
+    def _initial_margin(self, totals: Array) -> Array:
+        check_totals(totals)
         return softmax_optimum(np.log(totals), **self._resolved(totals)._by_class())
 
     @property
     def _n_columns(self) -> int:
         return self.n_classes
 
-    def _posterior(self, margin: ArrayLike, *, as_margin: bool) -> Array:
+    def _posterior(self, margin: ArrayLike, *, as_margin: bool = False) -> Array:
         margin = as_margins(margin, self.n_classes)
-        return super()._posterior(margin, as_margin=as_margin)
+        return self._posterior_of(margin, as_margin=as_margin)
 
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
         y, sample_weight = labels_and_weights(y, sample_weight)

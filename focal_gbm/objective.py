@@ -1,6 +1,7 @@
 """One objective and one metric for every booster."""
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -45,7 +46,8 @@ class FocalObjective:
         The curvature the booster gets, as in ``BinaryFocalLoss``. By default it is exact for two
         classes, and clipped for more, where negative curvature makes leaves explode.
     n_threads : int, optional
-        At most so many threads; by default one per available processor.
+        At most so many threads; by default as many as the booster may take in the two ``train``
+        functions, and one per available processor elsewhere.
     device : {"cpu", "cuda", "cuda:<number>"}, optional
         Where to compute. On a GPU labels, weights and margins are copied there in each iteration,
         and gradient and Hessian are arrays there, which XGBoost takes as they are and LightGBM does
@@ -94,7 +96,7 @@ class FocalObjective:
     @property
     def loss(self) -> BinaryFocalLoss:
         """The binary loss behind the objective, which has the posterior of a trained margin."""
-        return BinaryFocalLoss(self.gamma, self.alpha, self.hessian or "exact")
+        return _binary_loss(self.gamma, self.alpha, self.hessian or "exact")
 
     def softmax_loss(self, n_classes: int) -> SoftmaxFocalLoss:
         """The loss behind the objective for margins of shape (n, n_classes).
@@ -188,16 +190,13 @@ class FocalObjective:
         if not is_on_device(margin):
             margin = as_real("margin", margin)
         library = library_of(y_pred) if is_dataset(y_pred) else library_of_margins(margin)
-        loss = loss_of_margins(self, margin)
         n_columns = None if margin.ndim == 1 else margin.shape[-1]
         y, margin, weight = (
             on_device(array, self.device)
             for array in check_rows(y_true, margin, sample_weight, n_columns)
         )
-        out = (
-            empty(margin.shape, margin, np.float32),
-            empty(margin.shape, margin, np.float32),
-        )
+        loss = loss_of_margins(self, margin).resolve(y, weight)
+        out = single_precision_pair(margin)
         return boosted_gradient_hessian(loss, library, y, margin, weight, out, self.n_threads)
 
 
@@ -262,7 +261,17 @@ def loss_of_margins(objective: FocalObjective, margin: Array) -> Loss:
 
 def _softmax_for(objective: FocalObjective, n_classes: int) -> SoftmaxFocalLoss:
     hessian = objective.hessian or "clip"
-    return SoftmaxFocalLoss(n_classes, objective.gamma, objective.alpha, hessian)
+    return _softmax_loss(n_classes, objective.gamma, objective.alpha, hessian)
+
+
+# Losses are values, and boosters and metrics ask for that of their objective in every iteration.
+_binary_loss = functools.lru_cache(BinaryFocalLoss)
+_softmax_loss = functools.lru_cache(SoftmaxFocalLoss)
+
+
+def single_precision_pair(margin: Array) -> tuple[Array, Array]:
+    """New arrays for gradient and Hessian, in the precision that the boosters keep."""
+    return empty(margin.shape, margin, np.float32), empty(margin.shape, margin, np.float32)
 
 
 def on_device(array: Any, device: str | None, to: Any = None) -> Any:

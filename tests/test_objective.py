@@ -20,6 +20,7 @@ from focal_gbm import BinaryFocalLoss, FocalObjective
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
 from focal_gbm._kernels import threads
+from focal_gbm._training import Training
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
 from focal_gbm.xgboost import focal_metric as xgboost_metric
@@ -384,6 +385,30 @@ def test_a_training_leaves_its_rows_behind(data):
     training(np.zeros(y.size, np.float32), xgb.DMatrix(X, y))
     assert len(pickle.dumps(training)) < 2000
     assert copy.deepcopy(training) is training
+
+
+@pytest.mark.parametrize("own", [None, 1])
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_a_training_runs_on_the_boosters_threads(data, library, own, monkeypatch):
+    X, y, _ = data
+    seen, call = set(), Training.__call__
+
+    def spy(self, *arguments):
+        seen.add(self.n_threads)
+        return call(self, *arguments)
+
+    monkeypatch.setattr(Training, "__call__", spy)
+    objective = FocalObjective(1.5, n_threads=own)
+    if library == "xgboost":
+        focal_xgboost.train(XGBOOST_TREES, xgb.DMatrix(X, y), 2, obj=objective)
+    else:
+        focal_lightgbm.train({**LIGHTGBM, "objective": objective}, lgb.Dataset(X, y), 2)
+    assert seen == {own or 2}
+
+
+def test_losses_of_equal_objectives_are_one():
+    assert FocalObjective(2, "balanced").loss is FocalObjective(2.0, "balanced").loss
+    assert FocalObjective(2).loss != FocalObjective(2, hessian="abs").loss
 
 
 def test_subclasses_keep_their_own_parameters():

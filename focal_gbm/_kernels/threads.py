@@ -32,6 +32,8 @@ def in_chunks(
     row has.
     """
     chunk = max(1, _CHUNK // max(1, row_size))
+    if n_rows <= chunk:
+        return [worker(chunk)(slice(n_rows))]
     chunks = [slice(start, start + chunk) for start in range(0, n_rows, chunk)]
     results: list[Any] = [None] * len(chunks)
     # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
@@ -44,15 +46,16 @@ def in_chunks(
             results[i] = work(rows)
 
     n_useful = len(chunks) // _CHUNKS_PER_THREAD
-    n_threads = min(n_threads or available_threads(), n_useful)
-    if n_threads < 2:
+    if n_useful > 1:  # else the processors need not be counted, which takes system calls
+        n_useful = min(n_threads or available_threads(), n_useful)
+    if n_useful < 2:
         run()
         return results
     helpers = _Helpers(run, remaining)
     # Twice, as Ctrl-C may arrive in a finally clause too.
     try:
         try:
-            helpers.start(n_threads - 1)
+            helpers.start(n_useful - 1)
             run()
         finally:
             helpers.finish()

@@ -17,7 +17,6 @@ from focal_gbm._estimator import (
     Targets,
     check_num_class,
     check_start,
-    with_threads,
 )
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_other_loss
@@ -220,7 +219,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         evals_result: dict[str, Any] = {}
         booster = train_with(
             training.totals,
-            {**params, "objective": with_threads(training.objective, params["num_threads"])},
+            {**params, "objective": training.objective},
             train_set,
             self.n_estimators,
             valid_sets=valid_sets,

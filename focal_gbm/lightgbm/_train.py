@@ -174,7 +174,10 @@ def train_with(
         )
     _check_train_set(train_set, init_model)
     has_start = init_model is None and is_on(params.get("boost_from_average", True))
-    training = LightGBMTraining(objective, n_classes, totals, has_start=has_start)
+    threads = params.get("num_threads")
+    training = LightGBMTraining(
+        objective, n_classes, totals, n_threads=threads, has_start=has_start
+    )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
@@ -232,8 +235,8 @@ class LightGBMTraining(Training):
     library = "lightgbm"
     keeps_margins = False  # of the training rows, for the shift of the intercept
 
-    def __init__(self, *arguments: Any, has_start: bool) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, has_start: bool, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.has_start = has_start
         # What is folded into the first trees, one for each class.
         self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)

@@ -19,7 +19,6 @@ from focal_gbm._estimator import (
     Targets,
     check_num_class,
     check_start,
-    with_threads,
 )
 from focal_gbm._files import write_whole
 from focal_gbm._types import Array
@@ -209,7 +208,6 @@ feature_weights
         check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
         self._check_options(eval_set, feature_weights)
         xgb_model = booster_to_continue(xgb_model, training)
-        n_threads = params.get("nthread", params.get("n_jobs"))
         evals_result: dict[str, Any] = {}
         with xgb.config_context(verbosity=self.verbosity):
             dtrain, evals, xgb_model = _internals.matrices(
@@ -237,7 +235,7 @@ feature_weights
                 dtrain,
                 self.get_num_boosting_rounds(),
                 evals=evals,
-                obj=with_threads(training.objective, n_threads),
+                obj=training.objective,
                 totals=training.totals,
                 library_train=_internals.estimators_train,
                 custom_metric=metrics,

@@ -21,7 +21,7 @@ from focal_gbm.objective import (
     n_classes_of,
 )
 from focal_gbm.xgboost._internals import evaluated
-from focal_gbm.xgboost._parameters import library_objective
+from focal_gbm.xgboost._parameters import library_objective, threads_of
 from focal_gbm.xgboost._resident import DeviceRows
 
 
@@ -83,8 +83,8 @@ def take_metrics(
         return []
     metrics: list[Any] = []
     if names is not None:
-        threads = params.get("nthread", params.get("n_jobs"))
-        metrics.append(_named_metrics(names, training.loss, {"nthread": threads, "device": device}))
+        options = {"nthread": threads_of(params), "device": device}
+        metrics.append(_named_metrics(names, training.loss, options))
     if custom_metric is not None:
         metrics.append(training.resolved(custom_metric))
     if not metrics and takes_default:

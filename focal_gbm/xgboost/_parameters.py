@@ -58,6 +58,11 @@ def library_objective(n_classes: int) -> str:
     return "binary:logistic" if n_classes == 2 else "multi:softprob"
 
 
+def threads_of(params: dict[str, Any]) -> Any:
+    """The number of threads, by either of its names."""
+    return params.get("nthread", params.get("n_jobs"))
+
+
 def set_base_score(params: dict[str, Any], training: Training) -> None:
     """Start at the optimum of the training labels, unless a start is given."""
     if "base_score" not in params:

@@ -18,7 +18,7 @@ from xgboost.callback import TrainingCallback
 from focal_gbm._arrays import cuda_problem, is_on_device
 from focal_gbm._training import Training
 from focal_gbm._validation import device_ordinal
-from focal_gbm.objective import labels_and_weights
+from focal_gbm.objective import labels_and_weights, single_precision_pair
 from focal_gbm.xgboost._internals import tree_booster_of
 
 # Of data sets, an array of features and the value that stands for a missing one.
@@ -107,7 +107,9 @@ class Resident(TrainingCallback):
         # The memory of gradient and Hessian is free again when margins need some to advance.
         rows = self.rows[dtrain]
         y, sample_weight = rows.labels_and_weights
-        grad, hess = self.training.gradient_hessian(y, rows.margin, sample_weight)
+        grad, hess = self.training.gradient_hessian(
+            y, rows.margin, sample_weight, single_precision_pair(rows.margin)
+        )
         booster.boost(dtrain, iteration, grad=grad, hess=hess)
 
 

@@ -31,6 +31,7 @@ from focal_gbm.xgboost._parameters import (
     checked_params,
     gpu_of,
     set_base_score,
+    threads_of,
 )
 from focal_gbm.xgboost._resident import CannotStayError, Features, Resident
 
@@ -170,7 +171,7 @@ def set_up(
     has_margins: bool,
 ) -> Setup:
     """The training of labels that are summed up by class, and where it starts."""
-    training = XGBoostTraining(objective, len(totals), totals)
+    training = XGBoostTraining(objective, len(totals), totals, n_threads=threads_of(params))
     if xgb_model is not None:
         xgb_model = checked_model(xgb_model, training.loss)
     elif not has_margins:
