@@ -33,7 +33,7 @@ def in_chunks(
     """
     chunk = max(1, _CHUNK // max(1, row_size))
     if n_rows <= chunk:
-        return [worker(chunk)(slice(n_rows))]
+        return [worker(chunk)(slice(0, n_rows))]
     chunks = [slice(start, start + chunk) for start in range(0, n_rows, chunk)]
     results: list[Any] = [None] * len(chunks)
     # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
