@@ -324,6 +324,6 @@ def labels_and_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[A
 def check_totals(totals: Array) -> None:
     if not (totals > 0).all():
         raise ValueError(
-            "y: expected labels of every class with weight above 0, got total weights "
-            f"{', '.join(f'{total:g}' for total in totals)} by class"
+            "y: a class has no rows of a weight above 0: the total weights by class are "
+            f"{', '.join(f'{total:g}' for total in totals)}"
         )

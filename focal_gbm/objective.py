@@ -219,13 +219,13 @@ class FocalMetric:
         loss = loss_of_margins(self.objective, margin)
         if loss.alpha == "balanced":
             raise ValueError(
-                "alpha: expected a value, got 'balanced', which a metric would take from the rows "
-                "it evaluates: use resolve(y) with the training labels"
+                "alpha: 'balanced' would be taken from the labels that are evaluated: use "
+                "resolve(y) with the training labels"
             )
         losses = loss.loss(y_true, margin, sample_weight)
         weight = len(losses) if sample_weight is None else total(sample_weight)
         if weight == 0:
-            raise ValueError("sample_weight: expected a total above 0, got 0")
+            raise ValueError("sample_weight: all weights are zero")
         return total(losses) / weight
 
     def resolve(
@@ -285,7 +285,7 @@ def labels_and_weights(dataset: Any) -> tuple[Any, Any]:
     """Labels and weights of a ``DMatrix`` or ``Dataset``."""
     y = dataset.get_label()
     if y is None or len(y) == 0:
-        raise ValueError(f"y: expected labels in the {type(dataset).__name__}, got none")
+        raise ValueError(f"y: the {type(dataset).__name__} has no labels")
     sample_weight = dataset.get_weight()
     if sample_weight is not None and len(sample_weight) == 0:  # a DMatrix without weights
         sample_weight = None

@@ -196,7 +196,7 @@ CASES = {
     "weights zero": (
         ValueError,
         "y",
-        "total weights 0, 0 by class",
+        "total weights by class are 0, 0",
         lambda: loss.initial_margin(Y, [0, 0, 0]),
     ),
     "weight NaN, start": (
@@ -254,25 +254,25 @@ CASES = {
     "start, no positives": (
         ValueError,
         "y",
-        "total weights 3, 0 by class",
+        "total weights by class are 3, 0",
         lambda: loss.initial_margin([0] * 3),
     ),
     "start, no negatives": (
         ValueError,
         "y",
-        "total weights 0, 3 by class",
+        "total weights by class are 0, 3",
         lambda: loss.initial_margin([1] * 3),
     ),
     "start, no rows": (
         ValueError,
         "y",
-        "total weights 0, 0 by class",
+        "total weights by class are 0, 0",
         lambda: loss.initial_margin([]),
     ),
     "balanced, one class": (
         ValueError,
         "y",
-        "total weights 0, 3 by class",
+        "total weights by class are 0, 3",
         lambda: BinaryFocalLoss(alpha="balanced").gradient_hessian([1] * 3, Z),
     ),
     "balanced without labels": (
@@ -348,7 +348,7 @@ CASES = {
     "softmax start": (
         ValueError,
         "y",
-        "total weights 1, 0, 2 by class",
+        "total weights by class are 1, 0, 2",
         lambda: softmax.initial_margin([0, 2, 2]),
     ),
     "softmax out": (

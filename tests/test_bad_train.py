@@ -67,13 +67,13 @@ CASES = {
     "xgboost num_class": (
         ValueError,
         "y",
-        "total weights 3, 3, 0 by class",
+        "total weights by class are 3, 3, 0",
         lambda: train_xgboost({"num_class": 3}),
     ),
     "xgboost one class": (
         ValueError,
         "y",
-        "total weights 6, 0 by class",
+        "total weights by class are 6, 0",
         lambda: train_xgboost(label=LABELS * 0),
     ),
     "xgboost label 2": (ValueError, "y", "2.0", lambda: train_xgboost(label=LABELS * 2)),
@@ -92,7 +92,7 @@ CASES = {
     "xgboost without labels": (
         ValueError,
         "y",
-        "none",
+        "no labels",
         lambda: focal_gbm.xgboost.train({}, xgb.DMatrix(X), 1, obj=objective),
     ),
     "xgboost model of another objective": (
@@ -230,7 +230,7 @@ CASES = {
     "lightgbm num_class": (
         ValueError,
         "y",
-        "total weights 3, 3, 0 by class",
+        "total weights by class are 3, 3, 0",
         lambda: train_lightgbm({"num_class": 3}),
     ),
     "lightgbm random forest": (
@@ -260,7 +260,7 @@ CASES = {
     "lightgbm one class": (
         ValueError,
         "y",
-        "total weights 0, 6 by class",
+        "total weights by class are 0, 6",
         lambda: train_lightgbm(label=[1] * 6),
     ),
     "lightgbm label -1": (ValueError, "y", "-1.0", lambda: train_lightgbm(label=LABELS * 2 - 1)),

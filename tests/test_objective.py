@@ -282,7 +282,8 @@ def test_eight_threads_share_a_data_set(data):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_after_a_fork():
+def test_after_a_fork(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # which Dask sets
     objective = FocalObjective(gamma=2.0)
     expected = gradients(objective)
     with multiprocessing.get_context("fork").Pool(2) as pool:

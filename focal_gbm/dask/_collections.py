@@ -58,7 +58,7 @@ def check_client(client: Any) -> distributed.Client:
         raise TypeError(f"client: expected a Dask client, got {client!r}")
     if client.asynchronous:
         raise ValueError(
-            "client: expected a synchronous client, got an asynchronous one: call this in a thread"
+            "client: it is asynchronous: use a synchronous one, or call this in a thread"
         )
     return client
 
@@ -73,10 +73,12 @@ def partitioned(
     names = Names("X", "y", "sample_weight", model._start_option)
     rows, summaries = _checked(client, rows, names)
     if not summaries:
-        raise ValueError("y: expected labels, got none")
+        raise ValueError("y: it has no labels")
     if len({summary.labels.dtype.kind in "OSTU" for summary in summaries}) > 1:
         kinds = sorted({str(summary.labels.dtype) for summary in summaries})
-        raise ValueError(f"y: expected labels of one kind in all partitions, got {kinds}")
+        raise ValueError(
+            f"y: its partitions have labels of several kinds, {kinds}: convert them to one"
+        )
     classes = np.unique(np.concatenate([summary.labels for summary in summaries]))
     n_rows, weight = _totals(classes, "y", summaries)
     _check_margins(names, summaries, max(2, classes.size))
@@ -85,7 +87,7 @@ def partitioned(
         by_class = class_weights(model.class_weight, classes, n_rows)
         weight = weight * by_class
     if not weight.any():
-        raise ValueError("sample_weight: expected a total above zero, got zero")
+        raise ValueError("sample_weight: all weights are zero")
     totals = of_every_class(np.append(weight, 0.0) if classes.size == 1 else weight)
     training = Targets(
         classes,
@@ -121,14 +123,12 @@ def eval_rows(
         rows = Rows(X_eval, y_eval, item(weights, i), item(margins, i))
         rows, summaries = _checked(client, rows, names)
         if not summaries:
-            raise ValueError("eval_set: expected rows, got none")
+            raise ValueError("eval_set: it has no rows")
         if X_eval.shape[1] != X.shape[1]:
-            raise ValueError(
-                f"eval_set: expected {X.shape[1]} features as in X, got {X_eval.shape[1]}"
-            )
+            raise ValueError(f"eval_set: it has {X_eval.shape[1]} features, but X has {X.shape[1]}")
         _, weight = _totals(training.classes, "eval_set", summaries)
         if not weight.any():
-            raise ValueError(f"{names.weight}: expected a total above zero, got zero")
+            raise ValueError(f"{names.weight}: all weights are zero")
         _check_margins(names, summaries, training.n_classes)
         sets.append(rows)
     return sets
@@ -171,7 +171,7 @@ def _summary(names: Names, X: Any, y: Any, weight: Any, margin: Any) -> Summary:
     y = as_labels(names.y, y)
     if y.size != X.shape[0]:
         raise ValueError(
-            f"{names.y}: expected as many rows as X in each partition, {X.shape[0]}, got {y.size}"
+            f"{names.y}: a partition has {y.size} rows, but that of X has {X.shape[0]}"
         )
     if weight is not None:
         weight = checked_weight(names.weight, weight, y, may_be_zero=True)
@@ -180,7 +180,9 @@ def _summary(names: Names, X: Any, y: Any, weight: Any, margin: Any) -> Summary:
         margin = as_real(names.margin, to_host(margin))
         n_margins = margin.shape[1] if margin.ndim == 2 else 1
         if margin.shape[0] != y.size:
-            raise ValueError(f"{names.margin}: expected {y.size} rows as in X, got {len(margin)}")
+            raise ValueError(
+                f"{names.margin}: a partition has {len(margin)} rows, but that of X has {y.size}"
+            )
         if not np.isfinite(margin).all():
             raise ValueError(
                 f"{names.margin}: expected finite margins, got {margin[~np.isfinite(margin)][0]}"
@@ -206,8 +208,8 @@ def _check_margins(names: Names, summaries: list[Summary], n_classes: int) -> No
     for summary in summaries:
         if summary.n_margins not in (None, expected):
             raise ValueError(
-                f"{names.margin}: expected {expected} margins in a row for {n_classes} classes, "
-                f"got {summary.n_margins}"
+                f"{names.margin}: a row has {summary.n_margins} margins, but {n_classes} classes "
+                f"take {expected}"
             )
 
 
@@ -220,7 +222,7 @@ def check_collection(name: str, collection: Any, X: Any) -> None:
     expected, found = _n_parts(X), _n_parts(collection)
     if expected != found:
         raise ValueError(
-            f"{name}: expected the {expected} partitions of X, got {found}: rechunk or repartition"
+            f"{name}: it has {found} partitions, but X has {expected}: rechunk or repartition it"
         )
 
 

@@ -250,8 +250,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         client = check_client(self.client)
         if is_on(canonical(other_params(self)).get("linear_tree")):
             raise ValueError(
-                "linear_tree: expected False on Dask, because LightGBM would train each worker's "
-                "trees on its own rows, got True"
+                "linear_tree: on Dask LightGBM would train each worker's trees on its own rows: "
+                "leave it out"
             )
         rows = Rows(X, y, sample_weight, init_score)
         rows, training = partitioned(self, client, rows)

@@ -149,7 +149,7 @@ def _train(
         raise TypeError(f"dtrain: expected a DaskDMatrix, got {type(dtrain).__name__}")
     for dataset, _ in evals or []:
         if not isinstance(dataset, dxgb.DaskDMatrix):
-            raise TypeError(f"evals: expected DaskDMatrix, got {type(dataset).__name__}")
+            raise TypeError(f"evals: expected a DaskDMatrix, got {type(dataset).__name__}")
     client = check_client(client)
     params, n_classes = checked_params(params)
     totals, has_margins = summed_up or _summed_up(client, dtrain, objective, n_classes)
@@ -194,7 +194,7 @@ def _summed_up(
 def _sum_of(part: dict[str, Any], loss: Any) -> tuple[Array, bool]:
     y, weight = part.get("label"), part.get("weight")
     if y is None:
-        raise ValueError("y: expected labels in the DaskDMatrix, got none")
+        raise ValueError("y: the DaskDMatrix has no labels")
     y = np.ravel(to_host(y))
     weight = None if weight is None else np.ravel(to_host(weight))
     totals = loss._totals(as_rows("y", y), weight)

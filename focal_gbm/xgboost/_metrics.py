@@ -169,7 +169,7 @@ class OfAllWorkers:
             ranks = np.array([collective.get_rank() if weight else -1])
             root = int(collective.allreduce(ranks, collective.Op.MAX)[0])
             if root < 0:
-                raise ValueError("evals: expected rows with a weight above 0, got none")
+                raise ValueError("evals: no row has a weight above 0")
             self.names = collective.broadcast([name for name, _ in found], root)
         values = np.array([value for _, value in found] if weight else [0.0] * len(self.names))
         sums = collective.allreduce(np.append(values * weight, weight), collective.Op.SUM)
