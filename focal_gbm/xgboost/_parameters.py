@@ -63,10 +63,11 @@ def threads_of(params: dict[str, Any]) -> Any:
     return params.get("nthread", params.get("n_jobs"))
 
 
-def set_base_score(params: dict[str, Any], training: Training) -> None:
-    """Start at the optimum of the training labels, unless a start is given."""
-    if "base_score" not in params:
-        params["base_score"] = base_score(np.atleast_1d(training.initial_margin()))
+def with_start(params: dict[str, Any], training: Training) -> dict[str, Any]:
+    """Parameters that start at the optimum of the training labels, unless a start is given."""
+    if "base_score" in params:
+        return params
+    return {**params, "base_score": base_score(np.atleast_1d(training.initial_margin()))}
 
 
 def base_score(margin: Array) -> float | list[float]:

@@ -30,8 +30,8 @@ from focal_gbm.xgboost._parameters import (
     checked_model,
     checked_params,
     gpu_of,
-    set_base_score,
     threads_of,
+    with_start,
 )
 from focal_gbm.xgboost._resident import CannotStayError, Features, Resident
 
@@ -175,7 +175,7 @@ def set_up(
     if xgb_model is not None:
         xgb_model = checked_model(xgb_model, training.loss)
     elif not has_margins:
-        set_base_score(params, training)
+        params = with_start(params, training)
     return Setup(training, params, xgb_model, Intercept(training, has_margins=has_margins))
 
 
