@@ -50,7 +50,7 @@ class _OnWorker(FocalLGBMClassifier):
 
     def _take_rows(self, margin: Array, sample_weight: Array | None) -> None:
         address = distributed.get_worker().address
-        _ROWS[self._key, address] = margin, sample_weight
+        _ROWS[self._rows_key, address] = margin, sample_weight
 
     def fit(  # type: ignore[override]
         self,
@@ -66,7 +66,7 @@ class _OnWorker(FocalLGBMClassifier):
         **_: Any,
     ) -> Self:
         self._of_all_workers = training
-        self._key = rows_key
+        self._rows_key = rows_key
         try:
             super().fit(X, y, sample_weight, init_score, **evaluation, **options)
         except BaseException as error:
@@ -77,7 +77,7 @@ class _OnWorker(FocalLGBMClassifier):
             gc.collect()
             leave_network()
             raise
-        del self._of_all_workers, self._key
+        del self._of_all_workers, self._rows_key
         return self
 
     def _training(self, X: Any, y: Any, sample_weight: Any) -> Targets:
