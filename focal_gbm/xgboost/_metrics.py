@@ -135,7 +135,8 @@ def _named_metrics(metrics: Any, loss: Loss, params: dict[str, Any]) -> NamedMet
     n_classes = n_classes_of(loss)
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
-    one_of_each = xgb.DMatrix(np.zeros((n_classes, 1)), label=np.arange(n_classes))
+    classes, n_threads = np.arange(n_classes), params["nthread"]
+    one_of_each = xgb.DMatrix(classes[:, None], label=classes, nthread=n_threads)
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"eval_metric: expected names of metrics, got {name!r}")
