@@ -80,15 +80,19 @@ def test_a_network_can_be_left_without_a_booster():
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_the_text_of_a_model_has_the_lines_that_are_replaced(n_classes):
+def test_the_text_of_a_model_has_the_lines_that_are_replaced(n_classes, tmp_path):
     params = {} if n_classes == 2 else {"num_class": n_classes}
     model = custom(**params).model_to_string()
     for line in ("max_feature_idx=", "[objective: custom]"):
         renamed = model.replace(f"\n{line}", "\nrenamed=")
         with pytest.raises(RuntimeError, match=rf"LightGBM {lgb.__version__} writes models in"):
-            _internals.with_objective(renamed, n_classes)
-    loaded = lgb.Booster(model_str=_internals.with_objective(model, n_classes))
+            _internals.with_objective(renamed, n_classes, "binary")
+    path = tmp_path / "model.txt"  # from a string LightGBM 4.6 reads no parameters
+    path.write_text(_internals.with_objective(model, n_classes, "unknown"))
+    loaded = lgb.Booster(model_file=path)
     assert loaded.dump_model()["objective"].startswith("binary" if n_classes == 2 else "multi")
+    assert loaded.params["objective"] == "unknown"
+    assert "\n[objective: unknown]\n" in loaded.model_to_string()
 
 
 def test_the_text_of_linear_trees_has_the_lines_that_are_replaced():

@@ -113,7 +113,7 @@ def test_saved_model_predicts_probabilities_without_us(data, tmp_path, linear_tr
     assert_allclose(booster.predict(X), sigmoid(margin), rtol=1e-12)
     path = tmp_path / "model.txt"
     for _ in range(3):
-        assert booster.params["objective"] == "binary"
+        assert booster.params["objective"] == "binary_focal_loss"
         booster.save_model(path)
         booster = lgb.Booster(model_file=path)
     np.save(tmp_path / "X.npy", X)

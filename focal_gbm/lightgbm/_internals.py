@@ -172,19 +172,19 @@ def leave_network() -> None:
     _LIB.LGBM_NetworkFree()
 
 
-def with_objective(model: str, n_classes: int) -> str:
+def with_objective(model: str, n_classes: int, parameter: str) -> str:
     """The text of a model of a callable objective, as one that predicts probabilities.
 
     The text (src/boosting/gbdt_model_text.cpp) has no line for a callable objective, and no public
-    way to one. Its section of parameters calls it "custom"; converters of models, and SHAP, read
-    the objective there.
+    way to one. Its section of parameters calls it "custom", and has ``parameter`` here: a loaded
+    booster's parameters are from there, by which it is refitted (basic.py).
     """
     is_binary = n_classes == 2
-    name = "binary" if is_binary else "multiclass"
-    line = f"objective={name} " + ("sigmoid:1" if is_binary else f"num_class:{n_classes}")
-    model = _substituted(r"^max_feature_idx=.*$", rf"\g<0>\n{line}", model, "max_feature_idx=")
+    line = "binary sigmoid:1" if is_binary else f"multiclass num_class:{n_classes}"
+    pattern = r"^max_feature_idx=.*$"
+    model = _substituted(pattern, rf"\g<0>\nobjective={line}", model, "max_feature_idx=")
     return _substituted(
-        r"^\[objective: custom\]$", f"[objective: {name}]", model, "[objective: custom]"
+        r"^\[objective: custom\]$", f"[objective: {parameter}]", model, "[objective: custom]"
     )
 
 

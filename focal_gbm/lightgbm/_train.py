@@ -74,7 +74,7 @@ def train(
     keep_training_booster : bool, default=False
         As for ``lightgbm.train``. Before ``Booster.update(fobj=objective)`` call
         ``Booster.reset_parameter({"objective": "none"})``, which makes the booster predict margins
-        again.
+        again. A file of this booster says that it is one of log loss.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def train(
         ``predict`` gives the sigmoid of the margin, and keeps doing so in plain LightGBM after any
         save and load. ``objective.loss.posterior(booster.predict(X, raw_score=True))`` gives the
         probability of the positive class, for an ``alpha`` that is not "balanced".
-        ``Booster.refit`` would fit its leaves to log loss.
+        ``Booster.refit`` raises, as LightGBM knows no focal loss.
 
     Raises
     ------
@@ -351,11 +351,13 @@ def _finish(
     if keep_training_booster:
         booster.reset_parameter({"objective": name, "num_class": start.size})
         return
+    # LightGBM does not know it, and refuses to refit to it; converters go by how it begins.
+    name += "_focal_loss"
     model = booster.model_to_string()
     if start.any() and is_on(booster.params.get("linear_tree")):
         model = with_linear_leaves_raised(model, start)
-    booster.model_from_string(with_objective(model, n_classes)).free_dataset()
-    booster.params["objective"] = name  # which converters of models read
+    booster.model_from_string(with_objective(model, n_classes, name)).free_dataset()
+    booster.params["objective"] = name
 
 
 def raise_first_trees(booster: lgb.Booster, start: Array) -> None:
