@@ -309,6 +309,28 @@ def test_a_worker_is_lost(kind, local, tmp_path):
         assert_allclose(found, alone.predict_proba(X), atol=2e-5)
 
 
+def test_lightgbm_takes_evaluation_sets_in_both_ways(client):
+    X, y = data()
+    dX, dy = split(X, (1000, 2000)), split(y, (1000, 2000))
+    others = [(split(X[n:], (len(X) - n,)), split(y[n:], (len(X) - n,))) for n in (500, 2000)]
+    features, labels = zip((dX, dy), *others, strict=True)
+
+    def evaluated(**sets):
+        model = make(DaskFocalLGBMClassifier, FocalLGBMClassifier).fit(dX, dy, **sets)
+        return model.evals_result_
+
+    by_pairs = evaluated(eval_set=[(dX, dy), *others])
+    assert list(by_pairs) == ["training", "valid_1", "valid_2"]
+    assert evaluated(eval_X=features, eval_y=labels) == by_pairs
+    single = evaluated(eval_X=features[1], eval_y=labels[1])
+    assert single == {"valid_0": by_pairs["valid_1"]}
+    alone = make(FocalLGBMClassifier, FocalLGBMClassifier)
+    alone.fit(X, y, eval_X=(X, X[500:], X[2000:]), eval_y=(y, y[500:], y[2000:]))
+    assert list(alone.evals_result_) == list(by_pairs)
+    for name, by_metric in alone.evals_result_.items():
+        assert_allclose(by_pairs[name]["binary_logloss"], by_metric["binary_logloss"], rtol=1e-6)
+
+
 def raising(env):
     if env.iteration == 2:
         raise RuntimeError("stop here")

@@ -3,10 +3,13 @@
 import inspect
 
 import lightgbm as lgb
+import numpy as np
 import pytest
 import xgboost as xgb
 import xgboost.dask as dxgb
+from numpy.testing import assert_array_equal
 
+from focal_gbm import FocalObjective
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
 from focal_gbm.dask import DaskFocalLGBMClassifier, DaskFocalXGBClassifier
@@ -48,6 +51,27 @@ def test_arguments_and_their_places(ours, theirs, added):
     assert places == [name for name in their_places if name in names]
     assert their_names - LEFT_OUT <= names | LEFT_OUT
     assert names - their_names <= added
+    # XGBoost takes more by their places, with a warning, where it has put a wrapper.
+    assert hasattr(ours, "__wrapped__") == hasattr(theirs, "__wrapped__")
+
+
+def test_arguments_that_xgboost_takes_by_their_places_with_a_warning():
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    y, weight, objective = X[:, 0] > 0, np.arange(200) % 3 + 1.0, FocalObjective(2.0)
+    dtrain, log = xgb.DMatrix(X, y), {}
+    with pytest.warns(FutureWarning, match="Pass `evals, obj` as keyword args"):
+        by_places = focal_xgboost.train(
+            {}, dtrain, 2, [(dtrain, "train")], objective, evals_result=log, verbose_eval=False
+        )
+    by_names = focal_xgboost.train({}, dtrain, 2, obj=objective)
+    assert list(log) == ["train"]
+    assert by_places.save_raw() == by_names.save_raw()
+    with pytest.warns(FutureWarning, match="Pass `sample_weight` as keyword args"):
+        by_places = FocalXGBClassifier(n_estimators=2).fit(X, y, weight)
+    by_names = FocalXGBClassifier(n_estimators=2).fit(X, y, sample_weight=weight)
+    with pytest.warns(FutureWarning, match="Pass `output_margin` as keyword args"):
+        margin = by_places.predict(X, True)
+    assert_array_equal(margin, by_names.predict(X, output_margin=True))
 
 
 def test_lightgbm_on_dask():

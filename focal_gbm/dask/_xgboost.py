@@ -31,7 +31,13 @@ from focal_gbm.xgboost._classifier import (
     attribute_of_classes,
     booster_to_continue,
 )
-from focal_gbm.xgboost._internals import client_of, partitions_of, set_booster, workers_of
+from focal_gbm.xgboost._internals import (
+    client_of,
+    partitions_of,
+    set_booster,
+    warn_of_places,
+    workers_of,
+)
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import checked_params
 from focal_gbm.xgboost._train import attributes_of, check_splits, set_up
@@ -40,6 +46,7 @@ from focal_gbm.xgboost._train import attributes_of, check_splits, set_up
 _NAMES = Names("eval_set", "eval_set", "sample_weight_eval_set", "base_margin_eval_set")
 
 
+@warn_of_places
 def train(
     client: distributed.Client | None,
     params: dict[str, Any],
@@ -449,6 +456,7 @@ feature_weights
                 setattr(model, name, value)
         return model
 
+    @warn_of_places
     def predict(
         self,
         X: Any,

@@ -140,6 +140,7 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
             params["objective"] = library_objective(max(2, self.n_classes_))
         return {name: value for name, value in params.items() if name not in FOCAL_PARAMETERS}
 
+    @_internals.warn_of_places
     def fit(
         self,
         X: Any,
@@ -287,6 +288,7 @@ feature_weights
         metrics = [posterior_metric(metric, training) for metric in callables]
         return names or [default], joined(metrics)
 
+    @_internals.warn_of_places
     def predict(
         self,
         X: Any,

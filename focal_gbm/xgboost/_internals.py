@@ -10,9 +10,15 @@ from typing import Any
 
 import numpy as np
 import xgboost as xgb
+from xgboost.core import _deprecate_positional_args
 from xgboost.sklearn import _wrap_evaluation_matrices, get_model_categories
 
 from focal_gbm._types import Array
+
+# What XGBoost puts on its own functions and methods (core.py): arguments that have to be named are
+# taken by their places too, with a FutureWarning. It is no name for others, but its users' calls
+# must go on working, and raise once they raise there.
+warn_of_places = _deprecate_positional_args
 
 
 def evaluated(booster: xgb.Booster, dataset: xgb.DMatrix) -> list[tuple[str, float]]:

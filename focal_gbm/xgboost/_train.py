@@ -23,6 +23,7 @@ from focal_gbm.xgboost._internals import (
     is_autologged,
     raise_first_trees,
     tree_booster_of,
+    warn_of_places,
 )
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import (
@@ -36,6 +37,7 @@ from focal_gbm.xgboost._parameters import (
 from focal_gbm.xgboost._resident import CannotStayError, Features, Resident
 
 
+@warn_of_places
 def train(
     params: dict[str, Any],
     dtrain: xgb.DMatrix,
