@@ -120,6 +120,27 @@ CASES = {
         "'rf'",
         lambda lib: lib.fit(boosting_type="rf"),
     ),
+    "several machines": (
+        [Lgb],
+        ValueError,
+        "num_machines",
+        "2 machines train together",
+        lambda lib: lib.fit(num_machines=2),
+    ),
+    "several machines, one class": (
+        [Lgb],
+        ValueError,
+        "num_machines",
+        "2 machines train together",
+        lambda lib: lib.fit(y=np.zeros(60), num_machines=2),
+    ),
+    "machines, a class without weight": (
+        [Lgb],
+        ValueError,
+        "num_machines",
+        "127.0.0.1",
+        lambda lib: lib.fit(fit={"sample_weight": Y}, machines="127.0.0.1:1,127.0.0.1:2"),
+    ),
     "num_class": (
         BOTH,
         ValueError,

@@ -394,6 +394,22 @@ if rank == 0:
 """
 
 
+def run_together(program, n_workers, folder):
+    """Run a program in several processes, which get their rank and the tracker's arguments."""
+    tracker = RabitTracker(n_workers=n_workers, host_ip="127.0.0.1")
+    tracker.start()
+    arguments = json.dumps(tracker.worker_args())
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program, str(rank), arguments], cwd=folder)  # noqa: S603
+        for rank in range(n_workers)
+    ]
+    try:
+        assert [worker.wait(240) for worker in workers] == [0] * n_workers
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
 def test_workers_that_train_together_start_and_stop_together(tmp_path):
     """As they do under Ray, Spark's barriers or a tracker of one's own."""
     rng = np.random.default_rng(0)
@@ -403,18 +419,7 @@ def test_workers_that_train_together_start_and_stop_together(tmp_path):
     X[:1500], y[:1500] = X[:1500][order], y[:1500][order]  # the first worker has one class only
     weight = np.ones(len(y), np.float32)
     np.savez(tmp_path / "data.npz", X=X, y=y, weight=weight)
-    tracker = RabitTracker(n_workers=3, host_ip="127.0.0.1")
-    tracker.start()
-    arguments = json.dumps(tracker.worker_args())
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), arguments], cwd=tmp_path)  # noqa: S603
-        for rank in range(3)
-    ]
-    try:
-        assert [worker.wait(240) for worker in workers] == [0, 0, 0]
-    finally:
-        for worker in workers:
-            worker.kill()
+    run_together(WORKER, 3, tmp_path)
     dtrain, log = xgb.DMatrix(X, y, weight=weight), {}
     expected = train(
         {"max_depth": 3, "eval_metric": ["logloss"]},
@@ -433,3 +438,24 @@ def test_workers_that_train_together_start_and_stop_together(tmp_path):
     found = json.loads((tmp_path / "log.json").read_text())
     for metric, values in log["train"].items():
         assert_allclose(found["train"][metric], values, rtol=1e-5)
+
+
+CLASSIFIER_ON_A_WORKER = """
+import json, sys
+import numpy as np
+from xgboost import collective
+from focal_gbm.xgboost import FocalXGBClassifier
+
+rank, X = int(sys.argv[1]), np.zeros((20, 2))
+with collective.CommunicatorContext(**json.loads(sys.argv[2])):
+    try:
+        FocalXGBClassifier(n_estimators=2).fit(X, np.arange(20) % (rank + 1))
+    except ValueError as error:
+        assert "2 workers train together, but FocalXGBClassifier knows" in str(error)
+        sys.exit()
+sys.exit("it has been fitted")
+"""
+
+
+def test_a_classifier_is_not_fitted_on_one_of_several_workers(tmp_path):
+    run_together(CLASSIFIER_ON_A_WORKER, 2, tmp_path)

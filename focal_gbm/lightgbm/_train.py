@@ -166,7 +166,7 @@ def train_with(
         if not isinstance(dataset, lgb.Dataset):
             raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
     refuse_on_gpu(params, objective, train_set)
-    if totals is None and (params.get("machines") or int(params.get("num_machines", 1)) > 1):
+    if take_rows is None and (params.get("machines") or int(params.get("num_machines", 1)) > 1):
         raise ValueError(
             f"num_machines: {params.get('num_machines', params.get('machines'))!r} machines train "
             "together, but a callable objective sees the rows of its own, and LightGBM cannot "

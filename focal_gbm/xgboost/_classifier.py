@@ -179,8 +179,9 @@ feature_weights
         ------
         TypeError, ValueError
             For parameters, labels or weights of the wrong kind or value, for a parameter that
-            XGBoost ignores together with a custom objective (``scale_pos_weight``), and for an
-            ``xgb_model`` of other classes or of another objective.
+            XGBoost ignores together with a custom objective (``scale_pos_weight``), for an
+            ``xgb_model`` of other classes or of another objective, and where XGBoost's workers
+            train together.
 
         Warns
         -----
@@ -199,6 +200,13 @@ feature_weights
         >>> list(model.evals_result()["validation_0"])
         ['logloss']
         """
+        n_workers = xgb.collective.get_world_size()
+        if n_workers > 1:
+            raise ValueError(
+                f"{n_workers} workers train together, but {type(self).__name__} knows the classes, "
+                "weights and alpha of the rows of one: use focal_gbm.xgboost.train, or the "
+                "classifier of focal_gbm.dask"
+            )
         training = self._training(X, y, sample_weight)
         params = self._training_params(training.n_classes)
         names, metrics = self._posterior_metrics(training)
