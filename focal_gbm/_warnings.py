@@ -5,11 +5,14 @@ import warnings
 
 from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
+# Packages whose lines are not the user's: ours, and those that call it.
+_NOT_THE_USERS = ("focal_gbm.", "xgboost.", "lightgbm.")
+
 
 def warn(message: str) -> None:
     """Warn at the line that called the package."""
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith("focal_gbm."):
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(_NOT_THE_USERS):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, stacklevel=level)
 
