@@ -95,6 +95,27 @@ def test_the_text_of_a_model_has_the_lines_that_are_replaced(n_classes, tmp_path
     assert "\n[objective: unknown]\n" in loaded.model_to_string()
 
 
+def test_the_text_of_a_model_keeps_a_parameter_of_ours(tmp_path):
+    value = '{"gamma": [2.0], "labels": ["a: b", "[c]", "\\u00e4"]}'
+    path = tmp_path / "model.txt"
+    model = lgb.Booster(model_str=custom().model_to_string())
+    before = model.predict(X)
+    path.write_text(_internals.with_parameter(model.model_to_string(), "ours", "1"))
+    for expected in ("1", value):
+        for _ in range(2):
+            model = lgb.Booster(model_file=path)
+            assert _internals.parameter_of(model, "ours") == expected
+            assert _internals.parameter_of(model, "other") is None
+            assert_array_equal(model.predict(X), before)
+            assert "ours" not in model.params
+            assert model.params["num_leaves"] == 4
+            model.save_model(path)
+        path.write_text(_internals.with_parameter(path.read_text(), "ours", value))
+    renamed = model.model_to_string().replace("\nparameters:\n", "\nPARAMETERS:\n")
+    with pytest.raises(RuntimeError, match="'parameters:' were expected"):
+        _internals.with_parameter(renamed, "ours", value)
+
+
 def test_the_text_of_linear_trees_has_the_lines_that_are_replaced():
     model = custom(linear_tree=True).model_to_string()
     raised = lgb.Booster(model_str=_internals.with_linear_leaves_raised(model, np.array([0.25])))

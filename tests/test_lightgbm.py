@@ -204,7 +204,6 @@ def test_rank_metrics_and_custom_metrics_are_the_callers(data):
     assert max(history["training"]["smallest"]) < 0
 
 
-@pytest.mark.usefixtures("unshifted")
 def test_continued_training_is_uninterrupted_training(data, tmp_path):
     X, y, _ = data
     whole = train(with_objective(2.0), lgb.Dataset(X, y), 10)
@@ -218,7 +217,6 @@ def test_continued_training_is_uninterrupted_training(data, tmp_path):
         assert_allclose(continued.predict(X), whole.predict(X), rtol=1e-6)
 
 
-@pytest.mark.usefixtures("unshifted")
 @pytest.mark.filterwarnings("ignore:Converting column-vector to 1d array")
 def test_labels_of_a_continued_training_may_be_a_column(data):
     X, y, _ = data

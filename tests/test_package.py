@@ -62,6 +62,7 @@ LEVELS = [
     "_autologging",
     "_labels",
     "_estimator",
+    "_stored",
     "xgboost.*",
     "lightgbm.*",
     "dask.*",

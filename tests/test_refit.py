@@ -150,7 +150,6 @@ def test_xgboost_refreshes_to_the_focal_loss_of_other_labels(n_classes):
     assert refreshed.num_boosted_rounds() == 5
 
 
-@pytest.mark.usefixtures("unshifted")
 @two_and_three
 def test_xgboost_refreshes_to_the_same_leaves_for_the_same_labels(n_classes):
     model = boosted({"max_depth": 3}, LABELS, n_classes, 2.0)

@@ -193,7 +193,6 @@ def test_balanced_metric_uses_the_training_labels(data):
     assert_allclose(*results, rtol=1e-6)
 
 
-@pytest.mark.usefixtures("unshifted")
 @ignore_deprecated_dart
 @pytest.mark.parametrize("booster", ["gbtree", "dart"])
 def test_continued_training_is_uninterrupted_training(dtrain, tmp_path, booster):
@@ -208,7 +207,7 @@ def test_continued_training_is_uninterrupted_training(dtrain, tmp_path, booster)
     for model in (first, path, bytearray(first.save_raw())):
         continued = train(params, dtrain, 5, obj=objective, xgb_model=model)
         assert continued.num_boosted_rounds() == 10
-        assert base_score(continued) == base_score(first)
+        assert_allclose(base_score(continued), base_score(whole), rtol=1e-6)
         assert_allclose(continued.predict(dtrain), whole.predict(dtrain), rtol=1e-5)
 
 

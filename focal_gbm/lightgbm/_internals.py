@@ -188,6 +188,25 @@ def with_objective(model: str, n_classes: int, parameter: str) -> str:
     )
 
 
+def with_parameter(model: str, name: str, value: str) -> str:
+    """The text of a model with a parameter of ours, which LightGBM reads past and keeps.
+
+    A loaded model keeps the text of its parameters as it is (src/boosting/gbdt_model_text.cpp), and
+    tells those that it knows.
+    """
+    model = re.sub(rf"^\[{name}: .*\]\n", "", model, flags=re.MULTILINE)
+    return _substituted(
+        r"^parameters:$", lambda line: f"{line[0]}\n[{name}: {value}]", model, "parameters:"
+    )
+
+
+def parameter_of(booster: lgb.Booster, name: str) -> str | None:
+    """The parameter of ours in a booster's text, None if it has none."""
+    text = booster.model_to_string(num_iteration=1)
+    found = re.search(rf"^\[{name}: (.*)\]$", text, re.MULTILINE)
+    return found and found[1]
+
+
 def with_linear_leaves_raised(model: str, start: Array) -> str:
     """The text of a model of linear trees, with ``start`` added to the first of each class.
 

@@ -168,7 +168,8 @@ def refuse_on_gpu(
         )
 
 
-def check_model(model: Any, n_classes: int) -> None:
+def checked_model(model: Any, n_classes: int) -> lgb.Booster:
+    """The booster to continue, once it is known to have as many classes."""
     booster = model if isinstance(model, lgb.Booster) else lgb.Booster(model_file=model)
     expected = 1 if n_classes == 2 else n_classes
     if booster.num_model_per_iteration() != expected:
@@ -176,3 +177,4 @@ def check_model(model: Any, n_classes: int) -> None:
             f"init_model: the model has {booster.num_model_per_iteration()} trees per iteration, "
             f"but {n_classes} classes take {expected}: continue a model of the same classes"
         )
+    return booster

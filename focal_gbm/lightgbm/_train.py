@@ -12,6 +12,7 @@ from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split
+from focal_gbm.lightgbm._attributes import shift_of_model, with_shift
 from focal_gbm.lightgbm._internals import (
     best_iterations,
     constructed,
@@ -28,7 +29,7 @@ from focal_gbm.lightgbm._internals import (
 from focal_gbm.lightgbm._metrics import take_metrics
 from focal_gbm.lightgbm._parameters import (
     canonical,
-    check_model,
+    checked_model,
     early_stopping,
     is_on,
     refuse,
@@ -159,8 +160,9 @@ def train_with(
     if n_classes == 2:
         params.pop("num_class", None)
     warn_of_cancelling_curvature(params, objective, n_classes)
+    shift_before = None
     if init_model is not None:
-        check_model(init_model, n_classes)
+        shift_before = shift_of_model(checked_model(init_model, n_classes))
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
@@ -179,6 +181,9 @@ def train_with(
         objective, n_classes, totals, n_threads=threads, has_start=has_start
     )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
+    if training.keeps_margins and shift_before is not None:
+        training.start = training.folded = -shift_before
+    shift = np.zeros_like(training.folded)
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
     if is_autologged():
@@ -202,8 +207,8 @@ def train_with(
         if take_rows is not None:
             take_rows(*rows)
         else:
-            training.folded += training.shift(*rows)
-    _finish(booster, n_classes, training.folded, keep_training_booster)
+            shift = training.shift(*rows)
+    _finish(booster, n_classes, training.folded, shift, keep_training_booster)
     return booster
 
 
@@ -343,9 +348,10 @@ _before_first_iteration.before_iteration = True  # type: ignore[attr-defined]
 
 
 def _finish(
-    booster: lgb.Booster, n_classes: int, start: Array, keep_training_booster: bool
+    booster: lgb.Booster, n_classes: int, start: Array, shift: Array, keep_training_booster: bool
 ) -> None:
     """Fold starting margins into the first trees, and let the booster predict probabilities."""
+    start = start + shift
     raise_first_trees(booster, start)
     name = "binary" if n_classes == 2 else "multiclass"
     if keep_training_booster:
@@ -356,7 +362,10 @@ def _finish(
     model = booster.model_to_string()
     if start.any() and is_on(booster.params.get("linear_tree")):
         model = with_linear_leaves_raised(model, start)
-    booster.model_from_string(with_objective(model, n_classes, name)).free_dataset()
+    model = with_objective(model, n_classes, name)
+    if shift.any():
+        model = with_shift(model, shift)
+    booster.model_from_string(model).free_dataset()
     booster.params["objective"] = name
 
 

@@ -1,7 +1,4 @@
-"""What a booster of XGBoost, and the file of one, knows of focal loss: its attributes.
-
-A file may be damaged or hostile, so that what is read is checked before it is used.
-"""
+"""What a booster of XGBoost, and the file of one, knows of focal loss: its attributes."""
 
 import json
 import re
@@ -10,6 +7,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
+from focal_gbm._stored import damaged, decoded, margins, of_kind
 from focal_gbm._types import Array
 from focal_gbm.objective import FocalObjective, Loss, loss_for
 
@@ -36,7 +34,7 @@ def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
     text = _attribute(booster, "focal_loss")
     if text is None:
         return None
-    parameters = _decoded("focal_loss", text)
+    parameters = decoded("focal_loss", text)
     try:
         if parameters.keys() != {"gamma", "alpha", "hessian"}:
             raise ValueError(f"its keys are {sorted(parameters)}")
@@ -44,8 +42,31 @@ def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
         if loss.alpha == "balanced":
             raise ValueError("alpha is 'balanced', for labels that are not known")
     except (TypeError, ValueError, OverflowError) as error:
-        raise _damaged("focal_loss", text, error) from None
+        raise damaged("focal_loss", text, error) from None
     return loss
+
+
+def text_of_intercept(**margin: Array) -> str:
+    """The attribute "focal_intercept": what the shift of the intercept has changed, and where.
+
+    The ``base_margin`` before, or the ``shift`` of the first trees.
+    """
+    return json.dumps({name: values.tolist() for name, values in margin.items()})
+
+
+def intercept_of(booster: xgb.Booster, n_margins: int) -> tuple[str, Array] | None:
+    """The name and the values in it, None for a booster that has not been shifted."""
+    text = _attribute(booster, "focal_intercept")
+    if text is None:
+        return None
+    stored = decoded("focal_intercept", text)
+    try:
+        ((name, values),) = stored.items()
+        if name not in ("base_margin", "shift"):
+            raise ValueError(f"{name!r} is unknown")
+        return name, margins(values, n_margins)
+    except (TypeError, ValueError) as error:
+        raise damaged("focal_intercept", text, error) from None
 
 
 def attributes_of_classes(classes: Array) -> dict[str, str]:
@@ -66,13 +87,13 @@ def classes_of(booster: xgb.Booster) -> Array | None:
                 "labels: it is damaged"
             )
         return None
-    stored = _decoded("classes", text)
+    stored = decoded("classes", text)
     try:
-        classes = _labels(stored["labels"], _dtype(_of_kind(str, stored["dtype"])))
+        classes = _labels(stored["labels"], _dtype(of_kind(str, stored["dtype"])))
         if size not in (None, str(classes.size)):
             raise ValueError(f"the model is one of {size} classes")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise _damaged("classes", text, error) from None
+        raise damaged("classes", text, error) from None
     return classes
 
 
@@ -84,8 +105,8 @@ def _dtype(text: str) -> np.dtype[Any]:
 
 
 def _labels(labels: Any, dtype: np.dtype[Any]) -> Array:
-    for label in _of_kind(list, labels):
-        _of_kind(_KINDS[dtype.kind], label)
+    for label in of_kind(list, labels):
+        of_kind(_KINDS[dtype.kind], label)
     if dtype.kind in "mM":
         classes = np.array(labels, np.int64).view(dtype)
     else:
@@ -99,29 +120,8 @@ def _labels(labels: Any, dtype: np.dtype[Any]) -> Array:
     return classes
 
 
-def _of_kind(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"{value!r:.50} is no {kind.__name__}")
-    return value
-
-
 def _attribute(booster: xgb.Booster, name: str) -> str | None:
     try:
         return booster.attr(name)
     except AssertionError:  # of XGBoost, for text that is empty
         return ""
-
-
-def _decoded(name: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-        if not isinstance(value, dict):
-            raise TypeError(f"it is no dictionary but a {type(value).__name__}")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _damaged(name, text, error) from None
-    return value
-
-
-def _damaged(name: str, text: str, reason: Exception) -> ValueError:
-    kind = type(reason).__name__
-    return ValueError(f"the model's attribute {name!r} is damaged ({kind}: {reason}): {text:.200}")

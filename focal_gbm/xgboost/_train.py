@@ -17,7 +17,7 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
 from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
-from focal_gbm.xgboost._attributes import text_of_loss
+from focal_gbm.xgboost._attributes import intercept_of, text_of_intercept, text_of_loss
 from focal_gbm.xgboost._internals import (
     base_margin_of,
     is_autologged,
@@ -176,9 +176,25 @@ def set_up(
     training = XGBoostTraining(objective, len(totals), totals, n_threads=threads_of(params))
     if xgb_model is not None:
         xgb_model = checked_model(xgb_model, training.loss)
+        if needs_shift(training.loss):
+            xgb_model = before_shift(xgb_model, 1 if len(totals) == 2 else len(totals))
     elif not has_margins:
         params = with_start(params, training)
     return Setup(training, params, xgb_model, Intercept(training, has_margins=has_margins))
+
+
+def before_shift(model: xgb.Booster, n_margins: int) -> xgb.Booster:
+    """A model with the intercept that it was trained with, from which its training can go on."""
+    intercept = intercept_of(model, n_margins)
+    if intercept is None:
+        return model
+    name, margin = intercept
+    model = model.copy()
+    if name == "base_margin":
+        model.set_param({"base_score": base_score(margin)})
+    else:
+        raise_first_trees(model, -margin)
+    return model
 
 
 def train_with(
@@ -311,7 +327,7 @@ def _resident(
 class SetAttributes(TrainingCallback):
     """Gives the booster attributes before it is trained, so that checkpoints have them too."""
 
-    def __init__(self, **attributes: str) -> None:
+    def __init__(self, **attributes: str | None) -> None:
         self.attributes = attributes
 
     def before_training(self, model: Any) -> Any:
@@ -320,8 +336,8 @@ class SetAttributes(TrainingCallback):
 
 
 def attributes_of(training: Training) -> SetAttributes:
-    """The parameters of the loss, which ``loss_of`` finds again."""
-    return SetAttributes(focal_loss=text_of_loss(training.loss))
+    """The parameters of the loss, which ``loss_of`` finds again; no shift of a continued model."""
+    return SetAttributes(focal_loss=text_of_loss(training.loss), focal_intercept=None)
 
 
 class Intercept(TrainingCallback):
@@ -352,8 +368,11 @@ class Intercept(TrainingCallback):
         # for all classes.
         if self.has_margins or tree_booster_of(model)["booster"] == "gblinear":
             raise_first_trees(model, shift)
+            model.set_attr(focal_intercept=text_of_intercept(shift=shift))
         else:
-            model.set_param({"base_score": base_score(base_margin_of(model) + shift)})
+            base_margin = base_margin_of(model)
+            model.set_param({"base_score": base_score(base_margin + shift)})
+            model.set_attr(focal_intercept=text_of_intercept(base_margin=base_margin))
         return model
 
     def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
