@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "SigmoidFocalLoss": ["torch"],
     "sigmoid_focal_loss": ["torch"],
     "softmax_focal_loss": ["torch"],
+    "cv": ["xgboost", "lightgbm"],
     "focal_metric": ["xgboost", "lightgbm"],
     "train": ["xgboost", "lightgbm", "dask"],
 }

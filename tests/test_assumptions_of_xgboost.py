@@ -33,6 +33,28 @@ def test_eval_returns_names_and_values_separated_by_tabs():
     assert_allclose(dict(found)["logloss"], -np.mean(np.log(np.where(Y, p, 1 - p))), rtol=1e-5)
 
 
+def test_folds_of_cv_are_evaluated_by_their_text():
+    seen = []
+
+    class Folds(xgb.callback.TrainingCallback):
+        def before_training(self, model):
+            for fold in model.cvfolds:
+                assert isinstance(fold.bst, xgb.Booster)
+                seen.append(fold.dtrain)
+                _internals.evaluate_fold_by(fold, lambda booster: [("test-it", 1 / 3)])
+            return model
+
+    def prepare(dtrain, dtest, params):
+        prepared.append(dtrain)
+        return dtrain, dtest, params
+
+    prepared = []
+    table = xgb.cv({}, xgb.DMatrix(X, Y), 2, fpreproc=prepare, callbacks=[Folds()])
+    assert len(prepared) == 3
+    assert all(a is b for a, b in zip(seen, prepared, strict=True))
+    assert table.to_dict("list") == {"test-it-mean": [1 / 3] * 2, "test-it-std": [0.0] * 2}
+
+
 def test_the_configuration_names_the_objective():
     assert _internals.objective_of(trained()) == "binary:logistic"
 

@@ -181,7 +181,7 @@ def test_public_names():
         _ = focal_gbm.FocalLoss
     for library, classifier in (("xgboost", "XGBClassifier"), ("lightgbm", "LGBMClassifier")):
         module = importlib.import_module(f"focal_gbm.{library}")
-        assert module.__all__ == [f"Focal{classifier}", "focal_metric", "train"]
+        assert module.__all__ == [f"Focal{classifier}", "cv", "focal_metric", "train"]
     assert importlib.import_module("focal_gbm.dask").__all__ == [
         "DaskFocalLGBMClassifier",
         "DaskFocalXGBClassifier",

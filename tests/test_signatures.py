@@ -23,6 +23,8 @@ LEFT_OUT = {"group", "eval_group", "eval_at", "kwargs"}
 PAIRS = [
     (focal_xgboost.train, xgb.train, set()),
     (focal_lightgbm.train, lgb.train, set()),
+    (focal_xgboost.cv, xgb.cv, set()),
+    (focal_lightgbm.cv, lgb.cv, set()),
     (dask_train, dxgb.train, set()),
     (FocalXGBClassifier.fit, xgb.XGBClassifier.fit, set()),
     (FocalXGBClassifier.predict, xgb.XGBClassifier.predict, set()),
@@ -72,6 +74,15 @@ def test_arguments_that_xgboost_takes_by_their_places_with_a_warning():
     with pytest.warns(FutureWarning, match="Pass `output_margin` as keyword args"):
         margin = by_places.predict(X, True)
     assert_array_equal(margin, by_names.predict(X, output_margin=True))
+
+
+@pytest.mark.parametrize("library", [(focal_xgboost, xgb), (focal_lightgbm, lgb)])
+def test_defaults_of_cv(library):
+    ours, theirs = (
+        {name: p.default for name, p in inspect.signature(module.cv).parameters.items()}
+        for module in library
+    )
+    assert ours == theirs
 
 
 def test_lightgbm_on_dask():

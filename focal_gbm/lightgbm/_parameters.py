@@ -168,9 +168,24 @@ def refuse_on_gpu(
         )
 
 
+def refuse_machines(params: dict[str, Any]) -> None:
+    """Raise for several machines where the rows of one are counted."""
+    if params.get("machines") or int(params.get("num_machines", 1)) > 1:
+        raise ValueError(
+            f"num_machines: {params.get('num_machines', params.get('machines'))!r} machines train "
+            "together, but a callable objective sees the rows of its own, and LightGBM cannot "
+            "count those of all: use focal_gbm.dask"
+        )
+
+
+def as_booster(model: Any) -> lgb.Booster:
+    """A booster as it is, or from its file."""
+    return model if isinstance(model, lgb.Booster) else lgb.Booster(model_file=model)
+
+
 def checked_model(model: Any, n_classes: int) -> lgb.Booster:
     """The booster to continue, once it is known to have as many classes."""
-    booster = model if isinstance(model, lgb.Booster) else lgb.Booster(model_file=model)
+    booster = as_booster(model)
     expected = 1 if n_classes == 2 else n_classes
     if booster.num_model_per_iteration() != expected:
         raise ValueError(

@@ -33,10 +33,11 @@ from focal_gbm.lightgbm._parameters import (
     early_stopping,
     is_on,
     refuse,
+    refuse_machines,
     refuse_on_gpu,
     warn_of_cancelling_curvature,
 )
-from focal_gbm.objective import check_objective, labels_and_weights
+from focal_gbm.objective import FocalObjective, check_objective, labels_and_weights
 
 
 def train(
@@ -153,13 +154,7 @@ def train_with(
     ``take_rows`` gets the margins and weights of the rows here, where other machines have rows too:
     the shift of the intercept needs all.
     """
-    params = canonical(params)
-    objective = check_objective("objective", params.pop("objective", None))
-    refuse(params, keep_training_booster)
-    n_classes = max(2, int(params.get("num_class", 1)))
-    if n_classes == 2:
-        params.pop("num_class", None)
-    warn_of_cancelling_curvature(params, objective, n_classes)
+    params, objective, n_classes = checked_params(params, keep_training_booster)
     shift_before = None
     if init_model is not None:
         shift_before = shift_of_model(checked_model(init_model, n_classes))
@@ -168,21 +163,17 @@ def train_with(
         if not isinstance(dataset, lgb.Dataset):
             raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
     refuse_on_gpu(params, objective, train_set)
-    if take_rows is None and (params.get("machines") or int(params.get("num_machines", 1)) > 1):
-        raise ValueError(
-            f"num_machines: {params.get('num_machines', params.get('machines'))!r} machines train "
-            "together, but a callable objective sees the rows of its own, and LightGBM cannot "
-            "count those of all: use focal_gbm.dask"
-        )
-    _check_train_set(train_set, init_model)
+    if take_rows is None:
+        refuse_machines(params)
+    check_train_set(train_set, init_model)
     has_start = init_model is None and is_on(params.get("boost_from_average", True))
     threads = params.get("num_threads")
     training = LightGBMTraining(
         objective, n_classes, totals, n_threads=threads, has_start=has_start
     )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
-    if training.keeps_margins and shift_before is not None:
-        training.start = training.folded = -shift_before
+    if training.keeps_margins:
+        training.take_back(shift_before)
     shift = np.zeros_like(training.folded)
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
@@ -208,8 +199,22 @@ def train_with(
             take_rows(*rows)
         else:
             shift = training.shift(*rows)
-    _finish(booster, n_classes, training.folded, shift, keep_training_booster)
+    finish(booster, n_classes, training.folded, shift, keep_training_booster)
     return booster
+
+
+def checked_params(
+    params: dict[str, Any], keep_training_booster: bool = False
+) -> tuple[dict[str, Any], FocalObjective, int]:
+    """Parameters by LightGBM's main names, the objective that was among them, and the classes."""
+    params = canonical(params)
+    objective = check_objective("objective", params.pop("objective", None))
+    refuse(params, keep_training_booster)
+    n_classes = max(2, int(params.get("num_class", 1)))
+    if n_classes == 2:
+        params.pop("num_class", None)
+    warn_of_cancelling_curvature(params, objective, n_classes)
+    return params, objective, n_classes
 
 
 def _autologging(training: Training) -> Callable[..., None]:
@@ -253,6 +258,11 @@ class LightGBMTraining(Training):
         if self.n_rounds in self.best_rounds:
             self.margins[self.n_rounds] = margin.astype(np.float32)
         return super().__call__(margin, dataset)
+
+    def take_back(self, shift: Array | None) -> None:
+        """Go on from the margins before the shift of a model, if it has one."""
+        if shift is not None:
+            self.start = self.folded = -shift
 
     def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
         """A callback after which the margins of the best iterations are kept, one for each metric.
@@ -317,7 +327,7 @@ class LightGBMTraining(Training):
         return copy.set_init_score(score.ravel(order="F"))
 
 
-def _check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
+def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
     """Refuse what LightGBM would make zeros of, while it can still be seen."""
     if is_constructed(train_set):
         if init_model is None and was_continued(train_set):
@@ -332,10 +342,15 @@ def _check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
 
 
 def _before_first_iteration(env: lgb.callback.CallbackEnv) -> None:
-    """Bring the booster into a defined state."""
-    booster: Any = env.model
-    if env.iteration != env.begin_iteration:
-        return
+    if env.iteration == env.begin_iteration:
+        prepare(env.model)
+
+
+_before_first_iteration.before_iteration = True  # type: ignore[attr-defined]
+
+
+def prepare(booster: Any) -> None:
+    """Bring the booster into a defined state before its first iteration."""
     objective_is_none(booster)
     if booster.params.get("boosting") == "dart":
         # Whether LightGBM draws trees to drop, when first asked for margins, depends on memory that
@@ -344,10 +359,7 @@ def _before_first_iteration(env: lgb.callback.CallbackEnv) -> None:
         booster.reset_parameter({"verbosity": booster.params.get("verbosity", 1)})
 
 
-_before_first_iteration.before_iteration = True  # type: ignore[attr-defined]
-
-
-def _finish(
+def finish(
     booster: lgb.Booster, n_classes: int, start: Array, shift: Array, keep_training_booster: bool
 ) -> None:
     """Fold starting margins into the first trees, and let the booster predict probabilities."""

@@ -257,7 +257,7 @@ def train_with(
             *([_Autologging(training)] if is_autologged() else []),
             intercept,
             *([resident] if resident else []),
-            _Evaluation(evals, metrics, resident),
+            Evaluation(evals, metrics, resident),
             *(callbacks or []),
         ],
         **options,
@@ -402,7 +402,7 @@ def _n_rounds_used(model: xgb.Booster) -> int:
     return model.num_boosted_rounds() if best is None else int(best) + 1
 
 
-class _Evaluation(TrainingCallback):
+class Evaluation(TrainingCallback):
     """Evaluates the data sets after each iteration, before the callbacks that read the results.
 
     XGBoost itself would take the sigmoid for the posterior in the metrics it knows by name, keep
@@ -414,7 +414,7 @@ class _Evaluation(TrainingCallback):
         self,
         evals: Sequence[tuple[xgb.DMatrix, str]],
         metrics: list[Any],
-        resident: Resident | None,
+        resident: Resident | None = None,
     ) -> None:
         self.evals = evals
         self.metrics = [OfAllWorkers(metric) for metric in metrics]
@@ -424,6 +424,15 @@ class _Evaluation(TrainingCallback):
         for dataset, dataset_name in self.evals:
             add_results(evals_log, dataset_name, self._results(model, dataset))
         return False
+
+    def named_results(self, model: Any) -> list[tuple[str, float]]:
+        """All of an iteration, under names that tell the data set too."""
+        return [
+            (f"{dataset_name}-{name}", value)
+            for dataset, dataset_name in self.evals
+            for of_metric in self._results(model, dataset)
+            for name, value in of_metric
+        ]
 
     def _results(self, model: Any, dataset: xgb.DMatrix) -> list[list[tuple[str, float]]]:
         if self.resident is None or not self.resident.has_margins_of(model):

@@ -1,0 +1,235 @@
+"""Cross-validation on LightGBM's native interface."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import lightgbm as lgb
+import numpy as np
+
+from focal_gbm._intercept import needs_shift
+from focal_gbm._types import Array
+from focal_gbm.lightgbm._attributes import shift_of_model
+from focal_gbm.lightgbm._metrics import take_metrics
+from focal_gbm.lightgbm._parameters import (
+    checked_model,
+    early_stopping,
+    is_on,
+    refuse_machines,
+    refuse_on_gpu,
+)
+from focal_gbm.lightgbm._train import (
+    LightGBMTraining,
+    check_splits,
+    check_train_set,
+    checked_params,
+    finish,
+    prepare,
+)
+
+
+def cv(
+    params: dict[str, Any],
+    train_set: lgb.Dataset,
+    num_boost_round: int = 100,
+    folds: Any = None,
+    nfold: int = 5,
+    stratified: bool = True,
+    shuffle: bool = True,
+    metrics: str | list[str] | None = None,
+    feval: Any = None,
+    init_model: str | Path | lgb.Booster | None = None,
+    fpreproc: Callable[..., Any] | None = None,
+    seed: int = 0,
+    callbacks: list[Callable[..., Any]] | None = None,
+    eval_train_metric: bool = False,
+    return_cvbooster: bool = False,
+) -> dict[str, Any]:
+    """``lightgbm.cv`` with focal loss as if it were built in.
+
+    Everything is passed on to ``lightgbm.cv``. Each fold is what ``focal_gbm.lightgbm.train`` makes
+    of its training rows: it has their starting margin, their alpha where that is "balanced", and a
+    shift of the intercept in the end. Metrics are those of the posterior, by default the focal
+    loss.
+
+    Parameters
+    ----------
+    params : dict
+        As for ``focal_gbm.lightgbm.train``, with a ``FocalObjective`` as ``objective``.
+    train_set, num_boost_round, folds, nfold, stratified, shuffle, init_model, seed, callbacks, \
+eval_train_metric
+        As for ``lightgbm.cv``.
+    metrics : str or list of str, optional
+        Names of metrics of the posterior, in place of the ``metric`` of ``params``.
+    feval : callable or list of callables, optional
+        As for ``lightgbm.cv``; it gets margins, not probabilities.
+    fpreproc : callable, optional
+        As for ``lightgbm.cv``; the parameters it returns are checked as those of ``train``.
+    return_cvbooster : bool, default=False
+        As for ``lightgbm.cv``. The boosters are those that ``train`` would return: they predict
+        probabilities wherever they are loaded, and have the trees up to the best iteration.
+
+    Returns
+    -------
+    dict
+        As from ``lightgbm.cv``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As by ``focal_gbm.lightgbm.train``, and for folds whose training rows lack a class.
+
+    Warns
+    -----
+    UserWarning
+        As by ``focal_gbm.lightgbm.train``.
+
+    Examples
+    --------
+    >>> import lightgbm as lgb, numpy as np
+    >>> from focal_gbm import FocalObjective
+    >>> from focal_gbm.lightgbm import cv
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> train_set = lgb.Dataset(X, label=X[:, 0] > 1)
+    >>> results = cv({"objective": FocalObjective(gamma=2.0), "verbose": -1}, train_set, 20)
+    >>> list(results), len(results["valid focal_loss-mean"])
+    (['valid focal_loss-mean', 'valid focal_loss-stdv'], 20)
+    """
+    params, objective, n_classes = checked_params(params)
+    if not isinstance(train_set, lgb.Dataset):
+        raise TypeError(f"train_set: expected a Dataset, got {type(train_set).__name__}")
+    refuse_on_gpu(params, objective, train_set)
+    refuse_machines(params)
+    check_train_set(train_set, init_model)
+    n_before, shift_before = 0, None
+    if init_model is not None:
+        model = checked_model(init_model, n_classes)
+        n_before, shift_before = model.current_iteration(), shift_of_model(model)
+    if metrics is not None:
+        params["metric"] = metrics
+    callbacks = [*early_stopping(params), *(callbacks or [])]
+    of_folds = _Folds(
+        {**params, "objective": objective},
+        feval,
+        fpreproc,
+        callbacks,
+        has_start=init_model is None and is_on(params.get("boost_from_average", True)),
+        shift_before=shift_before,
+        keeps_margins=return_cvbooster,
+    )
+    results = lgb.cv(
+        {**params, "objective": of_folds.objective, "metric": "None"},
+        train_set,
+        num_boost_round,
+        folds=folds,
+        nfold=nfold,
+        stratified=stratified,
+        shuffle=shuffle,
+        feval=of_folds.evaluated,
+        init_model=init_model,
+        fpreproc=of_folds.prepare,
+        seed=seed,
+        callbacks=[*of_folds.callbacks(), *callbacks],
+        eval_train_metric=eval_train_metric,
+        return_cvbooster=True,
+    )
+    cvbooster: Any = results["cvbooster"]
+    for booster in cvbooster.boosters:
+        check_splits(booster)
+    if not return_cvbooster:
+        del results["cvbooster"]
+        return results
+    for booster in cvbooster.boosters:
+        of_folds.finish(booster, n_before)
+    return results
+
+
+class _Fold(NamedTuple):
+    training: LightGBMTraining
+    metrics: list[Any]
+    keep_margins: Callable[..., None]
+
+
+class _Folds:
+    """Folds of which each is a training of its own, known to ``lightgbm.cv`` by its data sets."""
+
+    def __init__(
+        self,
+        params: dict[str, Any],
+        feval: Any,
+        fpreproc: Any,
+        callbacks: list[Any],
+        *,
+        has_start: bool,
+        shift_before: Array | None,
+        keeps_margins: bool,
+    ) -> None:
+        self.params = params
+        self.feval = feval
+        self.fpreproc = fpreproc
+        self.of_user = callbacks
+        self.has_start = has_start
+        self.shift_before = shift_before
+        self.keeps_margins = keeps_margins
+        self.by_dataset: dict[lgb.Dataset, _Fold] = {}
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self  # LightGBM copies its parameters, of which the objective is one
+
+    def prepare(
+        self, train_set: lgb.Dataset, valid_set: lgb.Dataset, library_params: dict[str, Any]
+    ) -> tuple[lgb.Dataset, lgb.Dataset, dict[str, Any]]:
+        """What a fold is trained with, after the user's own ``fpreproc``."""
+        params = dict(self.params)
+        if self.fpreproc is not None:
+            train_set, valid_set, params = self.fpreproc(train_set, valid_set, params)
+        params, objective, n_classes = checked_params(params)
+        training = LightGBMTraining(
+            objective, n_classes, n_threads=params.get("num_threads"), has_start=self.has_start
+        )
+        if needs_shift(training.loss):
+            training.keeps_margins = self.keeps_margins
+            training.take_back(self.shift_before)
+        metrics = take_metrics(params, self.feval, training, [valid_set])
+        fold = _Fold(training, metrics, training.keep_margins(self.of_user))
+        self.by_dataset[train_set] = self.by_dataset[valid_set] = fold
+        return train_set, valid_set, {**params, "objective": "none", "metric": "None"}
+
+    def objective(self, margin: Array, train_set: lgb.Dataset) -> tuple[Array, Array]:
+        """Gradient and Hessian of the fold that has this data set."""
+        return self.by_dataset[train_set].training(margin, train_set)
+
+    def evaluated(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+        """Names and values of all metrics, and whether larger is better."""
+        found = [metric(margin, dataset) for metric in self.by_dataset[dataset].metrics]
+        return [
+            result
+            for of_metric in found
+            for result in (of_metric if isinstance(of_metric, list) else [of_metric])
+        ]
+
+    def callbacks(self) -> list[Callable[..., None]]:
+        """What ``train`` has its callbacks do, for the booster of each fold."""
+
+        def before_iteration(env: Any) -> None:
+            if env.iteration == env.begin_iteration:
+                for booster in env.model.boosters:
+                    prepare(booster)
+
+        def after_iteration(env: Any) -> None:
+            for booster in env.model.boosters:
+                self.by_dataset[booster.train_set].keep_margins(env)
+
+        before_iteration.before_iteration = True  # type: ignore[attr-defined]
+        after_iteration.order = 40  # type: ignore[attr-defined]  # after early stopping
+        return [before_iteration, after_iteration]
+
+    def finish(self, booster: lgb.Booster, n_before: int) -> None:
+        """Make the booster of a fold what ``train`` returns."""
+        training = self.by_dataset[booster.train_set].training
+        shift = np.zeros_like(training.folded)
+        if training.keeps_margins:
+            shift = training.shift(*training.rows_used(booster))
+        if booster.best_iteration > 0:  # in which lightgbm.cv does not count those of init_model
+            booster.best_iteration += n_before
+        finish(booster, training.n_classes, training.folded, shift, keep_training_booster=False)
