@@ -9,7 +9,13 @@ from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import check_out, check_rows, empty, kernels_for, to_host
 from focal_gbm._types import Array, Kernels
-from focal_gbm._validation import as_rows, check_length, check_n_threads, check_weights
+from focal_gbm._validation import (
+    as_rows,
+    check_length,
+    check_n_threads,
+    check_prior,
+    check_weights,
+)
 
 
 class FocalLoss(ABC):
@@ -148,17 +154,30 @@ class FocalLoss(ABC):
         self._raise_for(found, y, margin, sample_weight)
         return grad, hess
 
-    def posterior(self, margin: ArrayLike) -> Array:
+    def posterior(
+        self, margin: ArrayLike, *, prior: Any = None, training_prior: Any = None
+    ) -> Array:
         """Probability of the positive class, or of each class, that a margin stands for.
 
         The sigmoid or softmax of a margin trained by focal loss is not that probability: focusing
         and alpha distort it. This undoes both.
+
+        Where the classes have other shares in the data that are predicted than in those of the
+        training, as after undersampling, the two priors give the probability for the former
+        (Saerens, Latinne and Decaestecker, 2002). That is right where only the shares differ, and
+        not how the features of each class are distributed.
 
         Parameters
         ----------
         margin : array-like
             Margins: of any shape for the binary loss, of shape (n,) on a GPU; of shape
             (n, n_classes) for softmax.
+        prior : float or sequence of n_classes floats, optional
+            Share of the positive class, or of each class, in the data that are predicted; in
+            (0, 1), and of sum 1. By default it is that of the training data.
+        training_prior : float or sequence of n_classes floats, optional
+            The same of the training data, weighted as they were: the mean of ``y``, or the
+            classifiers' ``class_prior_``. Given together with ``prior``.
 
         Returns
         -------
@@ -168,24 +187,37 @@ class FocalLoss(ABC):
         Raises
         ------
         TypeError, ValueError
-            For margins that are no numbers or NaN, and for ``alpha="balanced"``, which has a value
-            only together with labels: see ``resolve``.
+            For margins that are no numbers or NaN, for priors that are no probabilities or of
+            which one is missing, and for ``alpha="balanced"``, which has a value only together
+            with labels: see ``resolve``.
+
+        References
+        ----------
+        Saerens, Latinne, Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori
+        Probabilities: A Simple Procedure", Neural Computation 14 (1), 2002
 
         Examples
         --------
         >>> from focal_gbm import BinaryFocalLoss
         >>> BinaryFocalLoss(gamma=2.0).posterior([-2.0, 0.0, 2.0]).round(4)
         array([0.0045, 0.5   , 0.9955])
+        >>> loss = BinaryFocalLoss(gamma=2.0)
+        >>> loss.posterior([-2.0, 0.0, 2.0], prior=0.01, training_prior=0.5).round(4)
+        array([0.    , 0.01  , 0.6907])
         """
-        return self._posterior(margin)
+        return self._at_prior(prior, training_prior)._posterior(margin)
 
-    def posterior_margin(self, margin: ArrayLike) -> Array:
+    def posterior_margin(
+        self, margin: ArrayLike, *, prior: Any = None, training_prior: Any = None
+    ) -> Array:
         """The posterior as a margin: its log-odds, or the logarithms of the classes' posteriors.
 
         Parameters
         ----------
         margin : array-like
             Margins, as for ``posterior``.
+        prior, training_prior : float or sequence of n_classes floats, optional
+            As for ``posterior``.
 
         Returns
         -------
@@ -204,7 +236,32 @@ class FocalLoss(ABC):
         >>> BinaryFocalLoss(gamma=0.0).posterior_margin([-2.0, 0.0, 2.0])
         array([-2.,  0.,  2.])
         """
-        return self._posterior(margin, as_margin=True)
+        return self._at_prior(prior, training_prior)._posterior(margin, as_margin=True)
+
+    def _at_prior(self, prior: Any, training_prior: Any) -> Self:
+        """The same loss for data of other shares of the classes.
+
+        Alpha weights each class in the training, which the posterior undoes. That the class had
+        too large a share is another such weight.
+        """
+        if prior is None and training_prior is None:
+            return self
+        n_classes = self._n_columns or 2
+        for name, given in (("prior", prior), ("training_prior", training_prior)):
+            if given is None:
+                raise ValueError(
+                    f"{name}: the shares of the classes in the training data and in those that are "
+                    f"predicted are needed, but {name} is missing: give both or none"
+                )
+        shares = check_prior("prior", prior, n_classes)
+        of_training = check_prior("training_prior", training_prior, n_classes)
+        if self.alpha == "balanced":
+            return self  # which has no posterior
+        log_alpha = np.log(self._by_class()["alpha"]) + (np.log(of_training) - np.log(shares))
+        loss = copy.copy(self)
+        alpha = np.exp(log_alpha - log_alpha.mean())  # of which only the ratios matter
+        object.__setattr__(loss, "alpha", tuple(alpha.tolist()))
+        return loss
 
     @abstractmethod
     def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:

@@ -55,6 +55,15 @@ class Targets(NamedTuple):
     def loss(self) -> Loss:
         return loss_for(self.objective, self.n_classes)
 
+    @property
+    def class_prior(self) -> Array:
+        """The share of each class in the weight of all rows."""
+        totals = self.totals
+        if totals is None:
+            totals = np.bincount(self.y, self.sample_weight, self.n_classes)
+        share: Array = totals / totals.sum()
+        return share
+
     def resolved(self, metric: FocalMetric) -> FocalMetric:
         """The metric with the alpha of the training labels."""
         of_rows = self.y, self.sample_weight
@@ -95,6 +104,7 @@ class FocalClassifier:
     hessian: Any
     class_weight: Any
     loss_: Loss
+    class_prior_: Array | None  # None where a file does not tell it
     _labels_of_classes: Any
     _margin_option: ClassVar[str]  # the argument of ``predict`` that asks for margins
     _start_option: ClassVar[str]  # the one of ``fit`` that gives margins to start from
@@ -112,7 +122,7 @@ class FocalClassifier:
         classes: Array = self._labels_of_classes
         return classes
 
-    def decision_function(self, X: Any, **predict_params: Any) -> Array:
+    def decision_function(self, X: Any, *, prior: Any = None, **predict_params: Any) -> Array:
         """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
 
         As scikit-learn expects it of classifiers, it is positive where ``predict`` gives the
@@ -124,6 +134,8 @@ class FocalClassifier:
         ----------
         X : array-like of shape (n, n_features)
             Features.
+        prior : float, dict or sequence of floats, optional
+            As for ``predict_proba``.
         **predict_params
             As for ``predict``.
 
@@ -145,8 +157,9 @@ class FocalClassifier:
         >>> bool(((model.decision_function(X) > 0) == model.predict(X)).all())
         True
         """
+        loss = self._loss_at(prior)
         margin = self.predict(X, **{self._margin_option: True}, **predict_params)  # type: ignore[attr-defined]
-        return self.loss_.posterior_margin(margin)
+        return loss.posterior_margin(margin)
 
     def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Targets:
         """Labels, weights and objective, checked."""
@@ -198,13 +211,37 @@ class FocalClassifier:
     def _set_training(self, training: Targets) -> None:
         self._labels_of_classes = training.classes
         self.loss_ = training.loss
+        self.class_prior_ = training.class_prior
 
-    def _probabilities(self, margin: Array) -> Array:
-        posterior: Array = self.loss_.posterior(margin)
+    def _loss_at(self, prior: Any, *, is_posterior: bool = True) -> Loss:
+        """The loss whose posterior is that of data in which the classes have other shares."""
+        check_is_fitted(self)
+        if prior is None:
+            return self.loss_
+        if not is_posterior:
+            raise ValueError(
+                f"prior: it is {prior!r}, but only the posterior depends on it, and something else "
+                "is asked for: leave one of the two out"
+            )
+        if self._labels_of_classes.size == 1:
+            raise ValueError(
+                f"prior: it is {prior!r}, but the model was fitted to a single class: leave it out"
+            )
+        if self.class_prior_ is None:
+            raise ValueError(
+                f"prior: it is {prior!r}, but the model's file does not tell the shares of the "
+                "classes in the training data: use loss_.posterior(margin, prior=..., "
+                "training_prior=...)"
+            )
+        of_classes = _in_class_order("prior", prior, self._labels_of_classes)
+        return self.loss_._at_prior(of_classes, self.class_prior_)
+
+    def _probabilities(self, margin: Array, loss: Loss) -> Array:
+        posterior: Array = loss.posterior(margin)
         return posterior if posterior.ndim == 2 else np.column_stack([1 - posterior, posterior])
 
-    def _labels(self, margin: Array) -> Array:
-        probabilities = self._probabilities(margin)[:, : self._labels_of_classes.size]
+    def _labels(self, margin: Array, loss: Loss) -> Array:
+        probabilities = self._probabilities(margin, loss)[:, : self._labels_of_classes.size]
         labels: Array = self._labels_of_classes[probabilities.argmax(axis=1)]
         return labels
 

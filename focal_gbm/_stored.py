@@ -11,10 +11,10 @@ import numpy as np
 from focal_gbm._types import Array
 
 
-def decoded(name: str, text: str) -> dict[str, Any]:
-    """The dictionary that a model stores by a name."""
+def decoded(name: str, text: str, kind: type = dict) -> Any:
+    """The dictionary, or what else, that a model stores by a name."""
     try:
-        return of_kind(dict, json.loads(text))  # type: ignore[no-any-return]
+        return of_kind(kind, json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise damaged(name, text, error) from None
 

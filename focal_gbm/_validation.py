@@ -56,6 +56,24 @@ def check_alpha(
     return checked
 
 
+def check_prior(name: str, prior: Any, n_classes: int) -> Array:
+    """The share of each class, from that of the positive one of two, or from all."""
+    expected = "one probability in (0, 1) per class, in class order, and a sum of 1"
+    if n_classes == 2:
+        expected = f"the positive class's probability in (0, 1), or {expected}"
+    checked = _number_or_per_class(name, prior, expected, n_classes)
+    if isinstance(checked, float):
+        if n_classes != 2:
+            raise ValueError(f"{name}: expected {expected} ({n_classes} classes), got {prior!r}")
+        checked = 1 - checked, checked
+    shares: Array = np.array(checked)
+    # In single precision a sum is not more exact.
+    if not ((shares > 0) & (shares <= 1)).all() or abs(shares.sum() - 1) > 1e-6:
+        raise ValueError(f"{name}: expected {expected}, got {prior!r}")
+    shares /= shares.sum()
+    return shares
+
+
 def check_hessian(hessian: Any) -> str:
     hessian = _scalar(hessian)
     if not isinstance(hessian, str):

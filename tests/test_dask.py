@@ -149,6 +149,19 @@ def test_dataframes_empty_partitions_and_several_classes(client, kind, local):
     assert_allclose(
         model.decision_function(features).compute(), alone.decision_function(frame), atol=1e-3
     )
+    assert_allclose(model.class_prior_, alone.class_prior_)
+    prior = {"low": 0.1, "middle": 0.2, "top": 0.7}
+    for method in ("predict_proba", "predict", "decision_function"):
+        found = getattr(model, method)(features, prior=prior).compute()
+        expected = getattr(alone, method)(frame, prior=prior)
+        if method == "predict":
+            assert_array_equal(found, expected)
+        else:
+            assert_allclose(found, expected, atol=1e-3)
+        with pytest.raises(ValueError, match="prior: "):
+            getattr(model, method)(features, prior=0.5)
+    with pytest.raises(ValueError, match=r"prior: it is 0\.5, but only the posterior"):
+        model.predict(features, prior=0.5, **{model._margin_option: True})
     margin = model.predict(features, **{model._margin_option: True}).compute()
     assert margin.shape == (3000, 3)
     local_again = model.to_local()

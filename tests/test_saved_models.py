@@ -247,6 +247,11 @@ HOSTILE = {
     "a key more": ("focal_loss", '{"gamma": 2, "alpha": null, "hessian": null, "device": "cuda"}'),
     "a key less": ("focal_loss", '{"gamma": 2.0, "alpha": null}'),
     "a number": ("focal_loss", "2"),
+    "prior negative": ("class_prior", "[1.5, -0.5]"),
+    "prior of three": ("class_prior", "[0.5, 0.25, 0.25]"),
+    "prior of text": ("class_prior", '["0.5", "0.5"]'),
+    "prior a number": ("class_prior", "0.5"),
+    "prior NaN": ("class_prior", "[NaN, 0.5]"),
     "no JSON ": ("focal_loss", '{"gamma": 2.0, "alp'),
     "missing ": ("focal_loss", None),
 }

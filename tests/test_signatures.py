@@ -27,13 +27,13 @@ PAIRS = [
     (focal_lightgbm.cv, lgb.cv, set()),
     (dask_train, dxgb.train, set()),
     (FocalXGBClassifier.fit, xgb.XGBClassifier.fit, set()),
-    (FocalXGBClassifier.predict, xgb.XGBClassifier.predict, set()),
-    (FocalXGBClassifier.predict_proba, xgb.XGBClassifier.predict_proba, {"posterior"}),
+    (FocalXGBClassifier.predict, xgb.XGBClassifier.predict, {"prior"}),
+    (FocalXGBClassifier.predict_proba, xgb.XGBClassifier.predict_proba, {"posterior", "prior"}),
     (FocalLGBMClassifier.fit, lgb.LGBMClassifier.fit, {"eval_X", "eval_y"}),
-    (FocalLGBMClassifier.predict, lgb.LGBMClassifier.predict, set()),
-    (FocalLGBMClassifier.predict_proba, lgb.LGBMClassifier.predict_proba, {"posterior"}),
+    (FocalLGBMClassifier.predict, lgb.LGBMClassifier.predict, {"prior"}),
+    (FocalLGBMClassifier.predict_proba, lgb.LGBMClassifier.predict_proba, {"posterior", "prior"}),
     (DaskFocalXGBClassifier.fit, dxgb.DaskXGBClassifier.fit, set()),
-    (DaskFocalXGBClassifier.predict, dxgb.DaskXGBClassifier.predict, set()),
+    (DaskFocalXGBClassifier.predict, dxgb.DaskXGBClassifier.predict, {"prior"}),
 ]
 
 

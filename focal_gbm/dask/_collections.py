@@ -286,13 +286,15 @@ class DaskFocalClassifier(FocalClassifier):
     n_classes_: int
     _margin_dtype: ClassVar[type]
 
-    def decision_function(self, X: Any, **predict_params: Any) -> Any:
+    def decision_function(self, X: Any, *, prior: Any = None, **predict_params: Any) -> Any:
         """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
 
         Parameters
         ----------
         X : dask array or dataframe of shape (n, n_features)
             Features.
+        prior : float, dict or sequence of floats, optional
+            As for ``predict_proba``.
         **predict_params
             As for ``predict``.
 
@@ -316,10 +318,17 @@ class DaskFocalClassifier(FocalClassifier):
         ...     model.decision_function(X).compute().shape
         (500,)
         """
+        self._loss_at(prior)  # which checks it
         n_columns = self._n_margins
         local = self.to_local()  # type: ignore[attr-defined]
         return of_partitions(
-            local, "decision_function", self._margin_dtype, n_columns, X, **predict_params
+            local,
+            "decision_function",
+            self._margin_dtype,
+            n_columns,
+            X,
+            prior=prior,
+            **predict_params,
         )
 
     @property

@@ -12,7 +12,6 @@ import distributed
 import lightgbm as lgb
 import numpy as np
 import scipy.sparse
-from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._estimator import Targets, check_at_most, checked_weight, item
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
@@ -347,6 +346,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         pred_leaf: bool = False,
         pred_contrib: bool = False,
         validate_features: bool = False,
+        *,
+        prior: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Predict labels.
@@ -359,6 +360,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             Return margins instead, of shape (n,) or (n, n_classes).
         start_iteration, num_iteration, pred_leaf, pred_contrib, validate_features, **kwargs
             As for ``DaskLGBMClassifier.predict``.
+        prior : float, dict or sequence of floats, optional
+            As for ``predict_proba``.
 
         Returns
         -------
@@ -369,6 +372,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -382,6 +387,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         Finding random open ports for workers
         (500,)
         """
+        is_posterior = not (raw_score or pred_leaf or pred_contrib)
+        self._loss_at(prior, is_posterior=is_posterior)  # which checks it
         given = {
             "start_iteration": start_iteration,
             "num_iteration": num_iteration,
@@ -400,6 +407,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             n_columns if raw_score else None,
             X,
             raw_score=raw_score,
+            prior=prior,
             **given,
         )
 
@@ -414,6 +422,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         validate_features: bool = False,
         *,
         posterior: bool = True,
+        prior: Any = None,
         **kwargs: Any,
     ) -> da.Array:
         """Predict probabilities of the classes.
@@ -427,6 +436,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             As for ``DaskLGBMClassifier.predict_proba``.
         posterior : bool, default=True
             False gives the bare sigmoid or softmax of the margin.
+        prior : float, dict or sequence of floats, optional
+            As for ``FocalLGBMClassifier.predict_proba``.
 
         Returns
         -------
@@ -437,6 +448,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -450,7 +463,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         Finding random open ports for workers
         (500, 2)
         """
-        check_is_fitted(self)
+        is_posterior = posterior and not (raw_score or pred_leaf or pred_contrib)
+        self._loss_at(prior, is_posterior=is_posterior)  # which checks it
         if raw_score or pred_leaf or pred_contrib:
             return self.predict(
                 X,
@@ -472,6 +486,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             num_iteration=num_iteration,
             validate_features=validate_features,
             posterior=posterior,
+            prior=prior,
             **kwargs,
         )
 

@@ -9,7 +9,6 @@ import distributed
 import numpy as np
 import xgboost as xgb
 import xgboost.dask as dxgb
-from sklearn.utils.validation import check_is_fitted
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import to_host
@@ -465,6 +464,7 @@ feature_weights
         validate_features: bool = True,
         base_margin: Any = None,
         iteration_range: tuple[int, int] | None = None,
+        prior: Any = None,
     ) -> da.Array:
         """Predict labels.
 
@@ -476,6 +476,8 @@ feature_weights
             Return margins instead, of shape (n,) or (n, n_classes).
         validate_features, base_margin, iteration_range
             As for ``DaskXGBClassifier.predict``.
+        prior : float, dict or sequence of floats, optional
+            As for ``predict_proba``.
 
         Returns
         -------
@@ -486,6 +488,8 @@ feature_weights
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -498,6 +502,7 @@ feature_weights
         ...     model.predict(X).compute().shape
         (500,)
         """
+        self._loss_at(prior, is_posterior=not output_margin)  # which checks it
         return of_partitions(
             self.to_local(),
             "predict",
@@ -508,6 +513,7 @@ feature_weights
             output_margin=output_margin,
             validate_features=validate_features,
             iteration_range=iteration_range,
+            prior=prior,
         )
 
     def predict_proba(  # type: ignore[override]
@@ -518,6 +524,7 @@ feature_weights
         iteration_range: tuple[int, int] | None = None,
         *,
         posterior: bool = True,
+        prior: Any = None,
     ) -> da.Array:
         """Predict probabilities of the classes.
 
@@ -529,6 +536,8 @@ feature_weights
             As for ``DaskXGBClassifier.predict_proba``.
         posterior : bool, default=True
             False gives the bare sigmoid or softmax of the margin.
+        prior : float, dict or sequence of floats, optional
+            As for ``FocalXGBClassifier.predict_proba``.
 
         Returns
         -------
@@ -539,6 +548,8 @@ feature_weights
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -551,7 +562,7 @@ feature_weights
         ...     model.predict_proba(X).compute().shape
         (500, 2)
         """
-        check_is_fitted(self)
+        self._loss_at(prior, is_posterior=posterior)  # which checks it
         return of_partitions(
             self.to_local(),
             "predict_proba",
@@ -562,4 +573,5 @@ feature_weights
             validate_features=validate_features,
             iteration_range=iteration_range,
             posterior=posterior,
+            prior=prior,
         )

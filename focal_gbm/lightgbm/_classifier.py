@@ -64,6 +64,9 @@ class FocalLGBMClassifier(FocalClassifier, NativeClassifier):
     ----------
     loss_ : BinaryFocalLoss or SoftmaxFocalLoss
         The loss that was minimised, with a value for alpha.
+    class_prior_ : ndarray of shape (n_classes,) or None
+        The share of each class in the weight of the training rows; None for a model loaded from a
+        file that does not tell it.
 
     Raises
     ------
@@ -272,6 +275,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         pred_leaf: bool = False,
         pred_contrib: bool = False,
         validate_features: bool = False,
+        *,
+        prior: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Predict labels.
@@ -284,6 +289,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             Return margins instead, of shape (n,) or (n, n_classes).
         start_iteration, num_iteration, pred_leaf, pred_contrib, validate_features, **kwargs
             As for ``LGBMClassifier.predict``. Contributions add up to the margin.
+        prior : float, dict or sequence of floats, optional
+            As for ``predict_proba``.
 
         Returns
         -------
@@ -294,6 +301,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -304,6 +313,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         >>> model.predict(X[:3])
         array([False, False,  True])
         """
+        is_posterior = not (raw_score or pred_leaf or pred_contrib)
+        loss = self._loss_at(prior, is_posterior=is_posterior)
         result: Any = super(lgb.LGBMClassifier, self).predict(
             X,
             raw_score=raw_score or not (pred_leaf or pred_contrib),
@@ -314,7 +325,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             validate_features=validate_features,
             **kwargs,
         )
-        return result if raw_score or pred_leaf or pred_contrib else self._labels(result)
+        return self._labels(result, loss) if is_posterior else result
 
     def predict_proba(
         self,
@@ -327,6 +338,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         validate_features: bool = False,
         *,
         posterior: bool = True,
+        prior: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Predict probabilities of the classes.
@@ -341,6 +353,11 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         posterior : bool, default=True
             False gives the bare sigmoid or softmax of the margin, which is what the booster
             predicts by itself, and which is no probability unless gamma is 0 and alpha None.
+        prior : float, dict or sequence of floats, optional
+            Share of the second of two classes, or one per class by label or in the order of
+            ``classes_``, in the data that are predicted, where it is not that of the training data
+            (``class_prior_``): because of undersampling, of weights, or of another population.
+            Probabilities are then those of the former, as ``BinaryFocalLoss.posterior`` has them.
 
         Returns
         -------
@@ -351,6 +368,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -373,9 +392,11 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             "validate_features": validate_features,
             **kwargs,
         }
-        if raw_score or pred_leaf or pred_contrib or not posterior:
+        is_posterior = posterior and not (raw_score or pred_leaf or pred_contrib)
+        loss = self._loss_at(prior, is_posterior=is_posterior)
+        if not is_posterior:
             return super().predict_proba(X, raw_score=raw_score, **given)
-        return self._probabilities(self.predict(X, raw_score=True, **given))
+        return self._probabilities(self.predict(X, raw_score=True, **given), loss)
 
 
 def booster_to_continue(model: Any, training: Targets) -> Any:

@@ -9,6 +9,7 @@ import xgboost as xgb
 
 from focal_gbm._stored import damaged, decoded, margins, of_kind
 from focal_gbm._types import Array
+from focal_gbm._validation import check_prior
 from focal_gbm.objective import FocalObjective, Loss, loss_for
 
 # Kinds of NumPy's dtypes that labels may have, and what they are in JSON.
@@ -67,6 +68,22 @@ def intercept_of(booster: xgb.Booster, n_margins: int) -> tuple[str, Array] | No
         return name, margins(values, n_margins)
     except (TypeError, ValueError) as error:
         raise damaged("focal_intercept", text, error) from None
+
+
+def text_of_class_prior(totals: Array) -> str | None:
+    """The attribute "class_prior", from the total weight of each class; None if one has none."""
+    return json.dumps((totals / totals.sum()).tolist()) if totals.all() else None
+
+
+def class_prior_of(booster: xgb.Booster, n_classes: int) -> Array | None:
+    """The share of each class in the training data of a booster, None if it does not tell."""
+    text = _attribute(booster, "class_prior")
+    if text is None:
+        return None
+    try:
+        return check_prior("class_prior", decoded("class_prior", text, list), n_classes)
+    except (TypeError, ValueError) as error:
+        raise damaged("class_prior", text, error) from None
 
 
 def attributes_of_classes(classes: Array) -> dict[str, str]:

@@ -25,7 +25,12 @@ from focal_gbm._types import Array
 from focal_gbm._validation import check_integer
 from focal_gbm._warnings import warn
 from focal_gbm.xgboost import _internals
-from focal_gbm.xgboost._attributes import attributes_of_classes, classes_of, loss_of
+from focal_gbm.xgboost._attributes import (
+    attributes_of_classes,
+    class_prior_of,
+    classes_of,
+    loss_of,
+)
 from focal_gbm.xgboost._evaluation import check_evaluation, joined, posterior_metric, split_metrics
 from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
@@ -74,6 +79,9 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         Labels of the classes, sorted.
     loss_ : BinaryFocalLoss or SoftmaxFocalLoss
         The loss that was minimised, with a value for alpha.
+    class_prior_ : ndarray of shape (n_classes,) or None
+        The share of each class in the weight of the training rows; None for a model loaded from a
+        file that does not tell it.
 
     Raises
     ------
@@ -305,6 +313,7 @@ feature_weights
         validate_features: bool = True,
         base_margin: ArrayLike | None = None,
         iteration_range: tuple[int, int] | None = None,
+        prior: Any = None,
     ) -> Array:
         """Predict labels.
 
@@ -316,6 +325,8 @@ feature_weights
             Return margins instead, of shape (n,) or (n, n_classes).
         validate_features, base_margin, iteration_range
             As for ``XGBClassifier.predict``.
+        prior : float, dict or sequence of floats, optional
+            As for ``predict_proba``.
 
         Returns
         -------
@@ -326,6 +337,8 @@ feature_weights
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -335,6 +348,7 @@ feature_weights
         >>> FocalXGBClassifier(n_estimators=5).fit(X, X[:, 0] > 1).predict(X[:3])
         array([False, False,  True])
         """
+        loss = self._loss_at(prior, is_posterior=not output_margin)
         margin = super(xgb.XGBClassifier, self).predict(
             X,
             output_margin=True,
@@ -342,7 +356,7 @@ feature_weights
             base_margin=base_margin,
             iteration_range=iteration_range,
         )
-        return margin if output_margin else self._labels(margin)
+        return margin if output_margin else self._labels(margin, loss)
 
     def predict_proba(  # type: ignore[override]
         self,
@@ -352,6 +366,7 @@ feature_weights
         iteration_range: tuple[int, int] | None = None,
         *,
         posterior: bool = True,
+        prior: Any = None,
     ) -> Array:
         """Predict probabilities of the classes.
 
@@ -364,6 +379,11 @@ feature_weights
         posterior : bool, default=True
             False gives the bare sigmoid or softmax of the margin, which is what the booster
             predicts by itself, and which is no probability unless gamma is 0 and alpha None.
+        prior : float, dict or sequence of floats, optional
+            Share of the second of two classes, or one per class by label or in the order of
+            ``classes_``, in the data that are predicted, where it is not that of the training data
+            (``class_prior_``): because of undersampling, of weights, or of another population.
+            Probabilities are then those of the former, as ``BinaryFocalLoss.posterior`` has them.
 
         Returns
         -------
@@ -374,6 +394,8 @@ feature_weights
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
+        TypeError, ValueError
+            For a ``prior`` that is none, or together with what does not depend on it.
 
         Examples
         --------
@@ -393,8 +415,9 @@ feature_weights
             "base_margin": base_margin,
             "iteration_range": iteration_range,
         }
+        loss = self._loss_at(prior, is_posterior=posterior)
         if posterior:
-            return self._probabilities(self.predict(X, output_margin=True, **given))
+            return self._probabilities(self.predict(X, output_margin=True, **given), loss)
         return super().predict_proba(X, **given)
 
     def save_model(self, fname: str | os.PathLike[str]) -> None:
@@ -486,6 +509,7 @@ feature_weights
         model.focal_gamma, model.focal_alpha = loss.gamma, loss.alpha
         model.hessian = loss.hessian
         model.loss_ = loss
+        model.class_prior_ = class_prior_of(model.get_booster(), model.n_classes_)
         classes = classes_of(model.get_booster())
         if classes is None:  # trained by ``train``
             classes = np.arange(model.n_classes_)

@@ -17,7 +17,12 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
 from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
-from focal_gbm.xgboost._attributes import intercept_of, text_of_intercept, text_of_loss
+from focal_gbm.xgboost._attributes import (
+    intercept_of,
+    text_of_class_prior,
+    text_of_intercept,
+    text_of_loss,
+)
 from focal_gbm.xgboost._internals import (
     base_margin_of,
     is_autologged,
@@ -336,8 +341,13 @@ class SetAttributes(TrainingCallback):
 
 
 def attributes_of(training: Training) -> SetAttributes:
-    """The parameters of the loss, which ``loss_of`` finds again; no shift of a continued model."""
-    return SetAttributes(focal_loss=text_of_loss(training.loss), focal_intercept=None)
+    """What ``loss_of`` and ``class_prior_of`` find again; no shift of a continued model."""
+    totals: Any = training.totals
+    return SetAttributes(
+        focal_loss=text_of_loss(training.loss),
+        class_prior=text_of_class_prior(totals),
+        focal_intercept=None,
+    )
 
 
 class Intercept(TrainingCallback):
