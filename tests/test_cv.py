@@ -186,7 +186,7 @@ def test_each_fold_is_a_training_of_lightgbm(objective, boosting, names):
             for name, curve in metrics.items():
                 curves.setdefault(f"{data_name} {name}", []).append(curve)
         assert_array_equal(booster.predict(X), expected.predict(X))
-        assert booster.params["objective"] == "binary"
+        assert booster.params["objective"] == "binary_focal_loss"
     if not names:
         assert set(curves) == {f"{name} focal_loss" for name in data_names}
     for name, of_folds in curves.items():

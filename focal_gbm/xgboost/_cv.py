@@ -9,7 +9,7 @@ from xgboost.callback import TrainingCallback
 from focal_gbm._arrays import cuda_problem
 from focal_gbm._types import Array
 from focal_gbm.objective import FocalObjective, check_objective, labels_and_weights, loss_for
-from focal_gbm.xgboost._internals import evaluate_fold_by
+from focal_gbm.xgboost._internals import evaluate_fold_by, warn_of_places
 from focal_gbm.xgboost._metrics import take_metrics
 from focal_gbm.xgboost._parameters import checked_params, gpu_of
 from focal_gbm.xgboost._train import (
@@ -23,6 +23,7 @@ from focal_gbm.xgboost._train import (
 )
 
 
+@warn_of_places
 def cv(
     params: dict[str, Any],
     dtrain: xgb.DMatrix,
