@@ -29,10 +29,11 @@ _ELSEWHERE = {
     "sigmoid_focal_loss": ["torch"],
     "softmax_focal_loss": ["torch"],
     "cv": ["xgboost", "lightgbm"],
+    "to_onnx": ["onnx"],
     "focal_metric": ["xgboost", "lightgbm"],
     "train": ["xgboost", "lightgbm", "dask"],
 }
-_MODULES = ("dask", "lightgbm", "torch", "xgboost")
+_MODULES = ("dask", "lightgbm", "onnx", "torch", "xgboost")
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Extras are named after their libraries, but for these.
-_EXTRAS = {"distributed": "dask", "matplotlib": "plot"}
+_EXTRAS = {"distributed": "dask", "matplotlib": "plot", "skl2onnx": "onnx"}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 import xgboost.dask as dxgb
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from xgboost import sklearn as xgboost_sklearn
 
 from focal_gbm.xgboost import _internals
@@ -79,6 +79,39 @@ def test_the_first_tree_raises_every_margin(params):
     _internals.raise_first_trees(booster, np.array([1.0]))
     after = booster.predict(xgb.DMatrix(X), output_margin=True)
     assert_allclose(after - before, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("base_score", [1e-6, 0.3, 0.5, 1 - 1e-6])
+def test_trees_are_added_to_the_log_odds_of_base_score(base_score):
+    """In single precision, and to itself where the objective is of margins."""
+    booster = trained(base_score=base_score, eta=0.0)
+    start = _internals.start_of(_internals.model_of(booster))
+    assert start.dtype == np.float32
+    assert set(booster.predict(xgb.DMatrix(X), output_margin=True)) == set(start)
+    dtrain = xgb.DMatrix(X, np.arange(200) % 3)
+    params = {"num_class": 3, "base_score": base_score, "eta": 0.0}
+    booster = xgb.train({**params, "objective": "multi:softprob"}, dtrain, 3)
+    start = _internals.start_of(_internals.model_of(booster))
+    margin = booster.predict(dtrain, output_margin=True)
+    assert_array_equal(margin, np.broadcast_to(start, margin.shape))
+
+
+def test_files_have_the_leaves_of_trees():
+    params = {"objective": "multi:softprob", "num_class": 3, "eta": 1.0, "base_score": 0.0}
+    dtrain = xgb.DMatrix(X, np.arange(200) % 3)
+    for strategy in ("one_output_per_tree", "multi_output_tree"):
+        booster = xgb.train({**params, "multi_strategy": strategy}, dtrain, 1)
+        trees, weights = _internals.trees_of(_internals.model_of(booster))
+        assert set(weights) == {1.0}
+        leaves = [
+            _internals.leaves_of(tree)[np.array(tree["left_children"]) < 0]
+            for tree in trees["trees"]
+        ]
+        margin = booster.predict(dtrain, output_margin=True)
+        columns = np.split(margin, len(leaves), axis=1)
+        for of_tree, column in zip(leaves, columns, strict=True):
+            expected = np.unique(of_tree.astype(np.float32), axis=0)
+            assert_array_equal(np.unique(column, axis=0), expected)
 
 
 def test_data_sets_are_made_by_functions_of_these_arguments():

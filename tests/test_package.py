@@ -28,6 +28,8 @@ HEAVY = {
     "cupy",
     "dask",
     "distributed",
+    "onnx",
+    "skl2onnx",
 }
 PACKAGE = Path(focal_gbm.__file__).parent
 
@@ -66,6 +68,12 @@ LEVELS = [
     "xgboost.*",
     "lightgbm.*",
     "dask.*",
+    "onnx._graph",
+    "onnx._trees",
+    "onnx._parts",
+    "onnx._posterior",
+    "onnx._converter",
+    "onnx.*",
     "torch.*",
 ]
 
@@ -131,10 +139,12 @@ def test_every_level_has_modules():
 
 def test_libraries_are_imported_only_where_they_are_served():
     homes = {
-        "xgboost": {"xgboost", "dask"},
-        "lightgbm": {"lightgbm", "dask"},
+        "xgboost": {"xgboost", "dask", "onnx"},
+        "lightgbm": {"lightgbm", "dask", "onnx"},
         "dask": {"dask"},
         "distributed": {"dask"},
+        "onnx": {"onnx"},
+        "skl2onnx": {"onnx"},
         "torch": {"torch"},
         "numba": {"_kernels"},
     }
@@ -187,6 +197,7 @@ def test_public_names():
         "DaskFocalXGBClassifier",
         "train",
     ]
+    assert importlib.import_module("focal_gbm.onnx").__all__ == ["to_onnx"]
     assert importlib.import_module("focal_gbm.torch").__all__ == [
         "SigmoidFocalLoss",
         "SoftmaxFocalLoss",
@@ -195,7 +206,7 @@ def test_public_names():
     ]
 
 
-MODULES = ("dask", "lightgbm", "torch", "xgboost")
+MODULES = ("dask", "lightgbm", "onnx", "torch", "xgboost")
 
 
 def test_what_is_elsewhere_says_where():
@@ -224,7 +235,8 @@ def test_a_module_that_is_not_imported(module):
     ("library", "extra", "name", "program"),
     [
         *((library, library, f"focal_gbm.{library}", f"import focal_gbm.{library}")
-          for library in ("xgboost", "lightgbm", "torch")),
+          for library in ("xgboost", "lightgbm", "onnx", "torch")),
+        ("skl2onnx", "onnx", "focal_gbm.onnx", "import focal_gbm.onnx"),
         ("sklearn", "xgboost", "focal_gbm.xgboost", "import focal_gbm.xgboost"),
         ("sklearn", "lightgbm", "focal_gbm.lightgbm", "import focal_gbm.lightgbm"),
         ("dask", "dask", "focal_gbm.dask.train", "from focal_gbm.dask import train"),
@@ -259,10 +271,7 @@ def test_other_missing_modules_are_not_explained():
 def public_objects():
     for owner, names in (
         (focal_gbm, focal_gbm.__all__),
-        *(
-            (importlib.import_module(f"focal_gbm.{m}"), None)
-            for m in ("xgboost", "lightgbm", "dask", "torch")
-        ),
+        *((importlib.import_module(f"focal_gbm.{m}"), None) for m in MODULES),
     ):
         for name in names or owner.__all__:
             value = getattr(owner, name)

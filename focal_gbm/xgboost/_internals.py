@@ -20,6 +20,11 @@ from focal_gbm._types import Array
 # must go on working, and raise once they raise there.
 warn_of_places = _deprecate_positional_args
 
+# Objectives by what their base_score is: a probability or a margin. The last one is what a model
+# of a callable objective has where none is named.
+_OF_PROBABILITIES = {"binary:logistic", "binary:logitraw"}
+_OF_MARGINS = {"multi:softprob", "multi:softmax", "reg:squarederror"}
+
 
 def evaluated(booster: xgb.Booster, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
     """Names and values of the booster's metrics.
@@ -65,21 +70,68 @@ def base_margin_of(booster: xgb.Booster) -> Array:
     return base_score if base_score.size > 1 else np.log(base_score) - np.log1p(-base_score)
 
 
-def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
-    """Add to the margin of each class what its first tree says, by the model's file.
+def model_of(booster: xgb.Booster) -> dict[str, Any]:
+    """The content of the file of a model.
 
-    Nothing public changes a leaf. The layout of the file (JSON) is documented, as
-    doc/tutorials/saving_model.rst, but for the leaves of several numbers.
+    Nothing public tells in full precision where trees split, and nothing changes a leaf. The layout
+    of the file (JSON) is documented, as doc/tutorials/saving_model.rst, but for the weights of
+    trees and the leaves of several numbers.
     """
-    model = json.loads(booster.save_raw("json"))
+    model: dict[str, Any] = json.loads(booster.save_raw("json"))
+    return model
+
+
+def trees_of(model: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
+    """The trees in a model's file, and the weight of each, which only DART changes.
+
+    XGBoost 3.4 has the weights with the trees, 3.2 beside them (src/gbm/gbtree.cc).
+    """
+    part = model["learner"]["gradient_booster"]
+    trees = part.get("gbtree", part)["model"]
+    return trees, {**part, **trees}.get("weight_drop", [1.0] * len(trees["trees"]))
+
+
+def start_of(model: dict[str, Any]) -> Array:
+    """The margins that a model's trees are added to, one or one of each class.
+
+    In single precision, rounded as XGBoost does (src/objective/regression_loss.h) and NumPy's own
+    logarithm does not: the log-odds of a base_score near one are mostly rounding.
+    """
+    objective = model["learner"]["objective"]["name"]
+    parameters = model["learner"]["learner_model_param"]
+    base_score = np.atleast_1d(np.array(json.loads(parameters["base_score"]), np.float32))
+    if objective in _OF_PROBABILITIES:
+        base_score = -np.log((1 / base_score - 1).astype(np.float64)).astype(np.float32)
+    elif objective not in _OF_MARGINS:
+        known = sorted(_OF_PROBABILITIES | _OF_MARGINS)
+        raise ValueError(
+            f"model: its objective is {objective!r}, but a booster of focal loss has one of {known}"
+        )
+    return np.broadcast_to(base_score, max(int(parameters["num_class"]), base_score.size))
+
+
+def leaves_of(tree: dict[str, Any]) -> Array:
+    """What each node of a tree in a model's file adds to margins, if it is a leaf.
+
+    Of shape (n_nodes, n_margins). A single number has the place of a threshold; several are found
+    by the number of the right child (src/tree/multi_target_tree_model.cc).
+    """
+    if not tree.get("leaf_weights"):
+        return np.array(tree["split_conditions"])[:, None]
+    is_leaf = np.array(tree["left_children"]) < 0
+    leaves = np.array(tree["leaf_weights"]).reshape(is_leaf.sum(), -1)
+    return leaves[np.where(is_leaf, tree["right_children"], 0)]
+
+
+def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
+    """Add to the margin of each class what its first tree says, by the model's file."""
+    model = model_of(booster)
     part = model["learner"]["gradient_booster"]
     if part["name"] == "gblinear":  # a line of weights for each feature, then the intercepts
         weights = part["model"]["weights"]
         weights[-shift.size :] = (np.array(weights[-shift.size :]) + shift).tolist()
     else:
-        trees = part.get("gbtree", part)["model"]
-        # Of DART; XGBoost 3.4 has them with the trees, 3.2 beside them.
-        kept = {**part, **trees}.get("weight_drop", [1.0] * len(trees["trees"]))
+        trees, kept = trees_of(model)
         first = {group: i for i, group in reversed(list(enumerate(trees["tree_info"])))}
         for group, i in first.items():
             tree, of_class = trees["trees"][i], shift / kept[i]

@@ -360,7 +360,7 @@ class Intercept(TrainingCallback):
 
     def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
         # Early stopping sets the attribute when an iteration is better than those before.
-        self.training.is_best = _n_rounds_used(model) == model.num_boosted_rounds() and (
+        self.training.is_best = n_rounds_used(model) == model.num_boosted_rounds() and (
             model.attr("best_iteration") is not None
         )
         if self.training.is_best and self.resident is not None:
@@ -387,7 +387,7 @@ class Intercept(TrainingCallback):
 
     def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
         """Margins and weights of the training rows."""
-        n_rounds = _n_rounds_used(model)
+        n_rounds = n_rounds_used(model)
         if self.resident is not None and self.resident.has_margins_of(model):
             rows = self.resident.rows[dataset]
             _, sample_weight = rows.labels_and_weights
@@ -406,7 +406,7 @@ class Intercept(TrainingCallback):
         return margin, sample_weight
 
 
-def _n_rounds_used(model: xgb.Booster) -> int:
+def n_rounds_used(model: xgb.Booster) -> int:
     """Iterations up to the best one, or all if training does not stop early."""
     best = model.attr("best_iteration")
     return model.num_boosted_rounds() if best is None else int(best) + 1

@@ -1,0 +1,145 @@
+"""Fitted models as ONNX models and files."""
+
+import json
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import onnx
+import skl2onnx
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.base import ClassifierMixin
+
+import focal_gbm
+from focal_gbm._files import write_whole
+from focal_gbm._validation import check_integer
+from focal_gbm.objective import FocalObjective
+from focal_gbm.onnx._converter import OLDEST_OPSET, labels_of, register
+from focal_gbm.onnx._parts import Parts, parts_of
+
+for _library in ("xgboost", "lightgbm"):
+    if find_spec(_library) is not None:  # either does without the other
+        register(import_module(f"focal_gbm.onnx._{_library}").CLASSIFIER)
+
+
+class _Fitted(ClassifierMixin):  # type: ignore[misc]
+    """The parts of a model, in the form of a classifier."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.classes_ = parts.classes
+
+
+@parts_of.register
+def _(model: _Fitted) -> Parts:
+    return model.parts
+
+
+register(_Fitted)
+
+
+def to_onnx(
+    model: Any,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    objective: FocalObjective | None = None,
+    target_opset: int | None = None,
+) -> onnx.ModelProto:
+    """Convert a fitted model to ONNX, with the posterior inside.
+
+    The ONNX model takes features ``X``, float32 of shape (n, n_features) with NaN for what is
+    missing, and gives ``label``, the class of the largest posterior, and ``probabilities``, float32
+    of shape (n, n_classes), as ``predict`` and ``predict_proba`` do. It is made of standard
+    operators, and computes the posterior in double precision, of which ONNX Runtime has all of them
+    on the CPU. Its metadata have gamma, alpha, the classes, the opset and the version of this
+    package.
+
+    Where training stopped early, it has the trees up to the best iteration. Margins to start from
+    that were given to ``fit`` (``base_margin``, ``init_score``) are no part of a model.
+
+    Parameters
+    ----------
+    model : FocalXGBClassifier, FocalLGBMClassifier, their forms for Dask, or a booster
+        A fitted model. Labels of classes become integers if they are numbers or booleans, and text
+        if they are text; the classes of a booster that does not tell them are 0, 1 and so on.
+    path : str or path, optional
+        A file to write, which is replaced whole or not at all.
+    objective : FocalObjective, optional
+        The objective that a booster has been trained with, which only one of
+        ``focal_gbm.xgboost.train`` or of a ``FocalXGBClassifier`` tells by itself.
+    target_opset : int, optional
+        Version of ONNX's operators, from 16 to the newest that skl2onnx knows, which is the
+        default.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    TypeError
+        For a model of another kind.
+    ValueError
+        For an opset that is not supported, for a booster that does not tell its loss, for classes
+        that are dates or beyond 64 bits, and for what ONNX's trees do not have: linear trees,
+        linear boosters, and categories of a data frame (codes of categories are converted).
+    sklearn.exceptions.NotFittedError
+        Before ``fit``.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    skl2onnx.to_onnx : Converts a pipeline of the classifiers, once this module is imported, and
+        models of features in double precision, by which LightGBM splits: thresholds are exact in
+        either.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm.onnx import to_onnx
+    >>> from focal_gbm.xgboost import FocalXGBClassifier
+    >>> X = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+    >>> model = FocalXGBClassifier(n_estimators=5).fit(X, np.where(X[:, 0] > 1, "yes", "no"))
+    >>> [output.name for output in to_onnx(model).graph.output]
+    ['label', 'probabilities']
+    """
+    opset = _checked_opset(target_opset)
+    parts = parts_of(model.to_local() if hasattr(model, "to_local") else model, objective)
+    fitted = _Fitted(parts)
+    converted: onnx.ModelProto = skl2onnx.to_onnx(
+        fitted,
+        name="focal_gbm",
+        initial_types=[("X", FloatTensorType([None, parts.ensemble.n_features]))],
+        target_opset=opset,
+        options={id(fitted): {"zipmap": False}},
+    )
+    onnx.helper.set_model_props(converted, _metadata(parts, opset))
+    if path is not None:
+        write_whole(path, converted.SerializeToString())
+    return converted
+
+
+def _checked_opset(target_opset: Any) -> int:
+    newest = skl2onnx.get_latest_tested_opset_version()
+    if target_opset is None:
+        return int(newest)
+    expected = f"an opset from {OLDEST_OPSET} to {newest}, the newest that skl2onnx knows,"
+    opset = check_integer("target_opset", target_opset, OLDEST_OPSET, expected)
+    if opset > newest:
+        raise ValueError(f"target_opset: expected {expected} got {opset}")
+    return opset
+
+
+def _metadata(parts: Parts, opset: int) -> dict[str, str]:
+    values = {
+        "focal_gamma": parts.loss.gamma,
+        "focal_alpha": parts.loss.alpha,
+        "classes": labels_of(parts.classes).tolist(),
+        "opset": opset,
+    }
+    return {
+        **{name: json.dumps(value) for name, value in values.items()},
+        "focal_gbm": focal_gbm.__version__,
+    }

@@ -1,0 +1,118 @@
+"""Trees of either library as ONNX's operator for them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from focal_gbm.onnx._graph import Graph, Tensor
+
+
+class Leaf(NamedTuple):
+    """What a leaf adds to margins."""
+
+    values: dict[int, float]  # by margin
+
+
+class Split(NamedTuple):
+    """Where a row goes to the left: at or below a threshold, or in one of some categories."""
+
+    feature: int
+    operator: str  # of ONNX, as "BRANCH_LT"
+    thresholds: list[float]  # several for the operator "BRANCH_EQ"
+    left: Any  # children, by what the library knows them by
+    right: Any
+    is_missing_left: bool
+
+
+Read = Callable[[Any], Leaf | Split]  # a node by what the library knows it by
+Prepare = Callable[[Graph, Tensor], Tensor]  # features as the library compares them
+
+
+class Ensemble:
+    """Trees whose leaves add up to margins: ONNX's operator ``TreeEnsembleRegressor``.
+
+    Thresholds and leaves are tensors in the precision in which the library compares and adds.
+    Single precision, which they have as attributes without a type, would send rows of LightGBM's
+    astray.
+    """
+
+    def __init__(self, n_features: int, n_margins: int, dtype: type, prepare: Prepare) -> None:
+        self.n_features = n_features
+        self.n_margins = n_margins
+        self._dtype = dtype
+        self._prepare = prepare
+        self._n_trees = 0
+        self._nodes: list[tuple[Any, ...]] = []
+        self._leaves: list[tuple[Any, ...]] = []
+
+    def add(self, root: Any, read: Read) -> None:
+        """Add a tree."""
+        tree, ids = self._n_trees, itertools.count()
+        self._n_trees += 1
+        waiting = [(next(ids), root)]
+        while waiting:
+            node, known_by = waiting.pop()
+            found = read(known_by)
+            if isinstance(found, Leaf):
+                self._nodes.append((tree, node, 0, "LEAF", 0.0, 0, 0, 0))
+                self._leaves += [(tree, node, *value) for value in found.values.items()]
+                continue
+            left, right = next(ids), next(ids)
+            waiting += [(right, found.right), (left, found.left)]
+            self._nodes += _chain(found, tree, node, left, right, ids)
+
+    def margins(self, graph: Graph, features: Tensor) -> Tensor:
+        """Margins of shape (n, n_margins), which the operator gives in single precision only."""
+        margins = graph.node(
+            "TreeEnsembleRegressor",
+            self._prepare(graph, features),
+            domain="ai.onnx.ml",
+            op_version=3,
+            **self._attributes(),
+        )
+        return graph.cast(margins, TensorProto.DOUBLE)
+
+    def _attributes(self) -> dict[str, Any]:
+        trees, nodes, features, operators, thresholds, left, right, missing_left = zip(
+            *self._nodes, strict=True
+        )
+        leaf_trees, leaf_nodes, margins, values = zip(*self._leaves, strict=True)
+        return {
+            "n_targets": self.n_margins,
+            "nodes_treeids": trees,
+            "nodes_nodeids": nodes,
+            "nodes_featureids": features,
+            "nodes_modes": operators,
+            "nodes_values_as_tensor": self._tensor("thresholds", thresholds),
+            "nodes_truenodeids": left,
+            "nodes_falsenodeids": right,
+            "nodes_missing_value_tracks_true": missing_left,
+            "target_treeids": leaf_trees,
+            "target_nodeids": leaf_nodes,
+            "target_ids": margins,
+            "target_weights_as_tensor": self._tensor("leaves", values),
+        }
+
+    def _tensor(self, name: str, values: tuple[float, ...]) -> TensorProto:
+        return numpy_helper.from_array(np.array(values, self._dtype), name)
+
+
+def _chain(
+    split: Split, tree: int, node: int, left: int, right: int, ids: Iterator[int]
+) -> Iterator[tuple[Any, ...]]:
+    """A node for each threshold; where it does not hold, a row goes on to the next of them."""
+    *firsts, last = split.thresholds
+    for threshold in firsts:
+        following = next(ids)
+        yield (
+            *(tree, node, split.feature, split.operator, threshold),
+            *(left, following, int(split.is_missing_left)),
+        )
+        node = following
+    yield (
+        *(tree, node, split.feature, split.operator, last),
+        *(left, right, int(split.is_missing_left)),
+    )

@@ -1,0 +1,136 @@
+"""Models of XGBoost, from the trees in their files."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+from onnx import TensorProto
+from sklearn.utils.validation import check_is_fitted
+
+from focal_gbm.objective import FocalObjective, Loss
+from focal_gbm.onnx._graph import Graph, Tensor, where
+from focal_gbm.onnx._parts import Parts, given_loss, parts_of, refuse_objective
+from focal_gbm.onnx._trees import Ensemble, Leaf, Read, Split
+from focal_gbm.xgboost._attributes import classes_of, loss_of
+from focal_gbm.xgboost._classifier import FocalXGBClassifier
+from focal_gbm.xgboost._internals import (
+    leaves_of,
+    model_of,
+    start_of,
+    trees_of,
+)
+from focal_gbm.xgboost._train import n_rounds_used
+
+CLASSIFIER = FocalXGBClassifier
+
+
+@parts_of.register
+def _(model: FocalXGBClassifier, objective: FocalObjective | None = None) -> Parts:
+    refuse_objective(objective)
+    check_is_fitted(model)
+    missing = np.nan if model.missing is None else model.missing
+    return Parts(_ensemble(model.get_booster(), missing), model.loss_, model.classes_)
+
+
+@parts_of.register
+def _(model: xgb.Booster, objective: FocalObjective | None = None) -> Parts:
+    ensemble = _ensemble(model, np.nan)
+    n_classes = max(2, ensemble.n_margins)
+    classes = classes_of(model)
+    return Parts(
+        ensemble,
+        _loss(model, objective, n_classes),
+        np.arange(n_classes) if classes is None else classes,
+    )
+
+
+def _loss(booster: xgb.Booster, objective: FocalObjective | None, n_classes: int) -> Loss:
+    """The loss that the booster tells, or that of the objective."""
+    told = loss_of(booster, n_classes)
+    if objective is None:
+        if told is None:
+            raise ValueError(
+                "objective: the booster has no attribute 'focal_loss', where "
+                "focal_gbm.xgboost.train saves gamma and alpha: give the FocalObjective that it "
+                "has been trained with"
+            )
+        return told
+    given = given_loss(objective, n_classes)
+    if told is not None and (told.gamma, told.alpha) != (given.gamma, given.alpha):
+        raise ValueError(
+            f"objective: it is {objective!r}, but the booster has been trained with {told!r}: "
+            "leave it out"
+        )
+    return given
+
+
+def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
+    """The trees up to the best iteration, where training has stopped early."""
+    model = model_of(booster)
+    kind = model["learner"]["gradient_booster"]["name"]
+    if kind == "gblinear":
+        raise ValueError("model: its booster is 'gblinear', which has no trees to convert")
+    trees, weights = trees_of(model)
+    if any(column["values"] for column in trees["cats"]["enc"]):
+        raise ValueError(
+            "model: it has been trained on a data frame with categories, for which ONNX has no "
+            "type: train it on their codes, say by an OrdinalEncoder, with feature_types"
+        )
+    start = start_of(model)
+    ensemble = Ensemble(booster.num_features(), start.size, np.float32, _Prepare(missing))
+    # As a tree, because XGBoost adds the trees to it in their order, in single precision. So does
+    # ONNX Runtime on one thread, but would add base values last.
+    ensemble.add(None, lambda _: Leaf(dict(enumerate(start.tolist()))))
+    n_trees = trees["iteration_indptr"][n_rounds_used(booster)]
+    for tree, weight, margin in zip(
+        trees["trees"][:n_trees], weights[:n_trees], trees["tree_info"][:n_trees], strict=True
+    ):
+        ensemble.add(0, _reader(tree, weight, margin))
+    return ensemble
+
+
+@dataclass(frozen=True)
+class _Prepare:
+    """Features as XGBoost compares them: in single precision, and NaN where they are missing."""
+
+    missing: float
+
+    def __call__(self, graph: Graph, features: Tensor) -> Tensor:
+        features = graph.cast(features, TensorProto.FLOAT)
+        if not np.isnan(self.missing):
+            is_missing = graph.node("Equal", features, graph.constant(np.float32(self.missing)))
+            features = where(is_missing, graph.constant(np.float32(np.nan)), features)
+        return features
+
+
+def _reader(tree: dict[str, Any], weight: float, margin: int) -> Read:
+    """What reads a tree, of which nodes are known by their number.
+
+    Rows that are in a category of a split go to the right, those below a threshold to the left.
+    """
+    # The file has the shortest decimals that are the same number in single precision.
+    thresholds = np.array(tree["split_conditions"], np.float32)
+    leaves = leaves_of(tree).astype(np.float32) * weight
+    categories = {
+        node: tree["categories"][start : start + size]
+        for node, start, size in zip(
+            tree["categories_nodes"],
+            tree["categories_segments"],
+            tree["categories_sizes"],
+            strict=True,
+        )
+    }
+
+    def read(node: int) -> Leaf | Split:
+        left, right = tree["left_children"][node], tree["right_children"][node]
+        if left < 0:
+            return Leaf(dict(enumerate(leaves[node].tolist(), margin)))
+        feature = tree["split_indices"][node]
+        is_missing_left = bool(tree["default_left"][node])
+        if node in categories:
+            found = categories[node]
+            return Split(feature, "BRANCH_EQ", found, right, left, not is_missing_left)
+        return Split(feature, "BRANCH_LT", [thresholds[node]], left, right, is_missing_left)
+
+    return read
