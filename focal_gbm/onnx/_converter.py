@@ -10,7 +10,6 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from skl2onnx.common.utils_classifier import get_label_classes
 
 from focal_gbm._types import Array
-from focal_gbm.objective import n_classes_of
 from focal_gbm.onnx._graph import Graph, Tensor
 from focal_gbm.onnx._parts import parts_of
 from focal_gbm.onnx._posterior import posteriors
@@ -76,8 +75,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     ensemble, loss, _ = parts_of(model)
     features = Tensor(graph, operator.inputs[0].full_name)
     posterior = posteriors(graph, ensemble.margins(graph, features), loss)
-    # Where all rows had one class, it is the label whatever the margin.
-    labels = np.resize(labels_of(get_label_classes(scope, model)), n_classes_of(loss))
+    labels = labels_of(get_label_classes(scope, model))
     largest = graph.node("ArgMax", posterior, axis=1, keepdims=0)
     graph.node("Gather", graph.constant(labels), largest, name=label.full_name)
     is_double = isinstance(probabilities.type, DoubleTensorType)

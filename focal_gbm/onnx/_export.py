@@ -106,7 +106,7 @@ def to_onnx(
     ['label', 'probabilities']
     """
     opset = _checked_opset(target_opset)
-    parts = parts_of(model.to_local() if hasattr(model, "to_local") else model, objective)
+    parts = parts_of(model, objective)
     fitted = _Fitted(parts)
     converted: onnx.ModelProto = skl2onnx.to_onnx(
         fitted,

@@ -14,12 +14,7 @@ from focal_gbm.onnx._parts import Parts, given_loss, parts_of, refuse_objective
 from focal_gbm.onnx._trees import Ensemble, Leaf, Read, Split
 from focal_gbm.xgboost._attributes import classes_of, loss_of
 from focal_gbm.xgboost._classifier import FocalXGBClassifier
-from focal_gbm.xgboost._internals import (
-    leaves_of,
-    model_of,
-    start_of,
-    trees_of,
-)
+from focal_gbm.xgboost._internals import leaves_of, model_of, start_of, trees_of
 from focal_gbm.xgboost._train import n_rounds_used
 
 CLASSIFIER = FocalXGBClassifier
@@ -109,9 +104,8 @@ def _reader(tree: dict[str, Any], weight: float, margin: int) -> Read:
 
     Rows that are in a category of a split go to the right, those below a threshold to the left.
     """
-    # The file has the shortest decimals that are the same number in single precision.
-    thresholds = np.array(tree["split_conditions"], np.float32)
-    leaves = leaves_of(tree).astype(np.float32) * weight
+    # The file has the shortest decimals that are the same numbers in single precision.
+    leaves = leaves_of(tree).astype(np.float32) * np.float32(weight)
     categories = {
         node: tree["categories"][start : start + size]
         for node, start, size in zip(
@@ -131,6 +125,7 @@ def _reader(tree: dict[str, Any], weight: float, margin: int) -> Read:
         if node in categories:
             found = categories[node]
             return Split(feature, "BRANCH_EQ", found, right, left, not is_missing_left)
-        return Split(feature, "BRANCH_LT", [thresholds[node]], left, right, is_missing_left)
+        threshold = tree["split_conditions"][node]
+        return Split(feature, "BRANCH_LT", [threshold], left, right, is_missing_left)
 
     return read
