@@ -15,8 +15,11 @@ ROOMS = {
     # None for Dask's, and no other module knows of Dask.
     "dask": None,
     "distributed": None,
+    # Nor for those of ONNX.
+    "onnx": None,
+    "skl2onnx": None,
 }
-FOLDERS = {"dask": "dask", "distributed": "dask"}
+FOLDERS = {"dask": "dask", "distributed": "dask", "onnx": "onnx", "skl2onnx": "onnx"}
 
 
 def is_private(name):

@@ -13,8 +13,8 @@ class Graph:
     """The graph of a model that skl2onnx converts."""
 
     def __init__(self, scope: Any, container: Any) -> None:
-        self._scope = scope
-        self._container = container
+        self.scope = scope
+        self.container = container
 
     def constant(self, value: ArrayLike) -> "Tensor":
         """A tensor in the dtype of an array."""
@@ -22,8 +22,8 @@ class Graph:
         is_text = array.dtype.kind not in "fib"
         kind = TensorProto.STRING if is_text else helper.np_dtype_to_tensor_dtype(array.dtype)
         content = [str(text).encode() for text in array.flat] if is_text else array.ravel().tolist()
-        name = self._scope.get_unique_variable_name("constant")
-        self._container.add_initializer(name, kind, array.shape, content)
+        name = self.scope.get_unique_variable_name("constant")
+        self.container.add_initializer(name, kind, array.shape, content)
         return Tensor(self, name)
 
     def cast(self, tensor: "Tensor", kind: int, name: str | None = None) -> "Tensor":
@@ -47,14 +47,14 @@ class Graph:
         names = (
             [name]
             if name is not None
-            else [self._scope.get_unique_variable_name(operator) for _ in range(n_outputs)]
+            else [self.scope.get_unique_variable_name(operator) for _ in range(n_outputs)]
         )
-        self._container.add_node(
+        self.container.add_node(
             operator,
             [tensor.name for tensor in inputs],
             names,
             op_domain=domain,
-            name=self._scope.get_unique_operator_name(operator),
+            name=self.scope.get_unique_operator_name(operator),
             **attributes,
         )
         return [Tensor(self, name) for name in names]

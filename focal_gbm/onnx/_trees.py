@@ -42,7 +42,7 @@ class Ensemble:
     def __init__(self, n_features: int, n_margins: int, dtype: type, prepare: Prepare) -> None:
         self.n_features = n_features
         self.n_margins = n_margins
-        self._dtype = dtype
+        self.dtype = dtype
         self._prepare = prepare
         self._n_trees = 0
         self._nodes: list[tuple[Any, ...]] = []
@@ -97,7 +97,7 @@ class Ensemble:
         }
 
     def _tensor(self, name: str, values: tuple[float, ...]) -> TensorProto:
-        return numpy_helper.from_array(np.array(values, self._dtype), name)
+        return numpy_helper.from_array(np.array(values, self.dtype), name)
 
 
 def _chain(
