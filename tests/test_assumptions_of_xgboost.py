@@ -84,16 +84,16 @@ def test_the_first_tree_raises_every_margin(params):
 @pytest.mark.parametrize("base_score", [1e-6, 0.3, 0.5, 1 - 1e-6])
 def test_trees_are_added_to_the_log_odds_of_base_score(base_score):
     """In single precision, and to itself where the objective is of margins."""
-    booster = trained(base_score=base_score, eta=0.0)
-    start = _internals.start_of(_internals.model_of(booster))
-    assert start.dtype == np.float32
-    assert set(booster.predict(xgb.DMatrix(X), output_margin=True)) == set(start)
-    dtrain = xgb.DMatrix(X, np.arange(200) % 3)
-    params = {"num_class": 3, "base_score": base_score, "eta": 0.0}
-    booster = xgb.train({**params, "objective": "multi:softprob"}, dtrain, 3)
-    start = _internals.start_of(_internals.model_of(booster))
-    margin = booster.predict(dtrain, output_margin=True)
-    assert_array_equal(margin, np.broadcast_to(start, margin.shape))
+    several = "multi:softprob", "multi:softmax"
+    for objective in ("binary:logistic", "binary:logitraw", "reg:squarederror", *several):
+        params = {"num_class": 3} if objective in several else {}
+        dtrain = xgb.DMatrix(X, np.arange(200) % 3 if params else Y)
+        params |= {"objective": objective, "base_score": base_score, "eta": 0.0}
+        booster = xgb.train(params, dtrain, 3)
+        start = _internals.start_of(_internals.model_of(booster))
+        assert start.dtype == np.float32
+        margin = booster.predict(dtrain, output_margin=True).reshape(200, -1)
+        assert_array_equal(margin, np.broadcast_to(start, margin.shape))
 
 
 def test_files_have_the_leaves_of_trees():

@@ -36,8 +36,7 @@ def labels_of(classes: Array) -> Array:
     if classes.dtype.kind in "OTU" and all(isinstance(label, str) for label in classes):
         return classes.astype(str)
     if classes.dtype.kind in "biuf":
-        with np.errstate(invalid="ignore"):  # which the comparison finds
-            integers = classes.astype(np.int64)
+        integers = classes.astype(np.int64)
         if (integers == classes).all():
             return integers
     raise ValueError(

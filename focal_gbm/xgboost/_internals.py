@@ -20,10 +20,9 @@ from focal_gbm._types import Array
 # must go on working, and raise once they raise there.
 warn_of_places = _deprecate_positional_args
 
-# Objectives by what their base_score is: a probability or a margin. The last one is what a model
-# of a callable objective has where none is named.
-_OF_PROBABILITIES = {"binary:logistic", "binary:logitraw"}
-_OF_MARGINS = {"multi:softprob", "multi:softmax", "reg:squarederror"}
+# Objectives whose base_score is a margin. The last one is what a model of a callable objective has
+# where none is named.
+_OF_MARGINS = {"binary:logitraw", "multi:softprob", "multi:softmax", "reg:squarederror"}
 
 
 def evaluated(booster: xgb.Booster, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
@@ -100,10 +99,10 @@ def start_of(model: dict[str, Any]) -> Array:
     objective = model["learner"]["objective"]["name"]
     parameters = model["learner"]["learner_model_param"]
     base_score = np.atleast_1d(np.array(json.loads(parameters["base_score"]), np.float32))
-    if objective in _OF_PROBABILITIES:
+    if objective == "binary:logistic":
         base_score = -np.log((1 / base_score - 1).astype(np.float64)).astype(np.float32)
     elif objective not in _OF_MARGINS:
-        known = sorted(_OF_PROBABILITIES | _OF_MARGINS)
+        known = sorted({"binary:logistic", *_OF_MARGINS})
         raise ValueError(
             f"model: its objective is {objective!r}, but a booster of focal loss has one of {known}"
         )
