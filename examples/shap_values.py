@@ -1,4 +1,4 @@
-"""SHAP values of a focal model: they add up to its margin, as with any other loss."""
+"""SHAP values of a focal model: of its margin, as with any other loss, and of its probability."""
 
 import warnings
 
@@ -28,3 +28,16 @@ for feature in np.argsort(-np.abs(explanation.values[row])):
         f"  feature {feature} = {X[row, feature]:5.2f} adds {explanation.values[row, feature]:5.2f}"
     )
 print(f"  margin {margin[row]:.2f}, probability {model.predict_proba(X)[row, 1]:.3f}")
+
+# TreeExplainer(model, data, model_output="probability") would explain the bare sigmoid. Explain the
+# function that predicts: exactly, or from a dozen features on by shap.explainers.Permutation.
+background = X[:50]
+explainer = shap.explainers.Exact(lambda X: model.predict_proba(X)[:, 1], background)
+explanation = explainer(X[[row]], silent=True)
+total = explanation.values.sum(axis=1) + explanation.base_values
+print(f"of the probability: base value {explanation.base_values[0]:.3f}")
+for feature in np.argsort(-np.abs(explanation.values[0])):
+    print(
+        f"  feature {feature} = {X[row, feature]:5.2f} adds {explanation.values[0, feature]:6.3f}"
+    )
+print(f"  together {total[0]:.3f}")

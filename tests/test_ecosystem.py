@@ -183,6 +183,35 @@ def test_shap_values_add_up_to_the_margin(model, data, name, n_classes):
     assert_allclose(total, model.predict(X[:50], **{margin: True}), atol=1e-4)
 
 
+@both
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_shap_values_add_up_to_the_probability(model, data, n_classes):
+    X, y = data
+    y = y if n_classes == 2 else np.digitize(X[:, 0], [-0.5, 0.5])
+    model.set_params(focal_alpha="balanced").fit(X, y)
+    background, rows = X[:20], X[20:25]
+    explainer = shap.explainers.Permutation(model.predict_proba, background)
+    explanation = explainer(rows, silent=True)
+    assert explanation.values.shape == (5, 4, n_classes)
+    total = explanation.values.sum(axis=1) + explanation.base_values
+    assert_allclose(total, model.predict_proba(rows), atol=1e-6)
+    mean = np.tile(model.predict_proba(background).mean(axis=0), (5, 1))
+    assert_allclose(explanation.base_values, mean, atol=1e-6)
+
+
+@both
+def test_shap_by_name_is_of_the_bare_sigmoid(model, data):
+    """Of the booster's own output; SHAP has no way to another."""
+    X, y = data
+    model.set_params(focal_alpha="balanced").fit(X, y)
+    rows = X[np.argsort(X[:, 0])[::100]]
+    explanation = shap.TreeExplainer(model, X[:20], model_output="probability")(rows)
+    total = explanation.values.sum(axis=1) + explanation.base_values
+    bare = model.predict_proba(rows, posterior=False)[:, 1]
+    assert_allclose(total, bare, atol=1e-4)
+    assert np.abs(total - model.predict_proba(rows)[:, 1]).max() > 0.1
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @both
 @pytest.mark.parametrize("n_classes", [2, 3])
