@@ -27,7 +27,7 @@ from focal_gbm.dask._collections import (
     partitioned,
     parts_of,
 )
-from focal_gbm.lightgbm._attributes import with_shift
+from focal_gbm.lightgbm._attributes import stored_of, with_stored
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._evaluation import pairs_of
 from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, leave_network, other_params
@@ -319,7 +319,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         totals: Any = training.sample_weight  # one row of each class has the weight of all
         shift = shift_of(totals_at, totals)
         raise_first_trees(self.booster_, shift)
-        self.booster_.model_from_string(with_shift(self.booster_.model_to_string(), shift))
+        stored = {**stored_of(self.booster_), "shift": shift.tolist()}
+        self.booster_.model_from_string(with_stored(self.booster_.model_to_string(), stored))
 
     def to_local(self) -> FocalLGBMClassifier:
         """The same classifier for arrays and dataframes in memory.

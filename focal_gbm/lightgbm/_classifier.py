@@ -13,13 +13,13 @@ from focal_gbm._autologging import warn_of_autologging
 from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
-    FocalClassifier,
     Targets,
     check_num_class,
     check_start,
 )
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_other_loss
+from focal_gbm.lightgbm._attributes import classes_of, loss_of
 from focal_gbm.lightgbm._evaluation import (
     eval_fields,
     is_none_or_equal,
@@ -27,15 +27,20 @@ from focal_gbm.lightgbm._evaluation import (
     pairs_of,
     posterior_metric,
 )
-from focal_gbm.lightgbm._internals import NativeClassifier, is_autologged, native_params, set_fitted
-from focal_gbm.lightgbm._parameters import canonical
+from focal_gbm.lightgbm._internals import (
+    is_autologged,
+    native_params,
+    set_fitted,
+)
+from focal_gbm.lightgbm._parameters import as_booster, canonical
+from focal_gbm.lightgbm._saving import SavedClassifier
 from focal_gbm.lightgbm._train import check_splits, train_with
 
 # Objectives that a classifier may name: those that the focal loss takes the place of.
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")
 
 
-class FocalLGBMClassifier(FocalClassifier, NativeClassifier):
+class FocalLGBMClassifier(SavedClassifier):
     """``LGBMClassifier`` with focal loss, for two or more classes.
 
     It takes every parameter of ``LGBMClassifier`` and predicts probabilities of the classes: the
@@ -167,9 +172,9 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         Warns
         -----
         UserWarning
-            For a classifier as ``init_model`` that has another loss or does not tell it, because
-            the posterior is then right only once the new trees outweigh the old (a booster of
-            LightGBM never tells it), and where no tree has a split.
+            For an ``init_model`` that has another loss, or a classifier that does not tell it,
+            because the posterior is then right only once the new trees outweigh the old, and where
+            no tree has a split.
 
         Examples
         --------
@@ -231,6 +236,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             init_model=init_model,
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
             take_rows=self._take_rows,
+            classes=training.classes,
         )
         if not training.is_one_class:
             check_splits(booster)
@@ -238,7 +244,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             warn_of_autologging(
                 "mlflow.sklearn.log_model(model, name='model', serialization_format='cloudpickle')"
             )
-        set_fitted(model, booster, train_set, evals_result, training.classes.size)
+        set_fitted(model, booster, evals_result, training.classes.size)
         self.__dict__.update(model.__dict__)
         return self
 
@@ -399,13 +405,15 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         return self._probabilities(self.predict(X, raw_score=True, **given), loss)
 
 
-def booster_to_continue(model: Any, training: Targets) -> Any:
-    """The booster of a classifier of the same classes; a booster or a file as it is."""
-    if not isinstance(model, lgb.LGBMModel):
-        return model
-    loss = None
-    if isinstance(model, FocalLGBMClassifier):
-        training.check_same_classes("init_model", model.classes_)
-        loss = model.loss_
-    warn_of_other_loss("init_model", loss, training.loss)
-    return model.booster_
+def booster_to_continue(model: Any, training: Targets) -> lgb.Booster | None:
+    """The booster of a model, a file or a classifier, of the same classes if it tells them."""
+    if model is None:
+        return None
+    is_classifier = isinstance(model, lgb.LGBMModel)
+    booster = model.booster_ if is_classifier else as_booster(model)
+    classes, loss = classes_of(booster), loss_of(booster)
+    if classes is not None:
+        training.check_same_classes("init_model", classes)
+    if loss is not None or is_classifier:
+        warn_of_other_loss("init_model", loss, training.loss)
+    return booster

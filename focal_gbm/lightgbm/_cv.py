@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import lightgbm as lgb
-import numpy as np
 
 from focal_gbm._intercept import needs_shift
 from focal_gbm._types import Array
-from focal_gbm.lightgbm._attributes import shift_of_model
 from focal_gbm.lightgbm._metrics import take_metrics
 from focal_gbm.lightgbm._parameters import (
     checked_model,
@@ -101,10 +99,7 @@ eval_train_metric
     refuse_on_gpu(params, objective, train_set)
     refuse_machines(params)
     check_train_set(train_set, init_model)
-    n_before, shift_before = 0, None
-    if init_model is not None:
-        model = checked_model(init_model, n_classes)
-        n_before, shift_before = model.current_iteration(), shift_of_model(model)
+    model = None if init_model is None else checked_model(init_model, n_classes)
     if metrics is not None:
         params["metric"] = metrics
     callbacks = [*early_stopping(params), *(callbacks or [])]
@@ -114,7 +109,7 @@ eval_train_metric
         fpreproc,
         callbacks,
         has_start=init_model is None and is_on(params.get("boost_from_average", True)),
-        shift_before=shift_before,
+        model=model,
         keeps_margins=return_cvbooster,
     )
     results = lgb.cv(
@@ -140,7 +135,7 @@ eval_train_metric
         del results["cvbooster"]
         return results
     for booster in cvbooster.boosters:
-        of_folds.finish(booster, n_before)
+        of_folds.finish(booster)
     return results
 
 
@@ -161,7 +156,7 @@ class _Folds:
         callbacks: list[Any],
         *,
         has_start: bool,
-        shift_before: Array | None,
+        model: lgb.Booster | None,
         keeps_margins: bool,
     ) -> None:
         self.params = params
@@ -169,7 +164,7 @@ class _Folds:
         self.fpreproc = fpreproc
         self.of_user = callbacks
         self.has_start = has_start
-        self.shift_before = shift_before
+        self.model = model  # that is continued
         self.keeps_margins = keeps_margins
         self.by_dataset: dict[lgb.Dataset, _Fold] = {}
 
@@ -187,9 +182,10 @@ class _Folds:
         training = LightGBMTraining(
             objective, n_classes, n_threads=params.get("num_threads"), has_start=self.has_start
         )
-        if needs_shift(training.loss):
-            training.keeps_margins = self.keeps_margins
-            training.take_back(self.shift_before)
+        is_shifted = needs_shift(training.loss)
+        training.keeps_margins = is_shifted and self.keeps_margins
+        if self.model is not None:
+            training.continue_from(self.model, before_shift=is_shifted)
         metrics = take_metrics(params, self.feval, training, [valid_set])
         fold = _Fold(training, metrics, training.keep_margins(self.of_user))
         self.by_dataset[train_set] = self.by_dataset[valid_set] = fold
@@ -224,12 +220,12 @@ class _Folds:
         after_iteration.order = 40  # type: ignore[attr-defined]  # after early stopping
         return [before_iteration, after_iteration]
 
-    def finish(self, booster: lgb.Booster, n_before: int) -> None:
+    def finish(self, booster: lgb.Booster) -> None:
         """Make the booster of a fold what ``train`` returns."""
         training = self.by_dataset[booster.train_set].training
-        shift = np.zeros_like(training.folded)
         if training.keeps_margins:
-            shift = training.shift(*training.rows_used(booster))
-        if booster.best_iteration > 0:  # in which lightgbm.cv does not count those of init_model
-            booster.best_iteration += n_before
-        finish(booster, training.n_classes, training.folded, shift, keep_training_booster=False)
+            training.shift_intercept(*training.rows_used(booster))
+        if booster.best_iteration > 0 and self.model is not None:
+            # In which lightgbm.cv does not count those of init_model.
+            booster.best_iteration += self.model.current_iteration()
+        finish(booster, training)

@@ -127,16 +127,16 @@ def native_params(model: NativeClassifier, n_classes: int) -> tuple[dict[str, An
 def set_fitted(
     model: NativeClassifier,
     booster: lgb.Booster,
-    train_set: lgb.Dataset,
     evals_result: dict[str, Any],
     n_classes: int,
 ) -> None:
     """Make a classifier a fitted one (sklearn.py), which only its own ``fit`` can."""
     model._Booster = booster
     model._n_classes = n_classes
-    model._n_features = booster.num_feature()
-    # LightGBM before 4.7 gives names to all features.
-    model._fitted_with_feature_names = getattr(train_set, "_has_non_default_feature_names", True)
+    model._objective = "binary" if n_classes <= 2 else "multiclass"
+    model._n_features = model.n_features_in_ = booster.num_feature()
+    given_by_lightgbm = [f"Column_{i}" for i in range(booster.num_feature())]
+    model._fitted_with_feature_names = booster.feature_name() != given_by_lightgbm
     model._evals_result = evals_result
     model._best_iteration, model._best_score = booster.best_iteration, booster.best_score
     model.fitted_ = True

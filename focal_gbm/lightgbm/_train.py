@@ -11,8 +11,8 @@ from focal_gbm._autologging import log_loss_parameters, warn_of_autologging
 from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
-from focal_gbm._warnings import warn_of_no_split
-from focal_gbm.lightgbm._attributes import shift_of_model, with_shift
+from focal_gbm._warnings import warn_of_no_split, warn_of_other_loss
+from focal_gbm.lightgbm._attributes import loss_of, margins_of, to_store, with_stored
 from focal_gbm.lightgbm._internals import (
     best_iterations,
     constructed,
@@ -28,6 +28,7 @@ from focal_gbm.lightgbm._internals import (
 )
 from focal_gbm.lightgbm._metrics import take_metrics
 from focal_gbm.lightgbm._parameters import (
+    as_booster,
     canonical,
     checked_model,
     early_stopping,
@@ -83,7 +84,8 @@ def train(
     lightgbm.Booster
         ``predict`` gives the sigmoid of the margin, and keeps doing so in plain LightGBM after any
         save and load. ``objective.loss.posterior(booster.predict(X, raw_score=True))`` gives the
-        probability of the positive class, for an ``alpha`` that is not "balanced".
+        probability of the positive class, for an ``alpha`` that is not "balanced". A line among
+        the parameters in the model's text, "focal_gbm", has the parameters of the loss.
         ``Booster.refit`` raises, as LightGBM knows no focal loss.
 
     Raises
@@ -102,9 +104,11 @@ def train(
     Warns
     -----
     UserWarning
-        For ``use_quantized_grad``, because few bins suit the long-tailed focal Hessian badly, for
-        several classes with ``hessian="exact"`` and a ``min_sum_hessian_in_leaf`` below 1, because
-        curvature may cancel in a leaf, and where no tree has a split.
+        For an ``init_model`` of another focal loss, because the posterior is then right only once
+        the new trees outweigh the old, for ``use_quantized_grad``, because few bins suit the
+        long-tailed focal Hessian badly, for several classes with ``hessian="exact"`` and a
+        ``min_sum_hessian_in_leaf`` below 1, because curvature may cancel in a leaf, and where no
+        tree has a split.
 
     Examples
     --------
@@ -117,6 +121,8 @@ def train(
     >>> booster.predict(X).max() <= 1
     np.True_
     """
+    if init_model is not None:
+        init_model = as_booster(init_model)
     booster = train_with(
         None,
         params,
@@ -129,6 +135,10 @@ def train(
         keep_training_booster=keep_training_booster,
         callbacks=callbacks,
     )
+    before = None if init_model is None else loss_of(init_model)
+    after = loss_of(booster)
+    if before is not None and after is not None:
+        warn_of_other_loss("init_model", before, after)
     check_splits(booster)
     if is_autologged():
         warn_of_autologging("mlflow.lightgbm.log_model(booster, name='model')")
@@ -148,16 +158,16 @@ def train_with(
     keep_training_booster: bool = False,
     callbacks: list[Callable[..., Any]] | None,
     take_rows: Callable[[Array, Array | None], None] | None = None,
+    classes: Array | None = None,
 ) -> lgb.Booster:
     """``train``, with the total weight of each class where ``train_set`` does not have all.
 
     ``take_rows`` gets the margins and weights of the rows here, where other machines have rows too:
-    the shift of the intercept needs all.
+    the shift of the intercept needs all. The model tells the labels of its ``classes``, if there
+    are any.
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
-    shift_before = None
-    if init_model is not None:
-        shift_before = shift_of_model(checked_model(init_model, n_classes))
+    model = None if init_model is None else checked_model(init_model, n_classes)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
@@ -172,9 +182,8 @@ def train_with(
         objective, n_classes, totals, n_threads=threads, has_start=has_start
     )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
-    if training.keeps_margins:
-        training.take_back(shift_before)
-    shift = np.zeros_like(training.folded)
+    if model is not None:
+        training.continue_from(model, before_shift=training.keeps_margins)
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
     if is_autologged():
@@ -198,8 +207,8 @@ def train_with(
         if take_rows is not None:
             take_rows(*rows)
         else:
-            shift = training.shift(*rows)
-    finish(booster, n_classes, training.folded, shift, keep_training_booster)
+            training.shift_intercept(*rows)
+    finish(booster, training, classes, keep_training_booster=keep_training_booster)
     return booster
 
 
@@ -250,6 +259,9 @@ class LightGBMTraining(Training):
         self.has_start = has_start
         # What is folded into the first trees, one for each class.
         self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)
+        # What the model tells: a training that is continued knows its start from there.
+        self.first_start: Array | None = None
+        self.shift_made = self.folded
         self.n_rounds = -1  # the last that is complete
         self.best_rounds: set[int] = set()
         self.margins: dict[int, Array] = {}
@@ -259,10 +271,17 @@ class LightGBMTraining(Training):
             self.margins[self.n_rounds] = margin.astype(np.float32)
         return super().__call__(margin, dataset)
 
-    def take_back(self, shift: Array | None) -> None:
-        """Go on from the margins before the shift of a model, if it has one."""
-        if shift is not None:
+    def continue_from(self, model: lgb.Booster, *, before_shift: bool) -> None:
+        """Go on from the margins of a model, or from those before its shift, if it has one."""
+        self.first_start = margins_of(model, "start")
+        shift = margins_of(model, "shift")
+        if before_shift and shift is not None:
             self.start = self.folded = -shift
+
+    def shift_intercept(self, margin: Array, sample_weight: Array | None) -> None:
+        """Make the probabilities of the training rows sum to the weights of the classes."""
+        self.shift_made = self.shift(margin, sample_weight)
+        self.folded = self.folded + self.shift_made
 
     def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
         """A callback after which the margins of the best iterations are kept, one for each metric.
@@ -292,7 +311,7 @@ class LightGBMTraining(Training):
         rows = super()._read(margin, dataset)
         if self.has_start and dataset.get_init_score() is None:
             self.start = self.initial_margin()
-            self.folded[:] = self.start
+            self.first_start = self.folded = np.array(self.start, ndmin=1)
         return rows
 
     def with_start(
@@ -307,7 +326,7 @@ class LightGBMTraining(Training):
             return train_set, valid_sets
         if self.totals is None:
             self._resolve(self.loss._totals(*labels_and_weights(train_set)))
-        self.folded[:] = self.initial_margin()
+        self.first_start = self.folded = np.array(self.initial_margin(), ndmin=1)
         copies = {train_set: self._copy(train_set)}
         for dataset in valid_sets:
             if dataset not in copies:
@@ -360,10 +379,14 @@ def prepare(booster: Any) -> None:
 
 
 def finish(
-    booster: lgb.Booster, n_classes: int, start: Array, shift: Array, keep_training_booster: bool
+    booster: lgb.Booster,
+    training: LightGBMTraining,
+    classes: Array | None = None,
+    *,
+    keep_training_booster: bool = False,
 ) -> None:
     """Fold starting margins into the first trees, and let the booster predict probabilities."""
-    start = start + shift
+    start, n_classes = training.folded, training.n_classes
     raise_first_trees(booster, start)
     name = "binary" if n_classes == 2 else "multiclass"
     if keep_training_booster:
@@ -375,9 +398,10 @@ def finish(
     if start.any() and is_on(booster.params.get("linear_tree")):
         model = with_linear_leaves_raised(model, start)
     model = with_objective(model, n_classes, name)
-    if shift.any():
-        model = with_shift(model, shift)
-    booster.model_from_string(model).free_dataset()
+    stored = to_store(
+        training.loss, training.first_start, training.shift_made, training.totals, classes
+    )
+    booster.model_from_string(with_stored(model, stored)).free_dataset()
     booster.params["objective"] = name
 
 

@@ -1,33 +1,28 @@
 """What a booster of XGBoost, and the file of one, knows of focal loss: its attributes."""
 
 import json
-import re
-from typing import Any
 
-import numpy as np
 import xgboost as xgb
 
-from focal_gbm._stored import damaged, decoded, margins, of_kind
+from focal_gbm._stored import (
+    ERRORS,
+    classes_from,
+    damaged,
+    decoded,
+    labels_of,
+    loss_from,
+    margins,
+    parameters_of,
+    prior_of,
+)
 from focal_gbm._types import Array
 from focal_gbm._validation import check_prior
-from focal_gbm.objective import FocalObjective, Loss, loss_for
-
-# Kinds of NumPy's dtypes that labels may have, and what they are in JSON.
-_KINDS = {
-    "b": bool,
-    "i": int,
-    "u": int,
-    "f": float,
-    "U": str,
-    "O": str,
-    "m": int,
-    "M": int,
-}
+from focal_gbm.objective import Loss
 
 
 def text_of_loss(loss: Loss) -> str:
     """The attribute "focal_loss"."""
-    return json.dumps({"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian})
+    return json.dumps(parameters_of(loss))
 
 
 def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
@@ -35,16 +30,11 @@ def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
     text = _attribute(booster, "focal_loss")
     if text is None:
         return None
-    parameters = decoded("focal_loss", text)
+    stored = decoded("focal_loss", text)
     try:
-        if parameters.keys() != {"gamma", "alpha", "hessian"}:
-            raise ValueError(f"its keys are {sorted(parameters)}")
-        loss = loss_for(FocalObjective(**parameters), n_classes)
-        if loss.alpha == "balanced":
-            raise ValueError("alpha is 'balanced', for labels that are not known")
-    except (TypeError, ValueError, OverflowError) as error:
+        return loss_from(stored, n_classes)
+    except ERRORS as error:
         raise damaged("focal_loss", text, error) from None
-    return loss
 
 
 def text_of_intercept(**margin: Array) -> str:
@@ -66,13 +56,14 @@ def intercept_of(booster: xgb.Booster, n_margins: int) -> tuple[str, Array] | No
         if name not in ("base_margin", "shift"):
             raise ValueError(f"{name!r} is unknown")
         return name, margins(values, n_margins)
-    except (TypeError, ValueError) as error:
+    except ERRORS as error:
         raise damaged("focal_intercept", text, error) from None
 
 
 def text_of_class_prior(totals: Array) -> str | None:
     """The attribute "class_prior", from the total weight of each class; None if one has none."""
-    return json.dumps((totals / totals.sum()).tolist()) if totals.all() else None
+    prior = prior_of(totals)
+    return None if prior is None else json.dumps(prior)
 
 
 def class_prior_of(booster: xgb.Booster, n_classes: int) -> Array | None:
@@ -80,18 +71,16 @@ def class_prior_of(booster: xgb.Booster, n_classes: int) -> Array | None:
     text = _attribute(booster, "class_prior")
     if text is None:
         return None
+    stored = decoded("class_prior", text, list)
     try:
-        return check_prior("class_prior", decoded("class_prior", text, list), n_classes)
-    except (TypeError, ValueError) as error:
+        return check_prior("class_prior", stored, n_classes)
+    except ERRORS as error:
         raise damaged("class_prior", text, error) from None
 
 
 def attributes_of_classes(classes: Array) -> dict[str, str]:
     """The attributes that tell the labels of the classes, and how many there are."""
-    is_time = classes.dtype.kind in "mM"  # which JSON does not know
-    labels = (classes.view(np.int64) if is_time else classes).tolist()
-    text = json.dumps({"labels": labels, "dtype": classes.dtype.str})
-    return {"classes": text, "n_classes": str(classes.size)}
+    return {"classes": json.dumps(labels_of(classes)), "n_classes": str(classes.size)}
 
 
 def classes_of(booster: xgb.Booster) -> Array | None:
@@ -106,34 +95,11 @@ def classes_of(booster: xgb.Booster) -> Array | None:
         return None
     stored = decoded("classes", text)
     try:
-        classes = _labels(stored["labels"], _dtype(of_kind(str, stored["dtype"])))
+        classes = classes_from(stored)
         if size not in (None, str(classes.size)):
             raise ValueError(f"the model is one of {size} classes")
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except ERRORS as error:
         raise damaged("classes", text, error) from None
-    return classes
-
-
-def _dtype(text: str) -> np.dtype[Any]:
-    # NumPy would evaluate other text.
-    if not re.fullmatch(r"[<>|](O|U\d+|[biuf]\d|[mM]8(\[\d*[a-zA-Z]+\])?)", text):
-        raise ValueError(f"labels have no dtype {text!r}")
-    return np.dtype(text)
-
-
-def _labels(labels: Any, dtype: np.dtype[Any]) -> Array:
-    for label in of_kind(list, labels):
-        of_kind(_KINDS[dtype.kind], label)
-    if dtype.kind in "mM":
-        classes = np.array(labels, np.int64).view(dtype)
-    else:
-        with np.errstate(over="ignore"):  # which the comparison below finds
-            # Text gets the width that it needs, whatever the dtype asks for.
-            classes = np.array(labels, None if dtype.kind == "U" else dtype)
-    if not classes.size or not (classes[1:] > classes[:-1]).all():
-        raise ValueError("labels are missing, not sorted or not different")
-    if (classes.view(np.int64) if dtype.kind in "mM" else classes).tolist() != labels:
-        raise ValueError(f"labels are none of {dtype}")
     return classes
 
 

@@ -1,0 +1,113 @@
+"""Files of LightGBM's classifier, which predicts posteriors again once it is loaded."""
+
+import os
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from focal_gbm._estimator import FocalClassifier
+from focal_gbm._files import write_whole
+from focal_gbm.lightgbm._attributes import (
+    check_is_whole,
+    class_prior_of,
+    classes_of,
+    loss_of,
+    n_classes_of,
+)
+from focal_gbm.lightgbm._internals import NativeClassifier, set_fitted
+
+
+class SavedClassifier(FocalClassifier, NativeClassifier):
+    """A classifier that can be saved and loaded."""
+
+    def save_model(self, fname: str | os.PathLike[str]) -> None:
+        """Save the model, with gamma, alpha and the labels, to a file that is replaced whole.
+
+        The content is that of ``booster_.save_model``, which plain LightGBM reads. What is there
+        stays until the new file is complete and synced; the new one keeps its mode and owner.
+
+        Parameters
+        ----------
+        fname : str or path
+            Where to save it.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        OSError
+            For a folder that is not there or may not be written to, and for a full disk.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_model(f"{folder}/model.txt")
+        """
+        check_is_fitted(self)
+        write_whole(fname, self.booster_.model_to_string().encode())
+
+    def load_model(self, fname: str | os.PathLike[str]) -> None:
+        """Load a model that ``save_model`` of a classifier like this one has written.
+
+        Models of ``booster_.save_model`` and of ``focal_gbm.lightgbm.train`` load too.
+
+        Parameters
+        ----------
+        fname : str or path
+            The file.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        OSError
+            Where there is no such file.
+        ValueError
+            For a model of another kind, which does not tell its focal loss, and for a file that is
+            cut off or damaged. This classifier then stays as it is.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> y = np.where(X[:, 0] > 1, "yes", "no")
+        >>> model = FocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, y)
+        >>> loaded = FocalLGBMClassifier()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_model(f"{folder}/model.txt")
+        ...     loaded.load_model(f"{folder}/model.txt")
+        >>> bool((loaded.predict(X) == model.predict(X)).all())
+        True
+        """
+        path = Path(fname).expanduser()
+        check_is_whole(path.read_text(encoding="utf-8", errors="replace"))
+        booster = lgb.Booster(model_file=path)
+        loss, classes, prior = loss_of(booster), classes_of(booster), class_prior_of(booster)
+        if loss is None:
+            raise ValueError(
+                "fname: the model does not tell its focal loss, where focal_gbm saves gamma and "
+                "alpha: it is of another kind"
+            )
+        n_classes = n_classes_of(booster)
+        if classes is None:  # trained by ``train``
+            classes = np.arange(n_classes)
+        if max(2, classes.size) != n_classes:
+            raise ValueError(
+                f"the model has {classes.size} labels, but is one of {n_classes} classes: {classes}"
+            )
+        self.focal_gamma, self.focal_alpha, self.hessian = loss.gamma, loss.alpha, loss.hessian
+        self.loss_, self._labels_of_classes, self.class_prior_ = loss, classes, prior
+        set_fitted(self, booster, {}, classes.size)
