@@ -66,6 +66,7 @@ LEVELS = [
     "lightgbm.*",
     "dask.*",
     "torch.*",
+    "_compare._result",
 ]
 
 
