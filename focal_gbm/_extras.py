@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Extras are named after their libraries, but for these.
-_EXTRAS = {"distributed": "dask", "matplotlib": "plot"}
+_EXTRAS = {
+    "distributed": "dask",
+    "matplotlib": "plot",
+    **dict.fromkeys(("optuna", "pandas", "pyarrow", "tqdm"), "compare"),
+}
 
 
 @contextmanager

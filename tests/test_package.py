@@ -28,6 +28,9 @@ HEAVY = {
     "cupy",
     "dask",
     "distributed",
+    "optuna",
+    "pyarrow",
+    "tqdm",
 }
 PACKAGE = Path(focal_gbm.__file__).parent
 
@@ -66,7 +69,19 @@ LEVELS = [
     "lightgbm.*",
     "dask.*",
     "torch.*",
+    "_compare._measures",
+    "_compare._inference",
+    "_compare._folds",
+    "_compare._contenders",
+    "_compare._search",
+    "_compare._store",
+    "_compare._experiment",
+    "_compare._summary",
+    "_compare._sources",
+    "_compare._table",
+    "_compare._setup",
     "_compare._result",
+    "_compare._api",
 ]
 
 
@@ -131,8 +146,8 @@ def test_every_level_has_modules():
 
 def test_libraries_are_imported_only_where_they_are_served():
     homes = {
-        "xgboost": {"xgboost", "dask"},
-        "lightgbm": {"lightgbm", "dask"},
+        "xgboost": {"xgboost", "dask", "_compare"},
+        "lightgbm": {"lightgbm", "dask", "_compare"},
         "dask": {"dask"},
         "distributed": {"dask"},
         "torch": {"torch"},
@@ -173,6 +188,7 @@ def test_public_names():
         "FocalLossDisplay",
         "FocalObjective",
         "SoftmaxFocalLoss",
+        "compare",
     ]
     for name in focal_gbm.__all__:
         assert getattr(focal_gbm, name).__name__ == name
@@ -242,6 +258,8 @@ def test_a_module_that_is_not_imported(module):
             "FocalLossDisplay",
             "import focal_gbm as f; f.FocalLossDisplay.from_losses([f.BinaryFocalLoss()])",
         ),
+        *((library, "compare", "focal_gbm.compare", "from focal_gbm import compare")
+          for library in ("optuna", "pandas", "pyarrow", "sklearn", "tqdm")),
     ],
 )  # fmt: skip
 def test_a_missing_library_names_its_extra(library, extra, name, program):
