@@ -82,6 +82,8 @@ LEVELS = [
     "_compare._setup",
     "_compare._result",
     "_compare._api",
+    "_compare._command",
+    "__main__",
 ]
 
 

@@ -18,6 +18,7 @@ with needed_by("focal_gbm.compare", "compare", "optuna", "pandas", "pyarrow", "t
     from focal_gbm._compare._result import Comparison
     from focal_gbm._compare._search import Outcome, Unit
     from focal_gbm._compare._setup import Experiment, prepared
+    from focal_gbm._compare._store import Store
     from focal_gbm._compare._summary import (
         best_estimator,
         differences_table,
@@ -148,20 +149,24 @@ def compare(
         rope=rope,
         jobs=jobs,
         seed=seed,
-        output=output,
     )
-    return run_experiment(experiment, progress=progress)
+    store = Store(None if output is None else Path(output).expanduser(), experiment.settings)
+    return run_experiment(experiment, store, progress=progress)
 
 
-def run_experiment(experiment: Experiment, *, progress: bool) -> Comparison:
+def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> Comparison:
     """Run all parts and say what came of them."""
     plan, start = experiment.plan, monotonic()
     # Log loss stands here for what is better: its searches on all rows are as many.
     planned = [*experiment.units, *experiment.final_units(LOG_LOSS)]
     n_fits = sum(fits_of(unit, plan.n_trials) for unit in planned)
     bar = Bar(n_fits, plan.measure, progress)
+
+    def run(units: list[Unit]) -> tuple[Outcomes, bool]:
+        return run_all(units, plan, store, experiment.n_workers, bar)
+
     try:
-        outcomes, is_finished = _run(experiment, experiment.units, bar)
+        outcomes, is_finished = run(experiment.units)
         if not any(unit.contender == LOG_LOSS for unit in outcomes):
             raise KeyboardInterrupt
         scores = scores_table(plan, outcomes)
@@ -172,7 +177,7 @@ def run_experiment(experiment: Experiment, *, progress: bool) -> Comparison:
         contender = FOCAL if is_better else LOG_LOSS
         final: Outcomes = {}
         if is_finished:
-            final, is_finished = _run(experiment, experiment.final_units(contender), bar)
+            final, is_finished = run(experiment.final_units(contender))
     finally:
         bar.close()
     best = _best(final if is_finished else outcomes, contender, plan.measure.sign)
@@ -195,7 +200,7 @@ def run_experiment(experiment: Experiment, *, progress: bool) -> Comparison:
         code=code,
         protocol={
             **experiment.protocol,
-            "rope in the unit of the metric": rope,
+            "rope": float(f"{rope:.3g}"),
             "folds finished": finished_folds,
             "finished": is_finished,
             "seconds": monotonic() - start,
@@ -205,10 +210,6 @@ def run_experiment(experiment: Experiment, *, progress: bool) -> Comparison:
         threshold=threshold,
         threshold_rule=rule,
     )
-
-
-def _run(experiment: Experiment, units: list[Unit], bar: Bar) -> tuple[Outcomes, bool]:
-    return run_all(units, experiment.plan, experiment.store, experiment.n_workers, bar)
 
 
 def _best(outcomes: Outcomes, contender: str, sign: int) -> Outcome:

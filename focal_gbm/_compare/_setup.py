@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from focal_gbm._compare._contenders import CONTENDERS, LIBRARIES
@@ -13,7 +12,7 @@ from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
 from focal_gbm._compare._folds import SEARCH_ROWS, folds_of
 from focal_gbm._compare._measures import measure_of
 from focal_gbm._compare._search import Plan, Unit
-from focal_gbm._compare._store import Store, fingerprint_of
+from focal_gbm._compare._store import fingerprint_of
 from focal_gbm._compare._table import as_features, as_groups, as_labels, as_time, as_weight
 from focal_gbm._kernels.threads import available_threads
 from focal_gbm._validation import check_integer
@@ -25,13 +24,13 @@ class Experiment:
 
     plan: Plan
     libraries: list[str]
-    store: Store
     n_workers: int
     rope: float
     costs: tuple[float, float] | None
     positive: Any
     cautions: list[str]
     protocol: dict[str, Any]
+    settings: dict[str, Any]  # what outcomes depend on
 
     @property
     def units(self) -> list[Unit]:
@@ -67,7 +66,6 @@ def prepared(
     rope: float = 0.005,
     jobs: int | None = None,
     seed: int = 0,
-    output: str | Path | None = None,
 ) -> Experiment:
     """Check everything; the parameters and errors are those of ``compare``."""
     costs = _costs(cost_fn, cost_fp)
@@ -144,10 +142,16 @@ def prepared(
             "each class. What it finds is fitted to all of them."
         ),
     }
-    folder = None if output is None else Path(output).expanduser()
-    store = Store(folder, {**settings, "data": fingerprint_of(plan)})
     return Experiment(
-        plan, libraries, store, n_workers, rope, costs, positive, features.cautions, protocol
+        plan=plan,
+        libraries=libraries,
+        n_workers=n_workers,
+        rope=rope,
+        costs=costs,
+        positive=positive,
+        cautions=features.cautions,
+        protocol=protocol,
+        settings={**settings, "data": fingerprint_of(plan)},
     )
 
 

@@ -28,6 +28,11 @@ def fingerprint_of(plan: Plan) -> str:
     return digest.hexdigest()
 
 
+def name_of(settings: Settings) -> str:
+    """A short name that other settings do not have."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
 class Store:
     """Outcomes in a folder; without one, nothing is kept.
 
