@@ -66,6 +66,12 @@ LEVELS = [
     "lightgbm.*",
     "dask.*",
     "torch.*",
+    "_compare._shown",
+    "_compare._pictures",
+    "_compare._figures",
+    "_compare._tables",
+    "_compare._report",
+    "_compare._display",
     "_compare._result",
 ]
 
