@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from focal_gbm._compare._display import ComparisonDisplay
+from focal_gbm._compare._report import write_report
 from focal_gbm._files import write_whole
 
 
@@ -69,6 +71,42 @@ class Comparison:
 
     def __repr__(self) -> str:
         return self.verdict
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the differences from log loss with their intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default in a new figure.
+
+        Returns
+        -------
+        ComparisonDisplay
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without Matplotlib.
+        """
+        return ComparisonDisplay.from_comparison(self, ax=ax)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report, one file that needs nothing but itself.
+
+        Parameters
+        ----------
+        path : str or path
+            Written whole or not at all.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without Matplotlib.
+        OSError
+            Where it could not be written.
+        """
+        write_report(self, path)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Everything but the predictions as JSON.
