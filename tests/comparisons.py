@@ -5,13 +5,16 @@ from itertools import product
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
+from focal_gbm._compare._contenders import CONTENDERS
+from focal_gbm._compare._measures import AVERAGE_PRECISION
 from focal_gbm._compare._result import Comparison
+from focal_gbm._compare._summary import differences_table
 
-CONTENDERS = ("log loss", "scale_pos_weight", "focal loss, defaults", "focal loss")
+ROPE = 0.005
+
 SKILL = dict(zip(CONTENDERS, (2.0, 2.01, 1.99, 2.07), strict=True))
 
 
@@ -42,16 +45,14 @@ def make_comparison(
     scores = pd.DataFrame(scores)
     if len(libraries) > 1:
         scores = pd.concat([scores, _chosen(rng, scores)], ignore_index=True)
-    differences = _differences(scores, folds)
+    scored = scores.dropna(subset="average precision")
+    differences = differences_table(scored, AVERAGE_PRECISION, 1 / folds, ROPE)
     found = {
         "scores": scores,
         "trials": pd.concat(trials, ignore_index=True),
         "predictions": pd.concat(predictions, ignore_index=True),
         "differences": differences,
-        "verdict": (
-            "Focal loss ranks better on these data (average precision {mean:+.3f}, 95 % interval "
-            "{low:.3f} to {high:.3f}, probability {better:.2f}): gamma 1.4, alpha 0.62 in XGBoost"
-        ).format(**differences.iloc[-1]),
+        "verdict": _verdict(differences.iloc[-1]),
         "cautions": [],
         "best": LogisticRegression(),
         "code": (
@@ -62,7 +63,7 @@ def make_comparison(
         "protocol": _protocol(n_rows, int(y.sum()), folds, repeats),
         "costs": (50.0, 1.0),
         "threshold": 1 / 51,
-        "threshold_rule": "where the costs given are lowest in expectation",
+        "threshold_rule": "the costs of a miss and of a false alarm",
     }
     return Comparison(**{**found, **attributes})
 
@@ -84,9 +85,11 @@ def _trial(rng, contender):
     if contender == "scale_pos_weight":
         found["scale_pos_weight"] = 100 ** rng.random()
     if contender == "focal loss":
-        gamma, alpha = 50 ** rng.random() / 10, rng.uniform(0.05, 0.95)
+        gamma, alpha = 50 ** rng.random() / 10, rng.choice([np.nan, rng.uniform(0.1, 0.9)])
         found |= {"focal_gamma": gamma, "focal_alpha": alpha}
-        found["value"] += 0.04 - 0.06 * (np.log(gamma / 1.4) ** 2 / 4 + 2 * (alpha - 0.6) ** 2)
+        found["value"] += 0.04 - 0.06 * (
+            np.log(gamma / 1.4) ** 2 / 4 + 2 * (np.nan_to_num(alpha, nan=0.5) - 0.6) ** 2
+        )
     return found
 
 
@@ -105,35 +108,19 @@ def _scores(predicted):
 
 
 def _chosen(rng, scores):
-    """Of each fold, the rows of one library."""
-    folds = scores[["repeat", "fold"]].drop_duplicates()
+    """Of each contender and fold, the row of one library."""
+    folds = scores[["contender", "repeat", "fold"]].drop_duplicates()
     folds["library"] = rng.choice(scores["library"].unique(), len(folds))
     return scores.merge(folds).assign(library="chosen")
 
 
-def _differences(scores, folds):
-    table = scores.pivot(
-        index=["library", "repeat", "fold"], columns="contender", values="average precision"
-    )
-    rows = []
-    for library, contender in product(scores["library"].unique(), CONTENDERS[1:]):
-        values = (table[contender] - table["log loss"]).loc[library].dropna()
-        rows.append({"library": library, "contender": contender, **_inferred(values, folds)})
-    return pd.DataFrame(rows)
-
-
-def _inferred(values, folds, rope=0.005):
-    mean, n = values.mean(), len(values)
-    if n < 2:
-        unknown = dict.fromkeys(("low", "high", "better", "same", "worse"), np.nan)
-        return {"mean": mean, **unknown, "verdict": "unclear"}
-    posterior = t(n - 1, mean, np.sqrt(values.var() * (1 / n + 1 / (folds - 1))))
-    low, high = posterior.interval(0.95)
-    worse, better = posterior.cdf(-rope), posterior.sf(rope)
-    found = {"better": better, "same": 1 - better - worse, "worse": worse}
-    likeliest = max(found, key=found.get)
-    verdict = likeliest if found[likeliest] > 0.95 else "unclear"
-    return {"mean": mean, "low": low, "high": high, **found, "verdict": verdict}
+def _verdict(row):
+    if np.isnan(row["low"]):
+        return "There is no verdict yet: it takes two finished folds."
+    return (
+        "Focal loss ranks better on these data (average precision {mean:+.3f}, 95 % interval "
+        "{low:.3f} to {high:.3f}, probability {better:.2f}): gamma 1.4, alpha 0.62 in XGBoost"
+    ).format(**row)
 
 
 def _protocol(n_rows, positives, folds, repeats):
@@ -142,9 +129,13 @@ def _protocol(n_rows, positives, folds, repeats):
         "folds": folds,
         "repeats": repeats,
         "trials": 20,
-        "time budget": None,
+        "time budget": 600.0,
+        "libraries": ["XGBoost", "LightGBM"],
+        "folds are": "stratified",
+        "jobs": 2,
+        "seconds": 431.2,
         "seed": 0,
-        "rope": 0.005,
+        "rope": ROPE,
         "rows": n_rows,
         "positives": positives,
         "features": 12,
@@ -154,5 +145,5 @@ def _protocol(n_rows, positives, folds, repeats):
         "finished": True,
         "folds finished": folds * repeats,
         "folds planned": folds * repeats,
-        "date": "2025-11-26",
+        "date": "2025-11-26T12:34+00:00",
     }

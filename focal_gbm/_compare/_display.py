@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from focal_gbm._compare._shown import gain_in
 from focal_gbm._extras import needed_by
 
 
@@ -133,6 +134,6 @@ class ComparisonDisplay:
             self.lines_.append(ax.errorbar(mean, at, xerr=ends, **line))
         ax.set_yticks(height_of, self.differences["contender"])
         ax.invert_yaxis()
-        ax.set_xlabel(f"gain in {self.metric} over log loss")
+        ax.set_xlabel(f"{gain_in(self.metric)} over log loss")
         ax.legend()
         return self

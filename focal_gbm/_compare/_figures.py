@@ -6,16 +6,16 @@ from typing import Any
 import pandas as pd
 
 from focal_gbm._compare import _pictures
+from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
 from focal_gbm._compare._shown import (
-    BASE,
-    FOCAL,
+    LOSSES,
+    capitalised,
+    gain_in,
     n_folds_of,
     percent,
     predictions_of,
     signed,
 )
-
-_LOSSES = {"log loss", "Brier score", "cost"}
 
 
 def posterior_figure(comparison: Any, library: str, row: pd.Series) -> str:
@@ -34,8 +34,9 @@ def posterior_figure(comparison: Any, library: str, row: pd.Series) -> str:
         n_folds,
     )
     return (
-        f"<figure>{picture}<figcaption>Gain in {escape(metric)} from log loss to focal "
-        f"loss, both tuned: its distribution given {n_folds} folds, with the 95&nbsp;% interval."
+        f"<figure>{picture}<figcaption>{escape(capitalised(gain_in(metric)))} from log loss to "
+        f"focal loss, both tuned: its distribution given {n_folds} folds, with the 95&nbsp;% "
+        "interval."
         "</figcaption></figure>"
     )
 
@@ -116,14 +117,14 @@ def _search(comparison: Any) -> str:
     best = trials.loc[trials["gain"].idxmax()]
     return _figure(
         heading,
-        f"Every trial of the search, by its {escape(metric)} on the inner folds less that of the "
-        "best trial of log loss in the same fold. Blue is better than log loss.",
+        f"Every trial of the search: its {escape(gain_in(metric))} over the best trial of log loss "
+        "in the same fold, on inner folds. Blue is better than log loss.",
         _pictures.svg(
             "search",
-            f"Gain in {metric} over gamma and alpha",
+            f"{capitalised(gain_in(metric))} over gamma and alpha",
             f"{len(trials)} trials; {percent((trials['gain'] > 0).mean())} are better than the "
             f"best of log loss. The largest gain, {signed(best['gain'])}, is at gamma "
-            f"{best['focal_gamma']:.2g} and alpha {best['focal_alpha']:.2g}.",
+            f"{best['focal_gamma']:.2g}{_alpha(best['focal_alpha'])}.",
             320,
             _pictures.draw_search,
             trials,
@@ -133,14 +134,18 @@ def _search(comparison: Any) -> str:
     )
 
 
+def _alpha(alpha: float) -> str:
+    return " without alpha" if pd.isna(alpha) else f" and alpha {alpha:.2g}"
+
+
 def _gains(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Trials of focal loss, with what each is better than the best of log loss in its fold."""
     if "focal_gamma" not in trials:
         return trials.iloc[:0]
-    sign = -1 if metric in _LOSSES else 1
+    sign = -1 if metric in LOSSES else 1
     scored = trials.assign(gain=sign * trials["value"]).dropna(subset="gain")
     keys = ["library", "repeat", "fold"]
-    base = scored[scored["contender"] == BASE].groupby(keys)["gain"].max().rename("base")
+    base = scored[scored["contender"] == LOG_LOSS].groupby(keys)["gain"].max().rename("base")
     focal = scored[scored["contender"] == FOCAL].merge(base, on=keys)
     return focal.assign(gain=focal["gain"] - focal["base"])
 

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from focal_gbm._compare._shown import signed
+from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
+from focal_gbm._compare._measures import best_threshold
+from focal_gbm._compare._shown import gain_in, signed
 from focal_gbm._extras import needed_by
 from focal_gbm._types import Array
 
@@ -35,7 +37,7 @@ _VARIABLES = {
     _SHADES[2]: "same",
     _SHADES[3]: "somewhat-better",
 }
-_COLOURS = {"log loss": MUTED, "focal loss": BLUE}
+_COLOURS = {LOG_LOSS: MUTED, FOCAL: BLUE}
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -287,8 +289,8 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
     figure : Figure
         Where to draw.
     trials : DataFrame
-        ``library``, ``focal_gamma``, ``focal_alpha`` and ``gain``, which is positive where it is
-        better than log loss.
+        ``library``, ``focal_gamma``, ``focal_alpha`` (NaN where there was none) and ``gain``,
+        which is positive where it is better than log loss.
     chosen : DataFrame
         ``focal_gamma`` and ``focal_alpha`` of the fold's best.
     metric : str
@@ -298,6 +300,7 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
     edges = [limit * share for share in (-1, -0.5, -0.1, 0.1, 0.5, 1)]
     colours = ListedColormap(_SHADES), BoundaryNorm(edges, len(_SHADES))
     ax = figure.subplots()
+    trials, chosen = (table.fillna({"focal_alpha": 0.0}) for table in (trials, chosen))
     trials = trials.sort_values("gain")
     for library, marker in zip(sorted(trials["library"].unique()), "os", strict=False):
         part = trials[trials["library"] == library]
@@ -310,7 +313,8 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
         chosen["focal_gamma"], chosen["focal_alpha"], s=60, c="none", edgecolors=INK, linewidths=1,
         label="best of a fold",
     )  # fmt: skip
-    ax.set(xlabel="gamma", ylabel="alpha")
+    ax.set(xlabel="gamma", ylabel="alpha", ylim=(-0.05, 1))
+    ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["none", "0.2", "0.4", "0.6", "0.8", "1"])
     if trials["focal_gamma"].min() > 0:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -331,7 +335,7 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     bar.set_ticks(edges, labels=[signed(edge, shortest=True) for edge in edges])
-    bar.set_label(f"gain in {metric}")
+    bar.set_label(gain_in(metric))
 
 
 def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) -> None:
@@ -378,7 +382,7 @@ def cost_by_threshold(predictions: pd.DataFrame, costs: tuple[float, float]) -> 
     """
     ordered = predictions.sort_values("posterior")
     weight, y = ordered["weight"].to_numpy(), ordered["y"].to_numpy()
-    thresholds = np.geomspace(costs[1] / sum(costs) / 100, 1, 201)
+    thresholds = np.geomspace(best_threshold(*costs) / 100, 1, 201)
     below = np.searchsorted(ordered["posterior"], thresholds, side="right")
     missed = np.concatenate([[0], np.cumsum(weight * y)])[below]
     alarmed = np.concatenate([np.cumsum((weight * (1 - y))[::-1])[::-1], [0]])[below]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from focal_gbm._compare._contenders import FOCAL
 from focal_gbm._compare._figures import figures_of, posterior_figure
-from focal_gbm._compare._shown import FOCAL, difference_of, headline_library, percent, signed
+from focal_gbm._compare._shown import difference_of, duration, headline_library, percent, signed
 from focal_gbm._compare._tables import contenders_table, decisions_section, measures_table
 from focal_gbm._files import write_whole
 
@@ -64,7 +65,7 @@ def _kicker(protocol: dict[str, Any]) -> str:
             f"{rows:,} rows",
             f"{positives:,} of them positive ({100 * positives / rows:.2g}&nbsp;%)",
             escape(str(protocol["metric"])),
-            escape(str(protocol["date"])),
+            escape(str(protocol["date"]).partition("T")[0]),
         ]
     )
 
@@ -119,29 +120,38 @@ def _cautions(cautions: list[str]) -> str:
 
 
 def _protocol(protocol: dict[str, Any]) -> str:
-    told = dict(protocol)
-    versions = told.pop("versions")
-    label = escape(str(told.pop("positive label")))
-    rows, positives, features = (told.pop(name) for name in ("rows", "positives", "features"))
-    metric, rope = escape(told.pop("metric")), told.pop("rope")
-    folds, repeats, trials = (told.pop(name) for name in ("folds", "repeats", "trials"))
-    times = "once" if repeats == 1 else f"{repeats} times, shuffled anew"
-    finished = f"{told.pop('folds finished')} of {told.pop('folds planned')}"
-    told = {"folds finished": finished, **told, "finished": None}
-    facts = {name: value for name, value in told.items() if value is not None}
-    facts["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+    label, metric = (escape(str(protocol[name])) for name in ("positive label", "metric"))
+    repeats = protocol["repeats"]
+    times = "" if repeats == 1 else f", {repeats} times, shuffled anew"
+    budget = protocol["time budget"]
+    at_most = "" if budget is None else "at most "
+    facts = {
+        "libraries": ", ".join(protocol["libraries"]),
+        "folds": f"{protocol['folds are']}; {protocol['folds finished']} of "
+        f"{protocol['folds planned']} finished",
+        "subsampling": protocol["subsampling"],
+        "time budget": None if budget is None else f"{duration(budget)}, an even share a search",
+        "took": f"{duration(protocol['seconds'])} on {protocol['jobs']} threads",
+        "seed": protocol["seed"],
+        "date": protocol["date"],
+        "versions": ", ".join(f"{name} {found}" for name, found in protocol["versions"].items()),
+    }
     items = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in facts.items()
+        f"<dt>{name}</dt><dd>{escape(str(value))}</dd>"
+        for name, value in facts.items()
+        if value is not None
     )
     return (
-        f"<p>The data have {rows:,} rows and {features:,} features. Positive are the {positives:,} "
-        f"rows labelled “{label}”. They were split into {folds} outer folds, {times}.</p>"
-        f"<p>In each fold every contender tried {trials} settings, with the same sampler and the "
-        f"library's defaults first, and was judged by {metric} on inner folds of the training "
-        "rows, where trees stopped early. Its best setting was then fitted to all training rows of "
-        "the fold, and scored on the test rows, which no search has seen.</p>"
+        f"<p>The data have {protocol['rows']:,} rows and {protocol['features']:,} features. The "
+        f"{protocol['positives']:,} rows labelled “{label}” are the positives. All rows were split "
+        f"into {protocol['folds']} outer folds{times}.</p>"
+        f"<p>In each fold every contender tried {at_most}{protocol['trials']} settings, with the "
+        "same sampler, the library's defaults first. A part of the training rows was held out "
+        f"of these fits, to stop trees early and to judge settings by {metric}. The best setting "
+        "was then fitted to all training rows of the fold, and scored on the test rows, which no "
+        "search has seen.</p>"
         "<p>Differences are paired by fold. Probabilities and intervals are those of the "
         "correlated Bayesian t-test (Benavoli, Corani, Demšar and Zaffalon, 2017), whose variance "
         "is corrected for training sets that overlap (Nadeau and Bengio, 2003). Differences of at "
-        f"most {rope:g} count as practically the same.</p><dl>{items}</dl>"
+        f"most {protocol['rope']:g} count as practically the same.</p><dl>{items}</dl>"
     )

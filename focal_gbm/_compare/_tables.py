@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
 from focal_gbm._compare._shown import (
-    BASE,
-    FOCAL,
     NOTHING,
     by_library,
+    capitalised,
     difference_of,
     headline_library,
     long_name,
@@ -63,7 +63,7 @@ def _contender(
         score = f"{number(values.mean())}<small>{ends}</small>"
     row = difference_of(comparison, library, contender)
     if row is None:
-        gain, odds = ("reference" if contender == BASE else NOTHING), f"<td>{NOTHING}</td>" * 3
+        gain, odds = ("reference" if contender == LOG_LOSS else NOTHING), f"<td>{NOTHING}</td>" * 3
     else:
         gain = _gain(row, comparison.protocol["rope"], scale)
         odds = "".join(
@@ -152,8 +152,8 @@ def decisions_section(comparison: Any) -> str:
     )
     return (
         '<section aria-labelledby="decisions"><h2 id="decisions">Decisions at the threshold</h2>'
-        f"<p>Rows with a probability above {threshold:.3g} are flagged as “{label}”: "
-        f"{escape(comparison.threshold_rule)}.</p>{matrices}"
+        f"<p>Rows with a probability above {threshold:.3g} are flagged as “{label}”. "
+        f"The threshold was chosen by {escape(comparison.threshold_rule)}.</p>{matrices}"
         f'<p class="rates">{" ".join(_rates(*item) for item in tables.items())}</p></section>'
     )
 
@@ -173,6 +173,6 @@ def _rates(name: str, table: dict[tuple[int, int], float]) -> str:
     positives, flagged = table[1, 0] + table[1, 1], table[0, 1] + table[1, 1]
     if not positives:
         return ""
-    found = f"{name.capitalize()} finds {percent(table[1, 1] / positives)} of the positives"
+    found = f"{capitalised(name)} finds {percent(table[1, 1] / positives)} of the positives"
     right = f", and is right in {percent(table[1, 1] / flagged)} of its alarms" if flagged else ""
     return escape(f"{found}{right}.")
