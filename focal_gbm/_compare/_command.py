@@ -73,9 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     comparison.to_html(folder / "report.html")
     result = comparison.to_json(folder / "result.json")
+    if is_chatty:
+        _explain(comparison)
     print(result if arguments.json else comparison)
     if is_chatty:
-        _explain(comparison, folder)
+        print(f"Report: {folder / 'report.html'}")
     return 0 if comparison.protocol["finished"] else INTERRUPTED
 
 
@@ -204,7 +206,7 @@ def _introduce(experiment: "Experiment") -> None:
     print(*notes, sep="\n", end="\n" * bool(notes), flush=True)
 
 
-def _explain(comparison: "Comparison", folder: Path) -> None:
+def _explain(comparison: "Comparison") -> None:
     metric = comparison.protocol["metric"]
     groups = comparison.scores.groupby(["library", "contender"], sort=False)
     means = groups[[metric, "log loss", "Brier score"]].mean()
@@ -220,5 +222,4 @@ def _explain(comparison: "Comparison", folder: Path) -> None:
     shown = comparison.differences.to_string(index=False, float_format="{:.3f}".format)
     print(f"\nGain over log loss, 95 % interval, probabilities:\n{shown}\n")
     print(comparison.code)
-    print(*comparison.cautions, sep="\n")
-    print(f"Report: {folder / 'report.html'}")
+    print(*comparison.cautions, sep="\n", end="\n" * bool(comparison.cautions))

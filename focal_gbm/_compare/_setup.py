@@ -31,6 +31,7 @@ class Experiment:
     cautions: list[str]
     protocol: dict[str, Any]
     settings: dict[str, Any]  # what outcomes depend on
+    contenders: tuple[str, ...] = CONTENDERS
 
     @property
     def units(self) -> list[Unit]:
@@ -39,7 +40,7 @@ class Experiment:
             Unit(library, contender, repeat, fold)
             for repeat, fold in self.plan.folds
             for library in self.libraries
-            for contender in CONTENDERS
+            for contender in self.contenders
         ]
 
     def final_units(self, contender: str) -> list[Unit]:
