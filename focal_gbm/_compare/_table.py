@@ -11,6 +11,9 @@ from focal_gbm._types import Array
 
 DAY = pd.Timedelta(days=1)
 
+# What pandas calls values of columns that may hold any.
+_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty")
+
 
 class Features(NamedTuple):
     """Features, and what is to be said about them."""
@@ -105,8 +108,8 @@ def _as_feature(name: Any, column: pd.Series) -> pd.Series:
 
 def _of_text(column: pd.Series) -> pd.Series:
     present = column.dropna()
-    if present.map(lambda value: isinstance(value, bool)).all():
-        return column.astype("float32")
+    if types.infer_dtype(present) in _NUMBERS:
+        return column.astype("float64")
     if (days := as_days(present)) is not None:
         return days.reindex(column.index)
     return column.astype("string").astype("category")
@@ -123,8 +126,9 @@ def as_days(text: pd.Series) -> pd.Series | None:
 
 
 def _is_date(given: pd.Series, column: pd.Series) -> bool:
-    was_number = types.is_numeric_dtype(given.dtype) or types.is_timedelta64_dtype(given.dtype)
-    return not was_number and column.dtype == np.float64
+    if types.is_datetime64_any_dtype(given.dtype):
+        return True
+    return types.infer_dtype(given.dropna()) in ("string", "date") and column.dtype == np.float64
 
 
 def _is_identifier(column: pd.Series) -> bool:
@@ -186,7 +190,7 @@ def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
     wrong = ~(np.isfinite(weight) & (weight >= 0))
     if wrong.any():
         row = int(np.argmax(wrong))
-        value = pd.Series(np.asarray(sample_weight))[row]
+        value = np.asarray(sample_weight).tolist()[row]
         raise ValueError(f"sample_weight: expected numbers >= 0, got {value!r} in row {row}")
     found: Array = weight.astype(np.float32)
     return found
