@@ -197,13 +197,13 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     # In the unit of the metric, of which less may be better.
     low, high = sorted((measure.sign * difference.low, measure.sign * difference.high))
     digits = ".3f" if measure.greater_is_better else ".2g"
-    said = "better" if verdict == "unclear" else verdict
-    probability = f"probability {getattr(difference, said):.2f}"
-    if verdict in ("unclear", "same"):
-        comparison = "better by more than" if verdict == "unclear" else "no more apart than"
-        probability += (
-            f" that it is {comparison} {rope:{'g' if measure.greater_is_better else '.2g'}}"
-        )
+    least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
+    probability = {
+        "better": f"probability {difference.better:.2f}",
+        "worse": f"probability {difference.worse:.2f}",
+        "same": f"probability {difference.same:.2f} that they differ by no more than {least}",
+        "unclear": f"probability {difference.better:.2f} that it is better by more than {least}",
+    }[verdict]
     return (
         f"{beginning} ({measure.name} {measure.sign * difference.mean:+{digits}}, "
         f"95 % interval {low:{digits}} to {high:{digits}}, {probability}): "
