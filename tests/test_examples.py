@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted(
-    path for path in Path(__file__).parents[1].glob("examples/*.py") if path.stem != "demo"
-)
+EXAMPLES = sorted(Path(__file__).parents[1].glob("examples/*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -1,6 +1,7 @@
 """The command ``focal-gbm``."""
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise SystemExit(_fail(message))
+        raise SystemExit(_fail(message.removeprefix("argument ")))
 
 
 def _add_data(group: Any) -> None:
@@ -152,10 +153,11 @@ def _fail(message: str) -> int:
 
 
 def _with_option(message: str) -> str:
-    """An error of ``compare``, with the option in place of the argument."""
+    """An error of ``compare``, in the words of the command."""
     name, colon, rest = message.partition(":")
     if not colon or not name.isidentifier():
         return message
+    rest = re.sub(r"\by\b(?= has| is|:)", "the target", rest)
     return f"{OPTIONS.get(name, '--' + name.replace('_', '-'))}:{rest}"
 
 

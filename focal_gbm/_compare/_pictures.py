@@ -391,6 +391,7 @@ def cost_by_threshold(predictions: pd.DataFrame, costs: tuple[float, float]) -> 
 
 
 def _round(value: float) -> float:
-    """Down to one digit that is not zero."""
-    digit = 10 ** np.floor(np.log10(max(value, 1e-6)))
+    """Down to one digit that is not zero; a millionth at least, for what is all the same."""
+    value = max(value, 1e-6)
+    digit = 10 ** np.floor(np.log10(value))
     return float(np.floor(value / digit) * digit)

@@ -73,7 +73,7 @@ def prepared(
     measure = measure_of(metric, costs)
     libraries = _libraries(library)
     if groups is not None and time is not None:
-        raise ValueError("groups is given together with time: give one of them")
+        raise ValueError("groups: time is given as well, and folds follow one of them")
     folds = check_integer("folds", folds, 2, "an integer >= 2")
     if repeats is None:
         repeats = 1 if time is not None else 2

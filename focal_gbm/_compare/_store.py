@@ -64,12 +64,13 @@ class Store:
             raise ValueError(
                 f"output: {str(folder)!r} has files, but no experiment.json: give a new folder"
             )
-        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "parts").mkdir(exist_ok=True)
         write_whole(record, json.dumps(settings, indent=1).encode())
 
     def load(self, unit: Unit) -> Outcome | None:
         """What came of a unit, if it is there."""
-        path = self._path(unit)
+        path = self._file_of(unit)
         if path is None or not path.exists():
             return None
         with np.load(path) as archive:
@@ -80,7 +81,7 @@ class Store:
 
     def save(self, outcome: Outcome) -> None:
         """Keep what came of a unit."""
-        path = self._path(outcome.unit)
+        path = self._file_of(outcome.unit)
         if path is None:
             return
         arrays = ("posterior", "sigmoid")
@@ -98,7 +99,7 @@ class Store:
         )
         write_whole(path, buffer.getvalue())
 
-    def _path(self, unit: Unit) -> Path | None:
+    def _file_of(self, unit: Unit) -> Path | None:
         return None if self.folder is None else self.folder / "parts" / f"{unit.name}.npz"
 
 
