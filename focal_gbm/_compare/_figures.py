@@ -113,12 +113,11 @@ def _search(comparison: Any) -> str:
     trials = _gains(comparison.trials, metric)
     if trials.empty:
         return _figure(heading, "No trial of focal loss is finished.", "")
-    fold = trials.groupby(["library", "repeat", "fold"])["gain"]
     best = trials.loc[trials["gain"].idxmax()]
     return _figure(
         heading,
         f"Every trial of the search: its {escape(gain_in(metric))} over the best trial of log loss "
-        "in the same fold, on inner folds. Blue is better than log loss.",
+        "in the same fold, on rows held out for the search. Blue is better than log loss.",
         _pictures.svg(
             "search",
             f"{capitalised(gain_in(metric))} over gamma and alpha",
@@ -128,7 +127,6 @@ def _search(comparison: Any) -> str:
             320,
             _pictures.draw_search,
             trials,
-            trials.loc[fold.idxmax()],
             metric,
         ),
     )

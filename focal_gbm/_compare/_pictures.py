@@ -281,7 +281,7 @@ def bins_of_positives(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
     return means.assign(rows=sums["rows"])
 
 
-def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metric: str) -> None:
+def draw_search(figure: Figure, trials: pd.DataFrame, metric: str) -> None:
     """How good each gamma and alpha that was tried is.
 
     Parameters
@@ -289,10 +289,8 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
     figure : Figure
         Where to draw.
     trials : DataFrame
-        ``library``, ``focal_gamma``, ``focal_alpha`` (NaN where there was none) and ``gain``,
-        which is positive where it is better than log loss.
-    chosen : DataFrame
-        ``focal_gamma`` and ``focal_alpha`` of the fold's best.
+        ``library``, ``repeat``, ``fold``, ``focal_gamma``, ``focal_alpha`` (NaN where there was
+        none) and ``gain``, which is positive where it is better than log loss.
     metric : str
         For the label.
     """
@@ -300,21 +298,23 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
     edges = [limit * share for share in (-1, -0.5, -0.1, 0.1, 0.5, 1)]
     colours = ListedColormap(_SHADES), BoundaryNorm(edges, len(_SHADES))
     ax = figure.subplots()
-    trials, chosen = (table.fillna({"focal_alpha": 0.0}) for table in (trials, chosen))
-    trials = trials.sort_values("gain")
+    at = trials["focal_alpha"].fillna(_spread(trials))  # below the axis where there was none
+    trials = trials.assign(at=at).sort_values("gain")
     for library, marker in zip(sorted(trials["library"].unique()), "os", strict=False):
         part = trials[trials["library"] == library]
         ax.scatter(
-            part["focal_gamma"], part["focal_alpha"], s=22, c=part["gain"], marker=marker,
+            part["focal_gamma"], part["at"], s=22, c=part["gain"], marker=marker,
             linewidths=0, cmap=colours[0], norm=colours[1],
         )  # fmt: skip
         ax.plot([], [], marker, color=MUTED, markersize=5, label=library)
+    best = trials.loc[trials.groupby(["library", "repeat", "fold"])["gain"].idxmax()]
     ax.scatter(
-        chosen["focal_gamma"], chosen["focal_alpha"], s=60, c="none", edgecolors=INK, linewidths=1,
+        best["focal_gamma"], best["at"], s=60, c="none", edgecolors=INK, linewidths=1,
         label="best of a fold",
     )  # fmt: skip
-    ax.set(xlabel="gamma", ylabel="alpha", ylim=(-0.05, 1))
-    ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1], ["none", "0.2", "0.4", "0.6", "0.8", "1"])
+    ax.set(xlabel="gamma", ylabel="alpha", ylim=(-0.2, 1))
+    ax.axhline(0, color=FAINT, linewidth=0.8)
+    ax.set_yticks([-0.1, 0.2, 0.4, 0.6, 0.8, 1], ["none", "0.2", "0.4", "0.6", "0.8", "1"])
     if trials["focal_gamma"].min() > 0:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -336,6 +336,12 @@ def draw_search(figure: Figure, trials: pd.DataFrame, chosen: pd.DataFrame, metr
     bar.ax.tick_params(length=0)
     bar.set_ticks(edges, labels=[signed(edge, shortest=True) for edge in edges])
     bar.set_label(gain_in(metric))
+
+
+def _spread(trials: pd.DataFrame) -> pd.Series:
+    """Heights around -0.1 at which neighbours do not hide each other."""
+    golden = (5**0.5 - 1) / 2
+    return pd.Series(-0.17 + 0.14 * (golden * np.arange(len(trials)) % 1), trials.index)
 
 
 def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) -> None:

@@ -1,6 +1,7 @@
 """A comparison as a page that needs nothing but itself."""
 
 import os
+import re
 from html import escape
 from pathlib import Path
 from string import Template
@@ -74,15 +75,12 @@ def _unfinished(protocol: dict[str, Any]) -> str:
     return (
         '<p class="unfinished"><strong>Unfinished.</strong> '
         f"{protocol['folds finished']} of {protocol['folds planned']} folds are done, and all that "
-        "follows rests on these. Start the same command again to go on.</p>"
+        "follows rests on these. With an output folder, the same call goes on from there.</p>"
     )
 
 
 def _verdict(comparison: Any) -> str:
-    answer, bracket, details = comparison.verdict.partition(" (")
-    text = f"<h1>{escape(answer)}</h1>"
-    if bracket:
-        text += f'<p class="details">{escape(details.replace(")", "", 1))}</p>'
+    text = _answer(comparison.verdict)
     library = headline_library(comparison)
     row = difference_of(comparison, library, FOCAL)
     if row is None or pd.isna(row["low"]):
@@ -101,6 +99,15 @@ def _verdict(comparison: Any) -> str:
             f'<div>{text}{odds}<p class="note">The difference is the same in all folds.</p></div>'
         )
     return f"<div>{text}{odds}</div>{posterior_figure(comparison, library, row)}"
+
+
+def _answer(verdict: str) -> str:
+    """The answer as a heading, then what to do, then the numbers that stand in brackets."""
+    match = re.fullmatch(r"(.*?) \((.*)\): (.*)", verdict, re.DOTALL)
+    if match is None:
+        return f"<h1>{escape(verdict)}</h1>"
+    answer, numbers, advice = map(escape, match.groups())
+    return f'<h1>{answer}</h1><p class="advice">{advice}</p><p class="details">{numbers}</p>'
 
 
 def _why_no_interval(row: pd.Series | None) -> str:
@@ -131,7 +138,7 @@ def _protocol(protocol: dict[str, Any]) -> str:
         f"{protocol['folds planned']} finished",
         "subsampling": protocol["subsampling"],
         "time budget": None if budget is None else f"{duration(budget)}, an even share a search",
-        "took": f"{duration(protocol['seconds'])} on {protocol['jobs']} threads",
+        "took": f"{duration(protocol['seconds'])} with {protocol['jobs']} jobs",
         "seed": protocol["seed"],
         "date": protocol["date"],
         "versions": ", ".join(f"{name} {found}" for name, found in protocol["versions"].items()),

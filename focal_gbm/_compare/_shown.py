@@ -87,8 +87,7 @@ def number(value: float) -> str:
         return NOTHING
     if value == round(value) or abs(value) >= 100:
         return f"{value:,.0f}"
-    decimals = 1 if abs(value) >= 10 else 3 if abs(value) >= 0.1 else 4
-    return f"{value:.{decimals}f}"
+    return f"{value:#.3g}"
 
 
 def percent(share: float) -> str:
