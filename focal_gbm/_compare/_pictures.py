@@ -387,7 +387,7 @@ def cost_by_threshold(predictions: pd.DataFrame, costs: tuple[float, float]) -> 
     Series
     """
     ordered = predictions.sort_values("posterior")
-    weight, y = ordered["weight"].to_numpy(), ordered["y"].to_numpy()
+    weight, y = ordered["weight"].to_numpy(float), ordered["y"].to_numpy()
     thresholds = np.geomspace(best_threshold(*costs) / 100, 1, 201)
     below = np.searchsorted(ordered["posterior"], thresholds, side="right")
     missed = np.concatenate([[0], np.cumsum(weight * y)])[below]
