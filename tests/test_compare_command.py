@@ -108,8 +108,8 @@ BAD = [
     (["data.csv", "--target", "price"], "--target: there is no column 'price' among 'size'"),
     (["data.csv", "--target", "one"], "--target: expected two values, got only 'only'"),
     (["data.csv", "--target", "holes"], "--target: "),
-    (["data.csv", "--target", "three"], "--positive: the target has 3 values, 'x', 'y', 'z', and "),
-    (["data.csv", *TARGET, "--positive", "ugly"], "--positive: no row of the target is 'ugly'"),
+    (["data.csv", "--target", "three"], "--positive: there are 3 labels, 'x', 'y', 'z', and "),
+    (["data.csv", *TARGET, "--positive", "ugly"], "--positive: no label is 'ugly'"),
     (["data.csv", "--target", "rare"], "--folds: 5 are more than there are positives, 3"),
     (
         ["data.csv", "--target", "outcome", "--weight", "heavy"],

@@ -37,7 +37,12 @@ from focal_gbm._compare._measures import measure_of
 from focal_gbm._compare._search import Control, Outcome, Unit
 from focal_gbm._compare._setup import prepared
 from focal_gbm._compare._store import Store, name_of
-from focal_gbm._compare._summary import best_estimator, sentence, threshold_of
+from focal_gbm._compare._summary import (
+    best_estimator,
+    differences_table,
+    sentence,
+    threshold_of,
+)
 
 QUICK = {"folds": 2, "repeats": 1, "trials": 2, "jobs": 2, "progress": False}
 
@@ -402,6 +407,24 @@ def test_outcomes_come_back_as_they_were(tmp_path):
 def outcome(**parameters):
     best = {"value": 0.5, "seconds": 1.0, "trees": 12, "parameters": parameters}
     return Outcome(Unit("XGBoost", FOCAL), [best], best, 1.0)
+
+
+def test_differences_are_of_folds_that_both_have():
+    scores = pd.DataFrame(
+        [
+            ("XGBoost", LOG_LOSS, 0, 0, 0.5),
+            ("XGBoost", LOG_LOSS, 0, 1, 0.25),
+            ("XGBoost", LOG_LOSS, 1, 0, 0.25),
+            ("XGBoost", FOCAL, 0, 1, 0.5),
+            ("XGBoost", FOCAL, 0, 0, 1.0),
+            ("LightGBM", FOCAL, 0, 0, 1.0),
+        ],
+        columns=["library", "contender", "repeat", "fold", "log loss"],
+    )
+    found = differences_table(scores, measure_of("log loss"), 0.2, 0.005)
+    assert found[["library", "contender"]].to_numpy().tolist() == [["XGBoost", FOCAL]]
+    expected = difference_of(np.array([-0.5, -0.25]), 0.2, 0.005)
+    assert_allclose([found.loc[0, name] for name in Difference._fields], expected)
 
 
 def test_sentences():

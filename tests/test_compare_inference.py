@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy import integrate, stats
 from sklearn import metrics
 
-from focal_gbm._compare._inference import Difference, difference_of, paired, positives_needed
+from focal_gbm._compare._inference import Difference, difference_of, positives_needed
 from focal_gbm._compare._measures import USUAL, measure_of
 
 
@@ -92,12 +92,6 @@ def test_so_many_positives_do_tell():
     needed = positives_needed(found, 100, 0.005)
     then = difference_of(noise / math.sqrt(needed), 0.2, 0.005)
     assert 0.9 * 0.005 < (then.high - then.low) / 2 <= 0.005
-
-
-def test_pairs_are_those_of_the_same_fold():
-    of_one = {(0, 0): 3.0, (0, 1): 5.0, (1, 0): 1.0}
-    of_other = {(0, 1): 1.0, (0, 0): 2.0, (1, 1): 9.0}
-    assert_allclose(paired(of_one, of_other), [1.0, 4.0])
 
 
 @pytest.fixture

@@ -180,8 +180,12 @@ def test_labels(y, positive, expected):
     [
         ([1, None, 0], None, "y: 1 of 3 values are missing"),
         ([1, 1], None, "y: expected two values, got only 1"),
-        (["a", "b", "c"], None, "positive: y has 3 values, 'a', 'b', 'c', and two are compared"),
-        (["a", "b"], "d", "positive: no row of y is 'd': it has 'a', 'b'"),
+        (
+            ["a", "b", "c"],
+            None,
+            "positive: there are 3 labels, 'a', 'b', 'c', and two are compared",
+        ),
+        (["a", "b"], "d", "positive: no label is 'd': they are 'a', 'b'"),
     ],
 )
 def test_labels_that_cannot_be_used(y, positive, message):

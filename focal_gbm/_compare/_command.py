@@ -1,7 +1,6 @@
 """The command ``focal-gbm``."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     comparison.to_html(folder / "report.html")
     result = comparison.to_json(folder / "result.json")
     if is_chatty:
-        _explain(comparison)
+        _explain(comparison, experiment)
     print(result if arguments.json else comparison)
     if is_chatty:
         print(f"Report: {folder / 'report.html'}")
@@ -153,11 +152,10 @@ def _fail(message: str) -> int:
 
 
 def _with_option(message: str) -> str:
-    """An error of ``compare``, in the words of the command."""
+    """An error of ``compare``, with the option in place of the argument."""
     name, colon, rest = message.partition(":")
     if not colon or not name.isidentifier():
         return message
-    rest = re.sub(r"\by\b(?= has| is|:)", "the target", rest)
     return f"{OPTIONS.get(name, '--' + name.replace('_', '-'))}:{rest}"
 
 
@@ -208,7 +206,7 @@ def _introduce(experiment: "Experiment") -> None:
     print(*notes, sep="\n", end="\n" * bool(notes), flush=True)
 
 
-def _explain(comparison: "Comparison") -> None:
+def _explain(comparison: "Comparison", experiment: "Experiment") -> None:
     metric = comparison.protocol["metric"]
     groups = comparison.scores.groupby(["library", "contender"], sort=False)
     means = groups[[metric, "log loss", "Brier score"]].mean()
@@ -224,4 +222,5 @@ def _explain(comparison: "Comparison") -> None:
     shown = comparison.differences.to_string(index=False, float_format="{:.3f}".format)
     print(f"\nGain over log loss, 95 % interval, probabilities:\n{shown}\n")
     print(comparison.code)
-    print(*comparison.cautions, sep="\n", end="\n" * bool(comparison.cautions))
+    new = [caution for caution in comparison.cautions if caution not in experiment.cautions]
+    print(*new, sep="\n", end="\n" * bool(new))

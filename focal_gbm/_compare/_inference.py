@@ -10,7 +10,6 @@ rows that a fold tests (Nadeau and Bengio, Inference for the generalization erro
 import math
 from typing import NamedTuple
 
-import numpy as np
 from scipy import stats
 
 from focal_gbm._types import Array
@@ -85,8 +84,3 @@ def positives_needed(difference: Difference, positives: int, rope: float) -> int
     needed = positives * (half_width / rope) ** 2
     digits = max(0, math.ceil(math.log10(needed)) - 2)
     return int(math.ceil(needed / 10**digits) * 10**digits)
-
-
-def paired(of_one: dict[tuple[int, int], float], of_other: dict[tuple[int, int], float]) -> Array:
-    """Differences on the folds that both have."""
-    return np.array([of_one[fold] - of_other[fold] for fold in sorted(of_one.keys() & of_other)])

@@ -152,9 +152,10 @@ def _searched(
     while len(trials) < plan.n_trials:
         control.check()
         elapsed = time.perf_counter() - start
-        # Another trial, and the fit of what was found, may each take as long as the longest yet.
+        # Another trial, and a fit of what was found to all rows, may take as long as the longest.
         longest = max((trial["seconds"] for trial in trials), default=0.0)
-        if trials and plan.seconds is not None and elapsed + 2 * longest > plan.seconds:
+        needed = longest * (1 + rows.size / train.y.size)
+        if trials and plan.seconds is not None and elapsed + needed > plan.seconds:
             break
         trial = study.ask()
         parameters = suggested(trial, library, unit.contender, ratio)

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_curve
 
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS, estimator_of
 from focal_gbm._compare._experiment import Outcomes
-from focal_gbm._compare._inference import Difference, difference_of, paired
+from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._measures import Measure, best_threshold
 from focal_gbm._compare._search import Outcome, Plan, Unit, scores_of
 from focal_gbm._types import Array
@@ -141,31 +141,16 @@ def rope_of(scores: pd.DataFrame, measure: Measure, rope: float) -> float:
 def differences_table(
     scores: pd.DataFrame, measure: Measure, correlation: float, rope: float
 ) -> pd.DataFrame:
-    """Each contender against log loss in the same library."""
+    """Each contender against log loss in the same library, on the folds that both have."""
     found = []
     for library, of_library in scores.groupby("library", sort=False):
-        by_fold = {
-            contender: dict(
-                zip(
-                    zip(lines["repeat"], lines["fold"], strict=True),
-                    measure.sign * lines[measure.name],
-                    strict=True,
-                )
-            )
-            for contender, lines in of_library.groupby("contender", sort=False)
-        }
+        table = of_library.pivot(index=["repeat", "fold"], columns="contender", values=measure.name)
         for contender in CONTENDERS:
-            if contender in by_fold and contender != LOG_LOSS and LOG_LOSS in by_fold:
-                differences = paired(by_fold[contender], by_fold[LOG_LOSS])
-                difference = difference_of(differences, correlation, rope)
-                found.append(
-                    {
-                        "library": library,
-                        "contender": contender,
-                        **difference._asdict(),
-                        "verdict": difference.verdict,
-                    }
-                )
+            if contender != LOG_LOSS and {contender, LOG_LOSS} <= set(table):
+                gains = measure.sign * (table[contender] - table[LOG_LOSS]).dropna()
+                difference = difference_of(gains.to_numpy(), correlation, rope)
+                record = {**difference._asdict(), "verdict": difference.verdict}
+                found.append({"library": library, "contender": contender, **record})
     columns = ["library", "contender", *Difference._fields, "verdict"]
     return pd.DataFrame(found, columns=columns)
 

@@ -164,13 +164,13 @@ def as_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
     if positive is None:
         if len(values) > 2:
             raise ValueError(
-                f"positive: y has {len(values)} values, {some(values)}, and two are compared: "
-                "name the one that is positive, against all others"
+                f"positive: there are {len(values)} labels, {some(values)}, and two are compared: "
+                "name the positive one, against all others"
             )
         positive = min(reversed(values), key=lambda value: counts[value])
     matching = [value for value in values if value == positive or str(value) == str(positive)]
     if not matching:
-        raise ValueError(f"positive: no row of y is {positive!r}: it has {some(values)}")
+        raise ValueError(f"positive: no label is {positive!r}: they are {some(values)}")
     found = matching[0].item() if isinstance(matching[0], np.generic) else matching[0]
     return (target == matching[0]).to_numpy(np.int8), found
 
