@@ -120,6 +120,6 @@ def signed(value: float, *, shortest: bool = False) -> str:
     -------
     str
     """
-    decimals = 5 if 0 < abs(value) < 0.001 else 3
+    decimals = 5 if 0 < abs(value) < 0.0005 else 3
     text = f"{value:+.3g}" if shortest or abs(value) >= 100 else f"{value:+.{decimals}f}"
     return "0" if shortest and abs(value) < 1e-12 else text.replace("-", "\N{MINUS SIGN}")
