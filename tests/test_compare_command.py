@@ -1,11 +1,14 @@
 """``focal-gbm compare``: what it prints and keeps, what it refuses, and how it is interrupted."""
 
+import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -194,6 +197,12 @@ def test_without_the_extra(csv, capsys, monkeypatch):
         "focal-gbm: error: focal_gbm.compare needs optuna, which is not installed: "
         "pip install 'focal_gbm[compare]'\n"
     )
+
+
+def test_the_entry_point():
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    module, name = tomllib.loads(project.read_text())["project"]["scripts"]["focal-gbm"].split(":")
+    assert getattr(importlib.import_module(module), name) is main
 
 
 def test_help_names_every_option(capsys):

@@ -29,6 +29,7 @@ from focal_gbm._compare._contenders import (
     XGBOOST,
     Rows,
     first_trial,
+    predicted,
     stopped_early,
     suggested,
 )
@@ -222,6 +223,54 @@ def test_folds_by_groups_and_time(table, kind):
 # Fairness of the search.
 
 
+def test_first_trials_have_the_defaults(found):
+    first = found.trials[found.trials["trial"] == 0]
+    assert len(first) == 2 * 4 * 2
+    for library in (XGBOOST, LIGHTGBM):
+        lines = first[first["library"] == library.name]
+        assert all((lines[name] == value).all() for name, value in library.defaults.items())
+    focal = first[first["contender"] == FOCAL]
+    assert (focal["focal_gamma"] == 2).all()
+    assert focal["focal_alpha"].isna().all()
+
+
+@pytest.mark.parametrize("contender", [LOG_LOSS, FOCAL])
+def test_a_search_has_inner_rows_only_and_its_result_is_fitted_to_all_of_them(
+    table, monkeypatch, contender
+):
+    plan = prepared(*table, folds=4, repeats=1, trials=2).plan
+    searched, refitted = [], []
+
+    def stopped_early(library, parameters, train, valid, measure, **booster):
+        searched.append((train, valid))
+        return library, 10 + len(searched)
+
+    def fitted(library, parameters, train, n_trees, **booster):
+        refitted.append((train, n_trees, parameters))
+        return library
+
+    def predicted(model, X):
+        return np.full(len(X), len(searched) / 10), np.zeros(len(X))
+
+    monkeypatch.setattr(_search, "stopped_early", stopped_early)
+    monkeypatch.setattr(_search, "fitted", fitted)
+    monkeypatch.setattr(_search, "predicted", predicted)
+    measure = replace(plan.measure, function=lambda y, p, weight: p[0])  # later trials are better
+    outcome = _search.run(
+        Unit("XGBoost", contender, 0, 1), replace(plan, measure=measure), Control()
+    )
+    outer, test = plan.folds.train(0, 1), plan.folds.test(0, 1)
+    for train, valid in searched:
+        assert_array_equal(np.sort(np.concatenate([train.X.index, valid.X.index])), outer)
+        for rows in (train, valid):
+            assert_array_equal(rows.y, plan.y[rows.X.index])
+    ((train, n_trees, parameters),) = refitted
+    assert_array_equal(train.X.index, outer)
+    assert n_trees == 12
+    assert parameters == outcome.trials[1]["parameters"] == outcome.parameters
+    assert outcome.posterior.size == test.size
+
+
 def test_defaults_are_the_libraries_own():
     own = lgb.LGBMClassifier().get_params()
     assert all(own[name] == value for name, value in LIGHTGBM.defaults.items())
@@ -282,8 +331,9 @@ def test_boosters_have_the_same_space_whatever_the_loss():
 def test_trees_stop_where_the_validation_rows_gain_nothing(table, library, loss, metric):
     X, y = table
     y = (y == "bad").astype(int)
+    weight = np.random.default_rng(0).gamma(1.0, size=400)
     train, valid = (
-        Rows(X.loc[r, ["a", "b"]], y[r], None) for r in (np.arange(300), np.arange(300, 400))
+        Rows(X.loc[r, ["a", "b"]], y[r], weight[r]) for r in (np.arange(300), np.arange(300, 400))
     )
     measure = measure_of(metric)
     model, n_trees = stopped_early(library, loss, train, valid, measure, n_jobs=1, random_state=0)
@@ -295,10 +345,16 @@ def test_trees_stop_where_the_validation_rows_gain_nothing(table, library, loss,
         (metric_name, history), *others = model.evals_result_["valid_0"].items()
         n_fitted = len(history)
     assert not others
-    assert metric_name in library.metrics
+    names = {"XGBoost": ("aucpr", "auc", "logloss"),
+             "LightGBM": ("average_precision", "auc", "binary_logloss")}  # fmt: skip
+    metrics = ("average precision", "ROC AUC", "log loss")
+    assert metric_name == names[library.name][metrics.index(metric)]
     assert n_fitted == n_trees + 30
     best = np.argmin(history) if metric == "log loss" else np.argmax(history)
     assert n_trees == best + 1
+    if metric == "ROC AUC":  # which the shift of the intercept, after training, leaves alone
+        p, _ = predicted(model, valid.X)
+        assert_allclose(history[best], measure(valid.y, p, valid.weight), rtol=1e-5)
 
 
 def test_a_budget_is_split_evenly(table):

@@ -45,6 +45,10 @@ class Bar:
         with self._lock:
             self._bar.update(n_fits)
 
+    def stop(self) -> None:
+        """Say that an interruption was heard."""
+        self._bar.set_description_str("interrupted, waiting for the fits at hand")
+
     def close(self) -> None:
         self._bar.close()
 
@@ -78,6 +82,7 @@ def run_all(
                 outcomes[future.result().unit] = future.result()
         except BaseException as error:
             control.stop()
+            bar.stop()
             pool.shutdown(cancel_futures=True)
             if not isinstance(error, KeyboardInterrupt):
                 raise
