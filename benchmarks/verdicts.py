@@ -131,11 +131,7 @@ def measure_overhead(trials, jobs):
         found = run_experiment(experiment, store, progress=False)
         found.to_html(Path(folder) / "report.html")
         wall = time.perf_counter() - start
-        units = [
-            *experiment.units,
-            *(unit for name in (LOG_LOSS, FOCAL) for unit in experiment.final_units(name)),
-        ]
-        outcomes = [outcome for unit in units if (outcome := store.load(unit)) is not None]
+        outcomes = [store.load(unit) for unit in experiment.units]
     n_trials = sum(len(outcome.trials) for outcome in outcomes)
     fits = sum(
         outcome.fit_seconds + sum(trial["seconds"] for trial in outcome.trials)

@@ -359,7 +359,7 @@ def test_trees_stop_where_the_validation_rows_gain_nothing(table, library, loss,
 
 def test_a_budget_is_split_evenly(table):
     experiment = prepared(*table, folds=2, repeats=1, jobs=1, time_budget="18m")
-    assert experiment.plan.seconds == pytest.approx(18 * 60 / (2 * (2 * 4 + 1)))
+    assert experiment.plan.seconds == pytest.approx(18 * 60 / (2 * (2 * 4 + 2)))
     side_by_side = prepared(*table, folds=2, repeats=1, jobs=3, time_budget="18m")
     assert side_by_side.plan.seconds == pytest.approx(3 * experiment.plan.seconds)
 

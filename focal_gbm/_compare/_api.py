@@ -156,56 +156,61 @@ def compare(
 
 def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> Comparison:
     """Run all parts and say what came of them."""
-    plan, start = experiment.plan, monotonic()
-    # Log loss stands here for what is better: its searches on all rows are as many.
-    planned = [*experiment.units, *experiment.final_units(LOG_LOSS)]
-    n_fits = sum(fits_of(unit, plan.n_trials) for unit in planned)
-    bar = Bar(n_fits, plan.measure, progress)
-
-    def run(units: list[Unit]) -> tuple[Outcomes, bool]:
-        return run_all(units, plan, store, experiment.n_workers, bar)
-
+    plan, units, start = experiment.plan, experiment.units, monotonic()
+    bar = Bar(sum(fits_of(unit, plan.n_trials) for unit in units), plan.measure, progress)
     try:
-        outcomes, is_finished = run(experiment.units)
-        if not any(unit.contender == LOG_LOSS for unit in outcomes):
-            raise KeyboardInterrupt
-        scores = scores_table(plan, outcomes)
-        rope = rope_of(scores, plan.measure, experiment.rope)
-        differences = differences_table(scores, plan.measure, plan.folds.correlation, rope)
-        headline = headline_of(differences)
-        is_better = headline is not None and headline.verdict == "better"
-        contender = FOCAL if is_better else LOG_LOSS
-        final: Outcomes = {}
-        if is_finished:
-            final, is_finished = run(experiment.final_units(contender))
+        outcomes, is_finished = run_all(units, plan, store, experiment.n_workers, bar)
     finally:
         bar.close()
-    best = _best(final if is_finished else outcomes, contender, plan.measure.sign)
+    of_folds = {unit: found for unit, found in outcomes.items() if unit.fold is not None}
+    if not any(unit.contender == LOG_LOSS for unit in of_folds):
+        raise KeyboardInterrupt  # there is nothing to compare with
+    final = {unit: found for unit, found in outcomes.items() if unit.fold is None}
+    comparison = _comparison(experiment, of_folds, final if is_finished else of_folds)
+    n_finished = _n_finished_folds(units, of_folds)
+    if not is_finished:
+        n_planned = experiment.protocol["folds planned"]
+        comparison.cautions.insert(
+            0, f"Interrupted: {n_finished} of {n_planned} folds are finished."
+        )
+    comparison.protocol |= {
+        "folds finished": n_finished,
+        "finished": is_finished,
+        "seconds": monotonic() - start,
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+    return comparison
+
+
+def _n_finished_folds(units: list[Unit], outcomes: Outcomes) -> int:
+    """How many folds have all their parts."""
+    folds = {(unit.repeat, unit.fold) for unit in units if unit.fold is not None}
+    unfinished = {(unit.repeat, unit.fold) for unit in units if unit not in outcomes}
+    return len(folds - unfinished)
+
+
+def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes) -> Comparison:
+    """What outcomes of folds say, and the best of the candidates."""
+    plan = experiment.plan
+    scores = scores_table(plan, outcomes)
+    rope = rope_of(scores, plan.measure, experiment.rope)
+    differences = differences_table(scores, plan.measure, plan.folds.correlation, rope)
+    headline = headline_of(differences)
+    is_better = headline is not None and headline.verdict == "better"
+    best = _best(candidates, FOCAL if is_better else LOG_LOSS, plan.measure.sign)
     predictions = predictions_table(plan, outcomes)
     threshold, rule = _threshold(predictions, best, experiment.costs)
     estimator, code = best_estimator(best, experiment.positive, threshold)
-    n_folds = experiment.protocol["folds planned"]
-    finished_folds = int(scores.groupby(["library", "contender"]).size().min())
-    cautions = [*experiment.cautions, *_cautions(headline, plan.y, rope)]
-    if not is_finished:
-        cautions.insert(0, f"Interrupted: {finished_folds} of {n_folds} folds are finished.")
     return Comparison(
         scores=scores,
         trials=trials_table(outcomes),
         predictions=predictions,
         differences=differences,
         verdict=sentence(headline, plan.measure, rope, best),
-        cautions=cautions,
+        cautions=[*experiment.cautions, *_cautions(headline, plan.y, rope)],
         best=estimator,
         code=code,
-        protocol={
-            **experiment.protocol,
-            "rope": float(f"{rope:.3g}"),
-            "folds finished": finished_folds,
-            "finished": is_finished,
-            "seconds": monotonic() - start,
-            "date": datetime.now(UTC).isoformat(timespec="minutes"),
-        },
+        protocol={**experiment.protocol, "rope": float(f"{rope:.3g}")},
         costs=experiment.costs,
         threshold=threshold,
         threshold_rule=rule,

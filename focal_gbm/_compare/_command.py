@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         comparison = run_experiment(experiment, store, progress=not arguments.quiet)
     except KeyboardInterrupt:
-        print("Interrupted before anything was finished.", file=sys.stderr)
+        print(f"Interrupted: what is finished is kept in {folder}", file=sys.stderr)
         return INTERRUPTED
     comparison.to_html(folder / "report.html")
     result = comparison.to_json(folder / "result.json")

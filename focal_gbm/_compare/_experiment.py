@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 
 import optuna
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from focal_gbm._compare._measures import Measure
 from focal_gbm._compare._search import Control, Outcome, Plan, StoppedError, Unit, run

@@ -88,6 +88,10 @@ class Comparison:
         ------
         ModuleNotFoundError
             Without Matplotlib.
+
+        Examples
+        --------
+        >>> comparison.plot().figure_.savefig("differences.png")  # doctest: +SKIP
         """
         return ComparisonDisplay.from_comparison(self, ax=ax)
 
@@ -105,6 +109,10 @@ class Comparison:
             Without Matplotlib.
         OSError
             Where it could not be written.
+
+        Examples
+        --------
+        >>> comparison.to_html("report.html")  # doctest: +SKIP
         """
         write_report(self, path)
 
@@ -124,6 +132,10 @@ class Comparison:
         ------
         OSError
             Where the file could not be written.
+
+        Examples
+        --------
+        >>> json.loads(comparison.to_json())["verdict"]  # doctest: +SKIP
         """
         text = json.dumps(
             {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from focal_gbm._compare._contenders import CONTENDERS, LIBRARIES
+from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS
 from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
 from focal_gbm._compare._folds import SEARCH_ROWS, folds_of
 from focal_gbm._compare._measures import measure_of
@@ -35,17 +35,22 @@ class Experiment:
 
     @property
     def units(self) -> list[Unit]:
-        """In the order in which they start, so that what is finished early are whole folds."""
-        return [
+        """In the order in which they start, so that what is finished early are whole folds.
+
+        The last are searches on all rows, for what is recommended in the end.
+        """
+        of_folds = [
             Unit(library, contender, repeat, fold)
             for repeat, fold in self.plan.folds
             for library in self.libraries
             for contender in self.contenders
         ]
-
-    def final_units(self, contender: str) -> list[Unit]:
-        """Searches on all rows."""
-        return [Unit(library, contender) for library in self.libraries]
+        of_all_rows = [
+            Unit(library, contender)
+            for library in self.libraries
+            for contender in (LOG_LOSS, FOCAL)
+        ]
+        return of_folds + of_all_rows
 
 
 def prepared(
@@ -97,7 +102,7 @@ def prepared(
     )
     largest = max(split.train(*fold).size for fold in split)
     n_workers = jobs if largest <= SIDE_BY_SIDE_ROWS else 1
-    n_units = len(libraries) * (len(list(split)) * len(CONTENDERS) + 1)
+    n_units = len(libraries) * (len(list(split)) * len(CONTENDERS) + 2)
     plan = Plan(
         features.X,
         labels,
