@@ -219,6 +219,8 @@ def _explain(comparison: "Comparison", experiment: "Experiment") -> None:
         f"\nMeans over {comparison.protocol['folds finished']} folds, sums of trials and seconds:"
     )
     print(table.reset_index().to_string(index=False, formatters=formatters))
+    if "chosen" in means.index:
+        print("'chosen' has, of each fold, the library whose search found the better score.")
     shown = comparison.differences.to_string(index=False, float_format="{:.3f}".format)
     print(f"\nGain over log loss, 95 % interval, probabilities:\n{shown}\n")
     print(comparison.code)
