@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 from sklearn.base import clone
 
 from focal_gbm import compare
-from focal_gbm._compare import _search
+from focal_gbm._compare import _folds, _search, _setup
 from focal_gbm._compare._contenders import (
     CONTENDERS,
     FOCAL,
@@ -383,6 +383,18 @@ def test_a_budget_too_small_for_a_trial_allows_one(table):
     assert found.protocol["time budget"] == 1e-3
 
 
+def test_large_fits_follow_each_other_and_large_searches_take_part_of_the_rows(table, monkeypatch):
+    small = prepared(*table, folds=2, jobs=6)
+    assert (small.n_workers, small.plan.n_threads) == (6, 1)
+    assert small.protocol["subsampling"] is None
+    for module in (_setup, _folds):
+        monkeypatch.setattr(module, "SEARCH_ROWS", 150)
+    monkeypatch.setattr(_setup, "SIDE_BY_SIDE_ROWS", 199)
+    large = prepared(*table, folds=2, jobs=6)
+    assert (large.n_workers, large.plan.n_threads) == (1, 6)
+    assert large.protocol["subsampling"].startswith("A search takes 150 of the training rows")
+
+
 # What is kept.
 
 
@@ -518,6 +530,9 @@ def test_code_of_focal_loss():
         "# model.fit(X, y == 'yes')\n# model.predict_proba(X)[:, 1] > 0.123\n"
     )
     assert estimator.get_params()["focal_gamma"] == 1.235
+    of_booleans = best_estimator(outcome(max_depth=3), True, 0.5)
+    assert "from xgboost import XGBClassifier\n" in of_booleans[1]
+    assert "# model.fit(X, y)\n" in of_booleans[1]
 
 
 def test_thresholds():

@@ -223,13 +223,14 @@ def best_estimator(best: Outcome, positive: Any, threshold: float) -> tuple[Any,
     }
     estimator = estimator_of(library, parameters, n_estimators=best.best["trees"])
     given = {**parameters, **library.needed, "n_estimators": best.best["trees"]}
+    target = "y" if positive is True else f"y == {positive!r}"
     lines = [
         f"from {_public_module(type(estimator))} import {type(estimator).__name__}",
         "",
         f"model = {type(estimator).__name__}(",
         *(f"    {name}={value!r}," for name, value in given.items()),
         ")",
-        f"# model.fit(X, y == {positive!r})",
+        f"# model.fit(X, {target})",
         f"# model.predict_proba(X)[:, 1] > {threshold:.3g}",
     ]
     return estimator, "\n".join(lines) + "\n"
