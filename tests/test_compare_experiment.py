@@ -29,6 +29,7 @@ from focal_gbm._compare._contenders import (
     XGBOOST,
     Rows,
     first_trial,
+    fitted,
     predicted,
     stopped_early,
     suggested,
@@ -176,6 +177,21 @@ def test_another_seed_gives_other_folds(table, found):
     assert not np.array_equal(rows, found.predictions["row"][:100].to_numpy())
 
 
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=list(LIBRARIES))
+@pytest.mark.parametrize(
+    "loss", [{}, {"focal_gamma": 1.0, "focal_alpha": 0.8}], ids=["log", "focal"]
+)
+def test_predictions_are_those_of_the_classifiers(table, library, loss):
+    X, y = table
+    X, y = X[["a", "b"]], (y == "bad").astype(int)
+    model = fitted(library, loss, Rows(X, y, None), 5, n_jobs=1, random_state=0)
+    posterior, sigmoid = predicted(library, model, X)
+    assert posterior.dtype == sigmoid.dtype == np.float32
+    assert_allclose(posterior, model.predict_proba(X)[:, 1], rtol=1e-5)
+    bare = {"posterior": False} if loss else {}
+    assert_allclose(sigmoid, model.predict_proba(X, **bare)[:, 1], rtol=1e-5)
+
+
 def test_seeds_of_contenders_differ(table):
     plan = prepared(*table, folds=2).plan
     units = [Unit("XGBoost", contender, 0, 0) for contender in CONTENDERS]
@@ -249,7 +265,7 @@ def test_a_search_has_inner_rows_only_and_its_result_is_fitted_to_all_of_them(
         refitted.append((train, n_trees, parameters))
         return library
 
-    def predicted(model, X):
+    def predicted(library, model, X):
         return np.full(len(X), len(searched) / 10), np.zeros(len(X))
 
     monkeypatch.setattr(_search, "stopped_early", stopped_early)
@@ -353,7 +369,7 @@ def test_trees_stop_where_the_validation_rows_gain_nothing(table, library, loss,
     best = np.argmin(history) if metric == "log loss" else np.argmax(history)
     assert n_trees == best + 1
     if metric == "ROC AUC":  # which the shift of the intercept, after training, leaves alone
-        p, _ = predicted(model, valid.X)
+        p, _ = predicted(library, model, valid.X)
         assert_allclose(history[best], measure(valid.y, p, valid.weight), rtol=1e-5)
 
 

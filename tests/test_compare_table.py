@@ -79,7 +79,7 @@ def test_both_libraries_take_them(frame, y, library, loss):
     X, _ = as_features(frame, y)
     train, test = Rows(X[:150], y[:150], None), X[150:]
     model = fitted(library, loss, train, 3, n_jobs=1, random_state=0)
-    assert np.isfinite(predicted(model, test)[0]).all()
+    assert np.isfinite(predicted(library, model, test)[0]).all()
 
 
 def test_tables_of_other_kinds(y):

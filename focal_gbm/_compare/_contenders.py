@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import optuna
 import pandas as pd
+from scipy.special import expit
 
 from focal_gbm._compare._measures import Measure
 from focal_gbm._types import Array
@@ -56,6 +58,8 @@ class Library:
         Of a metric and validation rows; what the constructor and ``fit`` take to stop early.
     trees : callable
         Of a model that was stopped early; how many trees it predicts with.
+    margin : callable
+        Of a model and features; log-odds, or what focal loss has in their place.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Library:
     metrics: tuple[str, str, str]
     stopping: Callable[[str, Rows], tuple[Parameters, Parameters]]
     trees: Callable[[Any], int]
+    margin: Callable[[Any, pd.DataFrame], Array]
 
     @property
     def is_installed(self) -> bool:
@@ -150,6 +155,7 @@ XGBOOST = Library(
     metrics=("logloss", "auc", "aucpr"),
     stopping=_xgboost_stopping,
     trees=lambda model: int(model.best_iteration) + 1,
+    margin=lambda model, X: model.predict(X, output_margin=True),
 )
 LIGHTGBM = Library(
     name="LightGBM",
@@ -169,6 +175,7 @@ LIGHTGBM = Library(
     metrics=("binary_logloss", "auc", "average_precision"),
     stopping=_lightgbm_stopping,
     trees=lambda model: max(1, int(model.best_iteration_)),
+    margin=lambda model, X: model.predict(X, raw_score=True),
 )
 LIBRARIES = {library.name: library for library in (XGBOOST, LIGHTGBM)}
 
@@ -256,9 +263,10 @@ def _stopping_metric(library: Library, measure: Measure) -> str:
     return roc_auc if measure.name == "ROC AUC" else average_precision
 
 
-def predicted(model: Any, X: pd.DataFrame) -> tuple[Array, Array]:
+def predicted(library: Library, model: Any, X: pd.DataFrame) -> tuple[Array, Array]:
     """Probabilities of the positives: the posterior, and the bare sigmoid of the margin."""
-    posterior = model.predict_proba(X)[:, 1].astype("float32")
-    if not hasattr(model, "focal_gamma"):
-        return posterior, posterior
-    return posterior, model.predict_proba(X, posterior=False)[:, 1].astype("float32")
+    margin = library.margin(model, X)
+    sigmoid = expit(margin).astype(np.float32)
+    if not hasattr(model, "loss_"):
+        return sigmoid, sigmoid
+    return model.loss_.posterior(margin).astype(np.float32), sigmoid

@@ -120,8 +120,9 @@ def run(unit: Unit, plan: Plan, control: Control) -> Outcome:
     outcome = _searched(unit, plan, control, rows, inner_seed, seed)
     control.check()
     start = time.perf_counter()
+    library = LIBRARIES[unit.library]
     model = fitted(
-        LIBRARIES[unit.library],
+        library,
         outcome.parameters,
         plan.rows(rows),
         outcome.best["trees"],
@@ -130,7 +131,7 @@ def run(unit: Unit, plan: Plan, control: Control) -> Outcome:
     )
     outcome.fit_seconds = time.perf_counter() - start
     test = plan.folds.test(unit.repeat, unit.fold)
-    outcome.posterior, outcome.sigmoid = predicted(model, plan.X.iloc[test])
+    outcome.posterior, outcome.sigmoid = predicted(library, model, plan.X.iloc[test])
     control.on_fit(unit, None)
     return outcome
 
@@ -170,7 +171,7 @@ def _searched(
             random_state=seed,
         )
         seconds = time.perf_counter() - fit_start
-        value = plan.measure(valid.y, predicted(model, valid.X)[0], weight_of(valid))
+        value = plan.measure(valid.y, predicted(library, model, valid.X)[0], weight_of(valid))
         study.tell(trial, value)
         found = {"value": value, "seconds": seconds, "trees": n_trees, "parameters": parameters}
         trials.append(found)
