@@ -4,18 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from focal_gbm._compare._api import compare
     from focal_gbm.display import FocalLossDisplay
     from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
     from focal_gbm.objective import FocalObjective
 
 __version__ = "0.1.0"
-__all__ = ["BinaryFocalLoss", "FocalLossDisplay", "FocalObjective", "SoftmaxFocalLoss"]
+__all__ = ["BinaryFocalLoss", "FocalLossDisplay", "FocalObjective", "SoftmaxFocalLoss", "compare"]
 
 _HOMES = {
     "BinaryFocalLoss": "losses",
     "FocalLossDisplay": "display",
     "FocalObjective": "objective",
     "SoftmaxFocalLoss": "losses",
+    "compare": "_compare._api",
 }
 
 

@@ -4,7 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 # Extras are named after their libraries, but for these.
-_EXTRAS = {"distributed": "dask", "matplotlib": "plot", "skl2onnx": "onnx"}
+_EXTRAS = {
+    "distributed": "dask",
+    "matplotlib": "plot",
+    "skl2onnx": "onnx",
+    **dict.fromkeys(("optuna", "pandas", "pyarrow", "tqdm"), "compare"),
+}
 
 
 @contextmanager

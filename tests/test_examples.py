@@ -26,7 +26,7 @@ def example(name):
     return pytest.param(FOLDER / f"{name}.py", marks=mark, id=name)
 
 
-EXAMPLES = [example(path.stem) for path in sorted(FOLDER.glob("*.py")) if path.stem != "demo"]
+EXAMPLES = [example(path.stem) for path in sorted(FOLDER.glob("*.py"))]
 
 
 def run(path, folder):

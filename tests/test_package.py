@@ -30,6 +30,9 @@ HEAVY = {
     "distributed",
     "onnx",
     "skl2onnx",
+    "optuna",
+    "pyarrow",
+    "tqdm",
 }
 PACKAGE = Path(focal_gbm.__file__).parent
 
@@ -75,6 +78,27 @@ LEVELS = [
     "onnx._converter",
     "onnx.*",
     "torch.*",
+    "_compare._measures",
+    "_compare._inference",
+    "_compare._folds",
+    "_compare._contenders",
+    "_compare._search",
+    "_compare._store",
+    "_compare._experiment",
+    "_compare._summary",
+    "_compare._sources",
+    "_compare._table",
+    "_compare._setup",
+    "_compare._shown",
+    "_compare._pictures",
+    "_compare._figures",
+    "_compare._tables",
+    "_compare._report",
+    "_compare._display",
+    "_compare._result",
+    "_compare._api",
+    "_compare._command",
+    "__main__",
 ]
 
 
@@ -139,8 +163,8 @@ def test_every_level_has_modules():
 
 def test_libraries_are_imported_only_where_they_are_served():
     homes = {
-        "xgboost": {"xgboost", "dask", "onnx"},
-        "lightgbm": {"lightgbm", "dask", "onnx"},
+        "xgboost": {"xgboost", "dask", "onnx", "_compare"},
+        "lightgbm": {"lightgbm", "dask", "onnx", "_compare"},
         "dask": {"dask"},
         "distributed": {"dask"},
         "onnx": {"onnx"},
@@ -183,6 +207,7 @@ def test_public_names():
         "FocalLossDisplay",
         "FocalObjective",
         "SoftmaxFocalLoss",
+        "compare",
     ]
     for name in focal_gbm.__all__:
         assert getattr(focal_gbm, name).__name__ == name
@@ -254,6 +279,8 @@ def test_a_module_that_is_not_imported(module):
             "FocalLossDisplay",
             "import focal_gbm as f; f.FocalLossDisplay.from_losses([f.BinaryFocalLoss()])",
         ),
+        *((library, "compare", "focal_gbm.compare", "from focal_gbm import compare")
+          for library in ("optuna", "pandas", "pyarrow", "sklearn", "tqdm")),
     ],
 )  # fmt: skip
 def test_a_missing_library_names_its_extra(library, extra, name, program):

@@ -1,0 +1,246 @@
+"""``compare``, and how an experiment becomes a ``Comparison``."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from focal_gbm._extras import needed_by
+from focal_gbm._types import Array
+
+with needed_by("focal_gbm.compare", "compare", "optuna", "pandas", "pyarrow", "tqdm"):
+    import pandas as pd
+
+    from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
+    from focal_gbm._compare._experiment import Bar, Outcomes, fits_of, run_all
+    from focal_gbm._compare._inference import Difference, positives_needed
+    from focal_gbm._compare._result import Comparison
+    from focal_gbm._compare._search import Outcome, Unit
+    from focal_gbm._compare._setup import Experiment, prepared
+    from focal_gbm._compare._store import Store
+    from focal_gbm._compare._summary import (
+        best_estimator,
+        differences_table,
+        headline_of,
+        predictions_table,
+        rope_of,
+        scores_table,
+        sentence,
+        threshold_of,
+        trials_table,
+    )
+
+
+def compare(
+    X: Any,
+    y: Any,
+    *,
+    positive: Any = None,
+    sample_weight: Any = None,
+    groups: Any = None,
+    time: Any = None,
+    library: str | Sequence[str] | None = None,
+    metric: str = "average precision",
+    cost_fn: float | None = None,
+    cost_fp: float | None = None,
+    folds: int = 5,
+    repeats: int | None = None,
+    trials: int = 20,
+    time_budget: float | str | None = None,
+    rope: float = 0.005,
+    jobs: int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    progress: bool = True,
+) -> Comparison:
+    """Find out whether focal loss is better than log loss on a table, and with which gamma.
+
+    XGBoost and LightGBM are fitted with log loss, with a ``scale_pos_weight`` that is searched,
+    with focal loss as it comes, and with a gamma and alpha that are searched. All have the same
+    outer folds, and in each the same number of trials of the same sampler, the first of which has
+    the library's defaults. Trees stop early on a quarter of the training rows, on which trials are
+    compared as well. The verdict is that of a correlated Bayesian t-test.
+
+    Parameters
+    ----------
+    X : DataFrame or array-like of shape (n, n_features)
+        Numbers, categories, text, booleans and dates, with missing values.
+    y : array-like of shape (n,)
+        Two values, or more with ``positive``.
+    positive : label, optional
+        The value of ``y`` that is to be found; by default the rarer one.
+    sample_weight : array-like of shape (n,), optional
+        Weights >= 0, of fits and of scores.
+    groups : array-like of shape (n,), optional
+        Rows of the same group are never both trained on and tested.
+    time : array-like of shape (n,), optional
+        Numbers or dates. Each fold trains on what came before it.
+    library : {"xgboost", "lightgbm"} or list of them, optional
+        By default those that are installed.
+    metric : str, default="average precision"
+        Or "ROC AUC", "log loss", "Brier score", "recall at precision 0.9", "recall at FPR 0.01"
+        (with any number), or "cost".
+    cost_fn, cost_fp : float, optional
+        Of a miss and of a false alarm.
+    folds : int, default=5
+        Outer folds.
+    repeats : int, optional
+        How often all rows are divided into folds; by default twice, and once with ``time``.
+    trials : int, default=20
+        Of the search of each contender in each fold.
+    time_budget : float or str, optional
+        Seconds, or "10m" or "1.5h". Every search has an equal share, and starts no trial which that
+        does not suffice for, after the first. Results then depend on the machine.
+    rope : float, default=0.005
+        A smaller difference does not matter. In the unit of the metric; for log loss, Brier score
+        and cost, whose scale is that of the data, as a share of log loss's own.
+    jobs : int, optional
+        Threads; by default one for each processor. Up to 50,000 training rows fits stand side by
+        side, each on one thread.
+    seed : int, default=0
+        Of folds, searches and boosters.
+    output : str or path, optional
+        A folder that keeps what is finished, so that the same call goes on from there.
+    progress : bool, default=True
+        Show a bar, where standard error is a terminal.
+
+    Returns
+    -------
+    Comparison
+        Ctrl-C ends the experiment early, with a result of what is finished.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument of the wrong kind or value, columns that cannot be used, folds of one class,
+        and an ``output`` of another experiment.
+    OSError
+        Where ``output`` cannot be written to.
+    KeyboardInterrupt
+        If nothing is finished yet.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from focal_gbm import compare
+    >>> X = np.random.default_rng(0).normal(size=(300, 3))
+    >>> found = compare(
+    ...     X, X[:, 0] > 1, library="xgboost", folds=2, repeats=1, trials=1, progress=False
+    ... )
+    >>> found.differences[["library", "contender"]].iloc[-1].tolist()
+    ['XGBoost', 'focal loss']
+    """
+    experiment = prepared(
+        X,
+        y,
+        positive=positive,
+        sample_weight=sample_weight,
+        groups=groups,
+        time=time,
+        library=library,
+        metric=metric,
+        cost_fn=cost_fn,
+        cost_fp=cost_fp,
+        folds=folds,
+        repeats=repeats,
+        trials=trials,
+        time_budget=time_budget,
+        rope=rope,
+        jobs=jobs,
+        seed=seed,
+    )
+    store = Store(None if output is None else Path(output).expanduser(), experiment.settings)
+    return run_experiment(experiment, store, progress=progress)
+
+
+def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> Comparison:
+    """Run all parts and say what came of them."""
+    plan, units, start = experiment.plan, experiment.units, monotonic()
+    bar = Bar(sum(fits_of(unit, plan.n_trials) for unit in units), plan.measure, progress)
+    try:
+        outcomes, is_finished = run_all(units, plan, store, experiment.n_workers, bar)
+    finally:
+        bar.close()
+    of_folds = {unit: found for unit, found in outcomes.items() if unit.fold is not None}
+    if not any(unit.contender == LOG_LOSS for unit in of_folds):
+        raise KeyboardInterrupt  # there is nothing to compare with
+    final = {unit: found for unit, found in outcomes.items() if unit.fold is None}
+    comparison = _comparison(experiment, of_folds, final if is_finished else of_folds)
+    n_finished = _n_finished_folds(units, of_folds)
+    if not is_finished:
+        n_planned = experiment.protocol["folds planned"]
+        comparison.cautions.insert(
+            0, f"Interrupted: {n_finished} of {n_planned} folds are finished."
+        )
+    comparison.protocol |= {
+        "folds finished": n_finished,
+        "finished": is_finished,
+        "seconds": monotonic() - start,
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+    }
+    return comparison
+
+
+def _n_finished_folds(units: list[Unit], outcomes: Outcomes) -> int:
+    """How many folds have all their parts."""
+    folds = {(unit.repeat, unit.fold) for unit in units if unit.fold is not None}
+    unfinished = {(unit.repeat, unit.fold) for unit in units if unit not in outcomes}
+    return len(folds - unfinished)
+
+
+def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes) -> Comparison:
+    """What outcomes of folds say, and the best of the candidates."""
+    plan = experiment.plan
+    scores = scores_table(plan, outcomes)
+    rope = rope_of(scores, plan.measure, experiment.rope)
+    differences = differences_table(scores, plan.measure, plan.folds.correlation, rope)
+    headline = headline_of(differences)
+    is_better = headline is not None and headline.verdict == "better"
+    best = _best(candidates, FOCAL if is_better else LOG_LOSS, plan.measure.sign)
+    predictions = predictions_table(plan, outcomes)
+    threshold, rule = _threshold(predictions, best, experiment.costs)
+    estimator, code = best_estimator(best, experiment.positive, threshold)
+    return Comparison(
+        scores=scores,
+        trials=trials_table(outcomes),
+        predictions=predictions,
+        differences=differences,
+        verdict=sentence(headline, plan.measure, rope, best),
+        cautions=[*experiment.cautions, *_cautions(headline, plan.y, rope)],
+        best=estimator,
+        code=code,
+        protocol={**experiment.protocol, "rope": float(f"{rope:.3g}")},
+        costs=experiment.costs,
+        threshold=threshold,
+        threshold_rule=rule,
+    )
+
+
+def _best(outcomes: Outcomes, contender: str, sign: int) -> Outcome:
+    """The best search of a contender."""
+    rivals = [outcome for unit, outcome in outcomes.items() if unit.contender == contender]
+    return max(rivals, key=lambda outcome: sign * outcome.best["value"])
+
+
+def _threshold(
+    predictions: pd.DataFrame, best: Outcome, costs: tuple[float, float] | None
+) -> tuple[float, str]:
+    """A threshold for what is recommended, from its predictions of the test rows."""
+    is_best = (predictions["library"] == best.unit.library) & (
+        predictions["contender"] == best.unit.contender
+    )
+    rows = predictions[is_best]
+    y, posterior, weight = (rows[name].to_numpy() for name in ("y", "posterior", "weight"))
+    return threshold_of(y, posterior, weight, costs)
+
+
+def _cautions(headline: Difference | None, y: Array, rope: float) -> list[str]:
+    positives = int(y.sum())
+    needed = None if headline is None else positives_needed(headline, positives, rope)
+    if needed is None:
+        return []
+    return [
+        f"{positives:,} positives are too few to tell a difference of {rope:.2g}: that would take "
+        f"about {needed:,}."
+    ]

@@ -1,0 +1,116 @@
+"""All parts of an experiment: side by side, with a bar, kept as they finish."""
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+
+import optuna
+from tqdm import tqdm
+
+from focal_gbm._compare._measures import Measure
+from focal_gbm._compare._search import Control, Outcome, Plan, StoppedError, Unit, run
+from focal_gbm._compare._store import Store
+
+Outcomes = dict[Unit, Outcome]
+
+# Fits of fewer rows gain little from several threads, and stand side by side. Larger ones follow
+# each other, so that there is one copy of the training rows in memory and not one for each thread.
+SIDE_BY_SIDE_ROWS = 50_000
+
+
+class Bar:
+    """A bar over all fits, with the best score so far."""
+
+    def __init__(self, n_fits: int, measure: Measure, is_shown: bool) -> None:
+        # None shows it on terminals only.
+        self._bar = tqdm(total=n_fits, unit="fit", disable=None if is_shown else True)
+        self._measure = measure
+        self._best: float | None = None
+        self._lock = threading.Lock()
+
+    def fit(self, unit: Unit, value: float | None) -> None:
+        """Count a fit, which has a score if it was a trial."""
+        with self._lock:
+            self._bar.update()
+            sign = self._measure.sign
+            if value is not None and (self._best is None or sign * value > sign * self._best):
+                self._best = value
+                name = f"{unit.contender}, {unit.library}"
+                self._bar.set_postfix_str(f"best {self._measure.name} {value:.4g} ({name})")
+
+    def skip(self, n_fits: int) -> None:
+        """Count fits that there is no need or no time for."""
+        with self._lock:
+            self._bar.update(n_fits)
+
+    def stop(self) -> None:
+        """Say that an interruption was heard."""
+        self._bar.set_description_str("interrupted, waiting for the fits at hand")
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def fits_of(unit: Unit, n_trials: int) -> int:
+    return n_trials + (unit.fold is not None)
+
+
+def run_all(
+    units: Sequence[Unit], plan: Plan, store: Store, n_workers: int, bar: Bar
+) -> tuple[Outcomes, bool]:
+    """What came of each unit, and whether all are finished.
+
+    An interruption (Ctrl-C) waits for the fits at hand, and leaves out what they would be part of.
+    """
+    outcomes = {unit: found for unit in units if (found := store.load(unit)) is not None}
+    for unit in outcomes:
+        bar.skip(fits_of(unit, plan.n_trials))
+    control = Control(bar.fit)
+
+    def run_one(unit: Unit) -> Outcome:
+        outcome = run(unit, plan, control)
+        store.save(outcome)
+        bar.skip(plan.n_trials - len(outcome.trials))
+        return outcome
+
+    with _quiet(), ThreadPoolExecutor(n_workers) as pool:
+        futures = [pool.submit(run_one, unit) for unit in units if unit not in outcomes]
+        try:
+            for future in as_completed(futures):
+                outcomes[future.result().unit] = future.result()
+        except BaseException as error:
+            control.stop()
+            bar.stop()
+            pool.shutdown(cancel_futures=True)
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            outcomes |= {outcome.unit: outcome for outcome in _finished(futures)}
+            return outcomes, len(outcomes) == len(units)
+    return outcomes, True
+
+
+def _finished(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
+    for future in futures:
+        if not future.cancelled():
+            with suppress(StoppedError):
+                yield future.result()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's log, and without warnings of what a search tries.
+
+    Filters of warnings belong to the process, so that they are set here and not in the threads.
+    """
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "no tree has a split")
+            # of LightGBM from 4.7, whose replacement 4.6 does not know
+            warnings.filterwarnings("ignore", "The argument 'eval_set' is deprecated")
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)

@@ -1,0 +1,158 @@
+"""What a comparison has found."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from focal_gbm._compare._display import ComparisonDisplay
+from focal_gbm._compare._report import write_report
+from focal_gbm._files import write_whole
+
+
+@dataclass(repr=False, eq=False)
+class Comparison:
+    """Log loss and focal loss on the same folds, with the same search.
+
+    ``focal_gbm.compare`` makes one.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        A row for each library, contender, repeat and outer fold: the scores of the test rows (the
+        metric that was chosen among them), ``"log loss of the sigmoid"``, ``trees``, ``trials``,
+        ``"search seconds"``, ``"fit seconds"``, and the chosen ``parameters`` as a dictionary.
+        Where there are two libraries, the library ``"chosen"`` has the rows of the one that was
+        better in the search of the fold.
+    trials : DataFrame
+        A row for each trial of a search: its ``value`` on the inner validation rows, ``seconds``,
+        ``trees``, and a column for each parameter, NaN where a contender does not have it.
+    predictions : DataFrame
+        A row for each library, contender, repeat and test row: the ``row`` of X, ``y`` (0 or 1),
+        ``weight``, ``posterior`` and ``sigmoid`` (of the margin) as float32.
+    differences : DataFrame
+        A row for each contender that is compared with log loss in the same library: the ``mean``
+        of the differences (greater is better), the 95 % interval from ``low`` to ``high``, the
+        probabilities ``better``, ``same`` and ``worse``, and the ``verdict``: "better", "same",
+        "worse" or "unclear".
+    verdict : str
+        The answer in one sentence.
+    cautions : list of str
+        What to know before the answer is trusted.
+    best : estimator
+        Not fitted.
+    code : str
+        Python source that makes ``best``.
+    protocol : dict
+        How it was done: metric, folds, repeats, trials, time budget, seed, rope, rows, positives,
+        features, positive label, what was subsampled, versions, whether it was finished.
+    costs : tuple of float or None
+        Cost of a miss and of a false alarm, where they were given.
+    threshold : float
+        Of the posterior; a row above it is taken for positive.
+    threshold_rule : str
+        How the threshold was chosen.
+    """
+
+    scores: pd.DataFrame
+    trials: pd.DataFrame
+    predictions: pd.DataFrame
+    differences: pd.DataFrame
+    verdict: str
+    cautions: list[str]
+    best: Any
+    code: str
+    protocol: dict[str, Any]
+    costs: tuple[float, float] | None
+    threshold: float
+    threshold_rule: str
+
+    def __repr__(self) -> str:
+        return self.verdict
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the differences from log loss with their intervals.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Where to draw; by default in a new figure.
+
+        Returns
+        -------
+        ComparisonDisplay
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without Matplotlib.
+
+        Examples
+        --------
+        >>> comparison.plot().figure_.savefig("differences.png")  # doctest: +SKIP
+        """
+        return ComparisonDisplay.from_comparison(self, ax=ax)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the report, one file that needs nothing but itself.
+
+        Parameters
+        ----------
+        path : str or path
+            Written whole or not at all.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without Matplotlib.
+        OSError
+            Where it could not be written.
+
+        Examples
+        --------
+        >>> comparison.to_html("report.html")  # doctest: +SKIP
+        """
+        write_report(self, path)
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Everything but the predictions as JSON.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            A file to write it to as well, whole or not at all.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        OSError
+            Where the file could not be written.
+
+        Examples
+        --------
+        >>> json.loads(comparison.to_json())["verdict"]  # doctest: +SKIP
+        """
+        text = json.dumps(
+            {
+                "verdict": self.verdict,
+                "cautions": self.cautions,
+                "code": self.code,
+                "costs": self.costs,
+                "threshold": self.threshold,
+                "threshold rule": self.threshold_rule,
+                "protocol": self.protocol,
+                **{
+                    name: json.loads(getattr(self, name).to_json(orient="records"))
+                    for name in ("differences", "scores", "trials")
+                },
+            },
+            indent=1,
+        )
+        if path is not None:
+            write_whole(path, text.encode())
+        return text

@@ -1,0 +1,125 @@
+"""What the parts of a report share: which rows of a comparison they show, and numbers as text."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
+from focal_gbm._compare._measures import USUAL
+from focal_gbm._compare._summary import CHOSEN
+
+LOSSES = {*(measure.name for measure in USUAL if not measure.greater_is_better), "cost"}
+NOTHING = "\N{EN DASH}"
+
+
+def headline_library(comparison: Any) -> str:
+    """The library that the verdict is about; of several, that which a contender chose in a fold."""
+    libraries = [name for name in comparison.scores["library"].unique() if name != CHOSEN]
+    return str(libraries[0]) if len(libraries) == 1 else CHOSEN
+
+
+def by_library(scores: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """The better library of each fold before the others."""
+    names = sorted(scores["library"].unique(), key=lambda name: name != CHOSEN)
+    return [(name, scores[scores["library"] == name]) for name in names]
+
+
+def long_name(library: str) -> str:
+    return "The better library of each fold, by its search" if library == CHOSEN else library
+
+
+def difference_of(comparison: Any, library: str, contender: str) -> pd.Series | None:
+    table = comparison.differences
+    if table.empty:
+        return None
+    rows = table[(table["library"] == library) & (table["contender"] == contender)]
+    return None if rows.empty else rows.iloc[0]
+
+
+def n_folds_of(scores: pd.DataFrame, library: str) -> int:
+    """In how many folds both contenders are scored."""
+    of_library = scores[scores["library"] == library]
+    return len(
+        of_library.loc[of_library["contender"] == FOCAL, ["repeat", "fold"]].merge(
+            of_library.loc[of_library["contender"] == LOG_LOSS, ["repeat", "fold"]]
+        )
+    )
+
+
+def predictions_of(comparison: Any) -> dict[str, pd.DataFrame]:
+    """Those of the two contenders of the verdict, where both are done."""
+    scores, library = comparison.scores, headline_library(comparison)
+    if library == CHOSEN:
+        # The rows of what was chosen are copies, and say all but which library that was.
+        copied = [name for name in scores if name not in ("library", "parameters")]
+        chosen = scores[scores["library"] == CHOSEN]
+        scores = scores[scores["library"] != CHOSEN].merge(chosen[copied], on=copied)
+    keys = ["library", "contender", "repeat", "fold"]
+    positions = comparison.predictions.groupby(keys, observed=True).indices
+    found = {}
+    for contender in (LOG_LOSS, FOCAL):
+        folds = scores.loc[scores["contender"] == contender, keys].itertuples(index=False)
+        of_folds = [positions[tuple(fold)] for fold in folds]
+        if of_folds:
+            found[contender] = comparison.predictions.iloc[np.concatenate(of_folds)]
+    return found
+
+
+def gain_in(metric: str) -> str:
+    """What a difference is, which is greater where focal loss is better."""
+    return f"reduction of {metric}" if metric in LOSSES else f"gain in {metric}"
+
+
+def capitalised(text: str) -> str:
+    """With the first letter alone changed: of "ROC AUC", none."""
+    return text[:1].upper() + text[1:]
+
+
+def name_of(contender: str) -> str:
+    return escape(contender).replace("_", "_<wbr>")
+
+
+def number(value: float) -> str:
+    if pd.isna(value):
+        return NOTHING
+    if value == round(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}"
+
+
+def percent(share: float) -> str:
+    if pd.isna(share):
+        return NOTHING
+    if 0 < share < 0.005:
+        return "<1\N{NO-BREAK SPACE}%"
+    if 0.995 < share < 1:
+        return ">99\N{NO-BREAK SPACE}%"
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def signed(value: float, *, shortest: bool = False) -> str:
+    """A difference as text, with its sign.
+
+    Parameters
+    ----------
+    value : float
+        The difference.
+    shortest : bool, default False
+        Without decimals that say nothing, for ticks.
+
+    Returns
+    -------
+    str
+    """
+    decimals = 5 if 0 < abs(value) < 0.0005 else 3
+    text = f"{value:+.3g}" if shortest or abs(value) >= 100 else f"{value:+.{decimals}f}"
+    return "0" if shortest and abs(value) < 1e-12 else text.replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,137 @@
+"""Tables from files, from openml.org, and the one that scikit-learn brings."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+from sklearn.datasets import fetch_openml, load_digits
+
+SHIPPED = "-"
+
+
+class Table(NamedTuple):
+    """Features, target, and what else there is about each row."""
+
+    name: str
+    X: pd.DataFrame
+    y: pd.Series
+    sample_weight: pd.Series | None = None
+    groups: pd.Series | None = None
+    time: pd.Series | None = None
+
+
+def read_file(path: str) -> pd.DataFrame:
+    """A table from a CSV file, which may be compressed, a Parquet or an Arrow file.
+
+    Raises
+    ------
+    ValueError
+        Where it cannot be read.
+    """
+    kinds: dict[str, Callable[[str], pd.DataFrame]] = {
+        ".csv": pd.read_csv,
+        ".parquet": pd.read_parquet,
+        ".pq": pd.read_parquet,
+        ".arrow": _read_arrow,
+        ".feather": _read_arrow,
+    }
+    suffixes = Path(path).suffixes
+    if suffixes and suffixes[-1] in (".gz", ".bz2", ".xz", ".zip", ".zst"):
+        suffixes.pop()
+    read = kinds.get(suffixes[-1].lower() if suffixes else "")
+    if read is None:
+        raise ValueError(f"data: {path!r} has none of the endings {', '.join(kinds)} (.csv.gz)")
+    try:
+        return read(path)
+    except OSError as error:
+        raise ValueError(f"data: {path!r}: {error.strerror or error}") from error
+    except (ValueError, pa.ArrowException) as error:
+        raise ValueError(f"data: {path!r} cannot be read: {_first_line(error)}") from error
+
+
+def _read_arrow(path: str) -> pd.DataFrame:
+    with pa.memory_map(path) as source:
+        try:
+            table = pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid:
+            source.seek(0)
+            table = pa.ipc.open_stream(source).read_all()
+    return table.to_pandas()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def read_openml(data_id: int) -> tuple[pd.DataFrame, str]:
+    """A table of openml.org, and the name of its target.
+
+    Raises
+    ------
+    ValueError
+        Where there is none, no network, or not one target.
+    """
+    try:
+        data = fetch_openml(data_id=data_id, as_frame=True, parser="auto")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"openml: {_first_line(error)}") from error
+    if not isinstance(data.target, pd.Series):
+        raise ValueError(f"openml: data set {data_id} has no single target column: give --target")
+    return data.frame, str(data.target.name)
+
+
+def rare_eights() -> pd.DataFrame:
+    """scikit-learn's handwritten digits, with a column that tells whether it is an eight."""
+    digits = load_digits(as_frame=True)
+    surplus = digits.target[digits.target == 8].sample(n=74, random_state=0).index
+    is_eight = (digits.target == 8).map({True: "eight", False: "other"}).rename("digit")
+    return digits.data.join(is_eight).drop(surplus)
+
+
+def divided(
+    name: str,
+    frame: pd.DataFrame,
+    target: str,
+    *,
+    drop: Sequence[str] = (),
+    weight: str | None = None,
+    group: str | None = None,
+    time: str | None = None,
+) -> Table:
+    """Features and the columns that have another meaning.
+
+    Raises
+    ------
+    ValueError
+        For a column that is not there, that has two meanings, or that leaves no feature.
+    """
+    roles = {"target": target, "weight": weight, "group": group, "time": time}
+    given: dict[str, str] = {role: column for role, column in roles.items() if column is not None}
+    meanings = [*given.items(), *(("drop", column) for column in drop)]
+    seen: dict[str, str] = {}
+    for option, column in meanings:
+        if column not in frame.columns:
+            raise ValueError(f"{option}: there is no column {column!r} among {some(frame.columns)}")
+        if column in seen and {option, seen[column]} != {"drop"}:
+            raise ValueError(f"{option}: {column!r} is given as --{seen[column]} as well")
+        seen[column] = option
+    X = frame.drop(columns=list(seen))
+    if not X.shape[1]:
+        raise ValueError(f"data: there are no columns besides {some(seen)}")
+    of_role = {role: frame[column] for role, column in given.items()}
+    return Table(
+        name,
+        X,
+        of_role["target"],
+        of_role.get("weight"),
+        of_role.get("group"),
+        of_role.get("time"),
+    )
+
+
+def some(values: Any) -> str:
+    """The first few of many, for a message."""
+    values = list(values)
+    return ", ".join(repr(value) for value in values[:8]) + ", ..." * (len(values) > 8)

@@ -1,0 +1,242 @@
+"""Tables of an experiment, and what they say."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import precision_recall_curve
+
+from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS, estimator_of
+from focal_gbm._compare._experiment import Outcomes
+from focal_gbm._compare._inference import Difference, difference_of
+from focal_gbm._compare._measures import Measure, best_threshold
+from focal_gbm._compare._search import Outcome, Plan, Unit, scores_of
+from focal_gbm._types import Array
+
+CHOSEN = "chosen"
+
+
+def tested(outcomes: Outcomes) -> list[Outcome]:
+    """Outcomes of outer folds, in the order of the experiment."""
+    order = {name: i for i, name in enumerate((*LIBRARIES, *CONTENDERS))}
+    found = [outcome for outcome in outcomes.values() if outcome.unit.fold is not None]
+
+    def place(outcome: Outcome) -> tuple[Any, ...]:
+        unit = outcome.unit
+        return order[unit.library], order[unit.contender], unit.repeat, unit.fold
+
+    return sorted(found, key=place)
+
+
+def _keys(unit: Unit) -> dict[str, Any]:
+    return {
+        "library": unit.library,
+        "contender": unit.contender,
+        "repeat": unit.repeat,
+        "fold": unit.fold,
+    }
+
+
+def scores_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
+    """A row for each outcome, and for each fold and contender the library that it would choose."""
+    weight = np.ones(plan.y.size, np.float32) if plan.weight is None else plan.weight
+    records: dict[Unit, dict[str, Any]] = {}
+    for outcome in tested(outcomes):
+        unit = outcome.unit
+        rows = _test_rows(plan, unit)
+        records[unit] = {
+            **_keys(unit),
+            **scores_of(outcome, plan.y[rows], weight[rows], plan.measure),
+            "trees": outcome.best["trees"],
+            "trials": len(outcome.trials),
+            "search seconds": outcome.search_seconds,
+            "fit seconds": outcome.fit_seconds,
+            "parameters": outcome.parameters,
+        }
+    chosen = [
+        {**records[unit], "library": CHOSEN} for unit in _chosen(plan.measure, tested(outcomes))
+    ]
+    return pd.DataFrame([*records.values(), *chosen])
+
+
+def _chosen(measure: Measure, outcomes: Sequence[Outcome]) -> Iterator[Unit]:
+    """Where there are several libraries, the one that was best in the search of a fold."""
+    libraries = {outcome.unit.library for outcome in outcomes}
+    by_fold: dict[tuple[Any, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        unit = outcome.unit
+        by_fold.setdefault((unit.contender, unit.repeat, unit.fold), []).append(outcome)
+    for rivals in by_fold.values():
+        if len(libraries) > 1 and len(rivals) == len(libraries):
+            yield max(rivals, key=lambda outcome: measure.sign * outcome.best["value"]).unit
+
+
+def _test_rows(plan: Plan, unit: Unit) -> Array:
+    assert unit.repeat is not None
+    assert unit.fold is not None
+    return plan.folds.test(unit.repeat, unit.fold)
+
+
+def trials_table(outcomes: Outcomes) -> pd.DataFrame:
+    """A row for each trial of a search on an outer fold."""
+    return pd.DataFrame(
+        {
+            **_keys(outcome.unit),
+            "trial": number,
+            "value": trial["value"],
+            "seconds": trial["seconds"],
+            "trees": trial["trees"],
+            # None, of alpha, is missing in a column of numbers
+            **{k: np.nan if v is None else v for k, v in trial["parameters"].items()},
+        }
+        for outcome in tested(outcomes)
+        for number, trial in enumerate(outcome.trials)
+    )
+
+
+def predictions_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
+    """A row for each prediction of a test row."""
+    found = tested(outcomes)
+    rows = [_test_rows(plan, outcome.unit) for outcome in found]
+    sizes = [of_unit.size for of_unit in rows]
+    units = [outcome.unit for outcome in found]
+    row = np.concatenate(rows)
+    weight = np.ones(plan.y.size, np.float32) if plan.weight is None else plan.weight
+
+    def repeated(values: list[Any]) -> Array:
+        return np.repeat(np.array(values, np.int16), sizes)
+
+    def category(values: list[str], names: list[str]) -> pd.Categorical:
+        codes = np.repeat(np.array([names.index(value) for value in values], np.int8), sizes)
+        return pd.Categorical.from_codes(codes, categories=names)
+
+    return pd.DataFrame(
+        {
+            "library": category([unit.library for unit in units], list(LIBRARIES)),
+            "contender": category([unit.contender for unit in units], list(CONTENDERS)),
+            "repeat": repeated([unit.repeat for unit in units]),
+            "fold": repeated([unit.fold for unit in units]),
+            "row": row.astype(np.int32),
+            "y": plan.y[row],
+            "weight": weight[row],
+            "posterior": np.concatenate([outcome.posterior for outcome in found]),
+            "sigmoid": np.concatenate([outcome.sigmoid for outcome in found]),
+        }
+    )
+
+
+def rope_of(scores: pd.DataFrame, measure: Measure, rope: float) -> float:
+    """The least difference that matters, in the unit of the metric.
+
+    Of what is between 0 and 1 and better the greater, it is given so. Losses have no such scale: a
+    log loss is small where positives are rare, and costs are in any currency. There it is a share
+    of the score of log loss.
+    """
+    if measure.greater_is_better:
+        return rope
+    return rope * float(scores.loc[scores["contender"] == LOG_LOSS, measure.name].mean())
+
+
+def differences_table(
+    scores: pd.DataFrame, measure: Measure, correlation: float, rope: float
+) -> pd.DataFrame:
+    """Each contender against log loss in the same library, on the folds that both have."""
+    found = []
+    for library, of_library in scores.groupby("library", sort=False):
+        table = of_library.pivot(index=["repeat", "fold"], columns="contender", values=measure.name)
+        for contender in CONTENDERS:
+            if contender != LOG_LOSS and {contender, LOG_LOSS} <= set(table):
+                gains = measure.sign * (table[contender] - table[LOG_LOSS]).dropna()
+                difference = difference_of(gains.to_numpy(), correlation, rope)
+                record = {**difference._asdict(), "verdict": difference.verdict}
+                found.append({"library": library, "contender": contender, **record})
+    columns = ["library", "contender", *Difference._fields, "verdict"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def headline_of(differences: pd.DataFrame) -> Difference | None:
+    """Focal loss against log loss, in the library that each would choose if there are several."""
+    lines = differences[differences["contender"] == FOCAL]
+    if CHOSEN in set(lines["library"]):
+        lines = lines[lines["library"] == CHOSEN]
+    elif len(lines) != 1:
+        return None
+    return Difference(*(float(lines.iloc[0][name]) for name in Difference._fields))
+
+
+_BEGINNINGS = {
+    "better": "Focal loss {verb} better on these data",
+    "worse": "Focal loss {verb} worse on these data",
+    "same": "Focal loss and log loss are practically the same on these data",
+    "unclear": "There is no evidence that focal loss helps here",
+}
+
+
+def sentence(difference: Difference | None, measure: Measure, rope: float, best: Outcome) -> str:
+    """The verdict."""
+    if difference is None or np.isnan(difference.low):
+        return "There is no verdict yet: it takes two finished folds."
+    verdict = difference.verdict
+    beginning = _BEGINNINGS[verdict].format(verb="ranks" if measure.ranks else "does")
+    # In the unit of the metric, of which less may be better.
+    low, high = sorted((measure.sign * difference.low, measure.sign * difference.high))
+    digits = ".3f" if measure.greater_is_better else ".2g"
+    least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
+    probability = {
+        "better": f"probability {difference.better:.2f}",
+        "worse": f"probability {difference.worse:.2f}",
+        "same": f"probability {difference.same:.2f} that they differ by no more than {least}",
+        "unclear": f"probability {difference.better:.2f} that it is better by more than {least}",
+    }[verdict]
+    return (
+        f"{beginning} ({measure.name} {measure.sign * difference.mean:+{digits}}, "
+        f"95 % interval {low:{digits}} to {high:{digits}}, {probability}): "
+        + (_found(best) if verdict == "better" else "keep log loss")
+    )
+
+
+def _found(best: Outcome) -> str:
+    gamma, alpha = (best.parameters[f"focal_{name}"] for name in ("gamma", "alpha"))
+    weighting = "" if alpha is None else f", alpha {alpha:.2g}"
+    return f"gamma {gamma:.2g}{weighting} in {best.unit.library}"
+
+
+def threshold_of(
+    y: Array, posterior: Array, weight: Array, costs: tuple[float, float] | None
+) -> tuple[float, str]:
+    """A threshold of the posterior, and how it was chosen."""
+    if costs is not None:
+        return best_threshold(*costs), "the costs of a miss and of a false alarm"
+    precision, recall, thresholds = precision_recall_curve(y, posterior, sample_weight=weight)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[f1[:-1].argmax()]), "the largest F1 over the test rows"
+
+
+def best_estimator(best: Outcome, positive: Any, threshold: float) -> tuple[Any, str]:
+    """An unfitted classifier of what a search found, and the source that makes it."""
+    library = LIBRARIES[best.unit.library]
+    parameters = {
+        name: float(f"{value:.4g}") if isinstance(value, float) else value
+        for name, value in best.parameters.items()
+        if value is not None
+    }
+    estimator = estimator_of(library, parameters, n_estimators=best.best["trees"])
+    given = {**parameters, **library.needed, "n_estimators": best.best["trees"]}
+    target = "y" if positive is True else f"y == {positive!r}"
+    lines = [
+        f"from {_public_module(type(estimator))} import {type(estimator).__name__}",
+        "",
+        f"model = {type(estimator).__name__}(",
+        *(f"    {name}={value!r}," for name, value in given.items()),
+        ")",
+        f"# model.fit(X, {target})",
+        f"# model.predict_proba(X)[:, 1] > {threshold:.3g}",
+    ]
+    return estimator, "\n".join(lines) + "\n"
+
+
+def _public_module(classifier: type) -> str:
+    """Where a user imports it from."""
+    parts = classifier.__module__.split(".")
+    return ".".join(parts[:2] if parts[0] == "focal_gbm" else parts[:1])

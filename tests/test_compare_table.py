@@ -1,0 +1,317 @@
+"""Files and columns of a comparison: what both libraries take, and what is said about them."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from pandas.testing import assert_frame_equal
+
+from focal_gbm._compare import _sources
+from focal_gbm._compare._contenders import LIBRARIES, Rows, fitted, predicted
+from focal_gbm._compare._sources import divided, rare_eights, read_file, read_openml
+from focal_gbm._compare._table import (
+    as_features,
+    as_groups,
+    as_labels,
+    as_time,
+    as_weight,
+)
+
+N = 200
+
+
+@pytest.fixture
+def y():
+    return (np.arange(N) % 4 == 0).astype(np.int8)
+
+
+@pytest.fixture
+def frame():
+    """All that a table of somebody's own may have."""
+    rng = np.random.default_rng(0)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 99, N), unit="D")
+    return pd.DataFrame(
+        {
+            'size, "{cm}": [x]': np.where(rng.random(N) < 0.1, np.nan, rng.normal(size=N)),
+            "count": rng.integers(0, 9, size=N),
+            "nullable": pd.array(rng.choice([1, 2, None], size=N), dtype="Int64"),
+            "colour": rng.choice(["red", "grün", None], size=N),
+            "grade": pd.Categorical(rng.integers(1, 4, size=N)),
+            "is_new": rng.random(N) < 0.5,
+            "is_sold": rng.choice([True, False, None], size=N),
+            "day": days,
+            "local": days.tz_localize("Europe/Berlin"),
+            "written": days.strftime("%Y-%m-%d").where(rng.random(N) < 0.9, None),
+            "lasted": pd.to_timedelta(rng.integers(0, 9, size=N), unit="h"),
+            "mixed": pd.Series(rng.choice([1, 2.5, None], size=N), dtype=object),
+        }
+    )
+
+
+def test_columns_are_numbers_and_categories(frame, y):
+    X, cautions = as_features(frame, y)
+    kinds = "".join(dtype.kind for dtype in X.dtypes)
+    assert kinds == "fifOOfffffff"
+    assert_array_equal(X.isna(), frame.isna())
+    assert list(X["feature_3"].cat.categories) == ["grün", "red"]
+    assert_array_equal(X["feature_5"], frame["is_new"])
+    assert_array_equal(X["feature_6"].dropna(), frame["is_sold"].dropna().astype(float))
+    expected = (frame["day"] - pd.Timestamp(0)).dt.days
+    assert_allclose(X["feature_7"], expected)
+    assert_allclose(X["feature_9"].dropna(), expected[X["feature_9"].notna()])
+    assert_allclose(X["feature_10"], frame["lasted"].dt.total_seconds() / 86400)
+    assert cautions == ["Dates are taken as numbers, days since 1970: 'day', 'local', 'written'."]
+
+
+def test_the_given_table_is_left_alone(frame, y):
+    before = frame.copy(deep=True)
+    as_features(frame, y)
+    assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=list(LIBRARIES))
+@pytest.mark.parametrize("loss", [{}, {"focal_gamma": 1.0}], ids=["log loss", "focal"])
+def test_both_libraries_take_them(frame, y, library, loss):
+    X, _ = as_features(frame, y)
+    train, test = Rows(X[:150], y[:150], None), X[150:]
+    model = fitted(library, loss, train, 3, n_jobs=1, random_state=0)
+    assert np.isfinite(predicted(library, model, test)[0]).all()
+
+
+def test_tables_of_other_kinds(y):
+    values = np.random.default_rng(0).normal(size=(N, 2))
+    expected, _ = as_features(pd.DataFrame(values), y)
+    for table in (
+        values,
+        values.tolist(),
+        pl.DataFrame(values),
+        pa.table(pl.DataFrame(values).to_arrow()),
+    ):
+        assert_array_equal(as_features(table, y).X, expected)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (np.full(N, np.inf), r"X: column 'a' has infinite values"),
+        (np.full(N, 1j), r"X: column 'a' has complex numbers"),
+        ([f"row {i}" for i in range(N)], r"X: no two rows share a value of 'a', and there is no"),
+    ],
+)
+def test_columns_that_cannot_be_used(y, column, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_features(pd.DataFrame({"a": column}), y)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.ones((3, 2)), "X: it has 3 rows, but y has 200 labels"),
+        (np.ones(N), r"X: expected a table, got an array of shape \(200,\)"),
+        (np.ones((N, 0)), "X: it has no columns"),
+    ],
+)
+def test_tables_that_cannot_be_used(y, X, message):
+    with pytest.raises(ValueError, match=message):
+        as_features(X, y)
+
+
+def test_columns_that_identify_rows_or_tell_the_target_are_named(y):
+    rng = np.random.default_rng(0)
+    half = y.astype(object)
+    half[y == 0] = None
+    frame = pd.DataFrame(
+        {
+            "number": rng.permutation(N),
+            "name": [f"customer {i}" for i in range(N)],
+            "measured": rng.normal(size=N),
+            "outcome": np.where(y == 1, "paid", "open"),
+            "coded": 7 - 2 * y,
+            "paid_on": half,
+            "near": np.where(np.arange(N) == 0, 1 - y, y),
+            "constant": 1,
+        }
+    )
+    X, cautions = as_features(frame, y)
+    assert [caution for caution in cautions if "tell the target" in caution] == [
+        "Columns that tell the target: 'outcome', 'coded', 'paid_on'. If they are not known when a "
+        "prediction is wanted, leave them out."
+    ]
+    assert any("another value in every row: 'number'." in caution for caution in cautions)
+    assert any("every row, left out: 'name'." in caution for caution in cautions)
+    assert "feature_1" not in X
+    assert X.shape[1] == 7
+
+
+def test_text_that_looks_like_dates_only_at_first_is_text(y):
+    column = ["2024-01-01"] * 150 + ["unknown"] * 50
+    X, cautions = as_features(pd.DataFrame({"a": column}), y)
+    assert list(X["feature_0"].cat.categories) == ["2024-01-01", "unknown"]
+    assert not cautions
+
+
+@pytest.mark.parametrize(
+    ("y", "positive", "expected"),
+    [
+        (["a"] * 3 + ["b"] * 2, None, "b"),
+        (["a"] * 2 + ["b"] * 3, None, "a"),
+        (["a", "b"], None, "b"),
+        ([0, 1, 1, 0, 0], None, 1),
+        ([True, False, False], None, True),
+        ([3, 1, 1], "3", 3),
+        (["a", "b", "c", "c"], "c", "c"),
+        (pd.Categorical(["x", "y", "y"]), None, "x"),
+        ([2.0, 1.0, 1.0], None, 2.0),
+    ],
+)
+def test_labels(y, positive, expected):
+    labels, found = as_labels(y, positive)
+    assert found == expected
+    assert type(found) is type(expected)
+    assert_array_equal(labels, [value == expected for value in y])
+
+
+@pytest.mark.parametrize(
+    ("y", "positive", "message"),
+    [
+        ([1, None, 0], None, "y: 1 of 3 values are missing"),
+        ([1, 1], None, "y: expected two values, got only 1"),
+        (
+            ["a", "b", "c"],
+            None,
+            "positive: there are 3 labels, 'a', 'b', 'c', and two are compared",
+        ),
+        (["a", "b"], "d", "positive: no label is 'd': they are 'a', 'b'"),
+    ],
+)
+def test_labels_that_cannot_be_used(y, positive, message):
+    with pytest.raises(ValueError, match=message):
+        as_labels(y, positive)
+
+
+def test_weights_groups_and_times():
+    assert as_weight(None, 3) is as_groups(None, 3) is as_time(None, 3) is None
+    assert_array_equal(as_weight(["1", 2, 0.5], 3), [1, 2, 0.5])
+    assert_array_equal(as_groups(["b", "a", "b"], 3), [0, 1, 0])
+    assert_array_equal(as_time([3, 1, 2], 3), [3, 1, 2])
+    days = ["2024-01-31", "2023-12-01", "2024-02-01"]
+    for time in (days, pd.to_datetime(pd.Series(days)), pd.Series(days, index=[5, 6, 7])):
+        assert_array_equal(np.argsort(as_time(time, 3)), [1, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "message"),
+    [
+        (as_weight, [1, "heavy", 1], "sample_weight: expected numbers >= 0, got 'heavy' in row 1"),
+        (as_weight, [1, 1, -2.0], r"sample_weight: expected numbers >= 0, got -2.0 in row 2"),
+        (as_weight, [1, None, 1], "sample_weight: expected numbers >= 0, got None in row 1"),
+        (as_weight, [1, 2], "sample_weight: expected one value for each of 3 rows, got 2"),
+        (as_groups, ["a", None, "b"], "groups: 1 of 3 values are missing"),
+        (as_groups, ["a"], "groups: expected one value for each of 3 rows, got 1"),
+        (as_time, [1, 2], "time: expected one value for each of 3 rows, got 2"),
+        (as_time, [1.0, None, 2.0], "time: 1 of 3 values are missing"),
+        (as_time, ["monday", "tuesday", "friday"], "time: expected numbers or dates such as"),
+    ],
+)
+def test_weights_groups_and_times_that_cannot_be_used(function, values, message):
+    with pytest.raises(ValueError, match=message):
+        function(values, 3)
+
+
+@pytest.fixture
+def small():
+    return pd.DataFrame({"a": [1.5, None, 3.0], "b": ["x", "grün", None], "c": [1, 0, 1]})
+
+
+def test_files(tmp_path, small):
+    small.to_csv(tmp_path / "a.csv", index=False)
+    (tmp_path / "b.CSV.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
+    small.to_parquet(tmp_path / "c.parquet")
+    small.to_feather(tmp_path / "d.feather")
+    table = pa.Table.from_pandas(small)
+    for name, new in (("e.arrow", pa.ipc.new_file), ("f.arrow", pa.ipc.new_stream)):
+        with new(tmp_path / name, table.schema) as writer:
+            writer.write_table(table)
+    for path in sorted(tmp_path.iterdir()):
+        found = read_file(str(path))
+        assert list(found.columns) == ["a", "b", "c"]
+        assert_array_equal(found["a"], small["a"])
+        assert list(found["b"].dropna()) == ["x", "grün"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, r"data: .*none.csv': No such file"),
+        ("none.parquet", None, r"data: .*none.parquet'"),
+        ("a.xls", b"x", r"data: .*a.xls' has none of the endings .csv, .parquet"),
+        ("a", b"x", r"data: .*a' has none of the endings"),
+        ("a.parquet", b"PAR1 but no table", r"data: .*a.parquet' cannot be read: "),
+        ("a.arrow", b"ARROW1 but no table", r"data: .*a.arrow' cannot be read: "),
+        ("a.csv", b"", r"data: .*a.csv' cannot be read: "),
+        ("a.csv", b"a,b\n1,2\n1,2,3,4\n", r"data: .*a.csv' cannot be read: "),
+        ("a.csv", b"\xff\xfe\x00\xd8", r"data: .*a.csv' cannot be read: "),
+        ("a.csv.gz", b"not compressed", r"data: .*a.csv.gz'"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_file(str(tmp_path / name))
+
+
+def test_columns_have_one_meaning(small):
+    table = divided("small", small.assign(d=1, e=2, f=3), "c", weight="a", group="d", drop=["b"])
+    assert list(table.X.columns) == ["e", "f"]
+    assert_array_equal(table.y, small["c"])
+    assert_array_equal(table.sample_weight, small["a"])
+    assert_array_equal(table.groups, 1)
+    assert table.time is None
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"target": "price"}, "target: there is no column 'price' among 'a', 'b', 'c'"),
+        ({"target": "c", "weight": "w"}, "weight: there is no column 'w' among"),
+        ({"target": "c", "drop": ["x"]}, "drop: there is no column 'x' among"),
+        ({"target": "c", "weight": "c"}, "weight: 'c' is given as --target as well"),
+        ({"target": "c", "drop": ["c"]}, "drop: 'c' is given as --target as well"),
+        ({"target": "c", "drop": ["a", "b"]}, "data: there are no columns besides 'c', 'a', 'b'"),
+    ],
+)
+def test_columns_that_cannot_be_divided(small, roles, message):
+    with pytest.raises(ValueError, match=message):
+        divided("small", small, **roles)
+
+
+def test_rare_eights():
+    frame = rare_eights()
+    assert dict(frame["digit"].value_counts()) == {"other": 1623, "eight": 100}
+    assert frame.shape == (1723, 65)
+
+
+def test_openml(monkeypatch, small):
+    class Data:
+        frame, target = small, small["c"]
+
+    monkeypatch.setattr(_sources, "fetch_openml", lambda **_: Data)
+    assert read_openml(7) == (small, "c")
+    Data.target = small[["b", "c"]]
+    with pytest.raises(ValueError, match="openml: data set 7 has no single target column"):
+        read_openml(7)
+
+
+@pytest.mark.parametrize("error", [OSError("no network"), ValueError("no data set 7\nmore")])
+def test_openml_that_fails(monkeypatch, error):
+    def fetch_openml(**_):
+        raise error
+
+    monkeypatch.setattr(_sources, "fetch_openml", fetch_openml)
+    with pytest.raises(ValueError, match=r"^openml: no (network|data set 7)$"):
+        read_openml(7)
