@@ -161,7 +161,7 @@ class FocalClassifier:
         margin = self.predict(X, **{self._margin_option: True}, **predict_params)  # type: ignore[attr-defined]
         return loss.posterior_margin(margin)
 
-    def _training(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Targets:
+    def _targets(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Targets:
         """Labels, weights and objective, checked."""
         labels = as_labels("y", y)
         check_discrete("y", labels)
@@ -208,10 +208,10 @@ class FocalClassifier:
                     f"focal_{name}, but {meaning}"
                 )
 
-    def _set_training(self, training: Targets) -> None:
-        self._labels_of_classes = training.classes
-        self.loss_ = training.loss
-        self.class_prior_ = training.class_prior
+    def _set_targets(self, targets: Targets) -> None:
+        self._labels_of_classes = targets.classes
+        self.loss_ = targets.loss
+        self.class_prior_ = targets.class_prior
 
     def _loss_at(self, prior: Any, *, is_posterior: bool = True) -> Loss:
         """The loss whose posterior is that of data in which the classes have other shares."""

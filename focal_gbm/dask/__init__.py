@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from focal_gbm._extras import needed_by
 
 if TYPE_CHECKING:
-    from focal_gbm.dask._lightgbm import DaskFocalLGBMClassifier
-    from focal_gbm.dask._xgboost import DaskFocalXGBClassifier, train
+    from focal_gbm.dask._lightgbm_classifier import DaskFocalLGBMClassifier
+    from focal_gbm.dask._xgboost_classifier import DaskFocalXGBClassifier
+    from focal_gbm.dask._xgboost_train import train
 
 __all__ = ["DaskFocalLGBMClassifier", "DaskFocalXGBClassifier", "train"]
 
 _HOMES = {
-    "DaskFocalLGBMClassifier": "_lightgbm",
-    "DaskFocalXGBClassifier": "_xgboost",
-    "train": "_xgboost",
+    "DaskFocalLGBMClassifier": "_lightgbm_classifier",
+    "DaskFocalXGBClassifier": "_xgboost_classifier",
+    "train": "_xgboost_train",
 }
 
 

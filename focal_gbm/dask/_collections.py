@@ -66,9 +66,9 @@ def check_client(client: Any) -> distributed.Client:
 def partitioned(
     model: FocalClassifier, client: distributed.Client, rows: Rows
 ) -> tuple[Rows, Targets]:
-    """Rows with labels as integers and class weights in theirs, and the training summed up.
+    """Rows with labels as integers and class weights in theirs, and all of them summed up.
 
-    Its labels are one of each class, with the weight of all of its rows.
+    The labels of the sum are one of each class, with the weight of all of its rows.
     """
     names = Names("X", "y", "sample_weight", model._start_option)
     rows, summaries = _checked(client, rows, names)
@@ -89,7 +89,7 @@ def partitioned(
     if not weight.any():
         raise ValueError("sample_weight: all weights are zero")
     totals = of_every_class(np.append(weight, 0.0) if classes.size == 1 else weight)
-    training = Targets(
+    targets = Targets(
         classes,
         np.arange(totals.size),
         totals,
@@ -98,7 +98,7 @@ def partitioned(
         is_one_class=np.count_nonzero(weight) == 1,
     )
     rows = encoded(client, rows, classes)
-    return _times_class_weight(client, rows, by_class), training
+    return _times_class_weight(client, rows, by_class), targets
 
 
 def eval_rows(
@@ -108,7 +108,7 @@ def eval_rows(
     margins: Any,
     names: Names,
     X: Any,
-    training: Targets,
+    targets: Targets,
 ) -> list[Rows]:
     """Evaluation sets, once their labels are known to be among those of the training."""
     pairs = [] if eval_set is None else eval_set
@@ -126,10 +126,10 @@ def eval_rows(
             raise ValueError("eval_set: it has no rows")
         if X_eval.shape[1] != X.shape[1]:
             raise ValueError(f"eval_set: it has {X_eval.shape[1]} features, but X has {X.shape[1]}")
-        _, weight = _totals(training.classes, "eval_set", summaries)
+        _, weight = _totals(targets.classes, "eval_set", summaries)
         if not weight.any():
             raise ValueError(f"{names.weight}: all weights are zero")
-        _check_margins(names, summaries, training.n_classes)
+        _check_margins(names, summaries, targets.n_classes)
         sets.append(rows)
     return sets
 

@@ -191,14 +191,14 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         # All is set on a copy, so that this classifier stays as it is if something fails.
         model = copy.copy(self)
         checked_X = model._checked_features(X)
-        training = self._training(X, y, sample_weight)
-        check_start("init_score", init_score, training.y, training.n_classes)
-        init_model = booster_to_continue(init_model, training)
-        model._set_training(training)
-        params = model._training_params(training.n_classes)
+        targets = self._targets(X, y, sample_weight)
+        check_start("init_score", init_score, targets.y, targets.n_classes)
+        init_model = booster_to_continue(init_model, targets)
+        model._set_targets(targets)
+        params = model._training_params(targets.n_classes)
         metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
-        params["metric"] = metric_names_of(metrics, params.get("metric"), training.n_classes)
-        callables = [posterior_metric(metric, training) for metric in metrics if callable(metric)]
+        params["metric"] = metric_names_of(metrics, params.get("metric"), targets.n_classes)
+        callables = [posterior_metric(metric, targets) for metric in metrics if callable(metric)]
         dataset_params = {k: v for k, v in params.items() if k not in ("objective", "metric")}
 
         def dataset(features: Any, labels: Array, **fields: Any) -> lgb.Dataset:
@@ -206,28 +206,26 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
 
         train_set = dataset(
             checked_X,
-            training.y,
-            weight=training.sample_weight,
+            targets.y,
+            weight=targets.sample_weight,
             init_score=init_score,
             feature_name=feature_name,
             categorical_feature=categorical_feature,
         )
-        pairs = training.encode(pairs_of(eval_set, eval_X, eval_y), X, y)
-        fields = eval_fields(
-            training, pairs, eval_sample_weight, eval_class_weight, eval_init_score
-        )
-        given = {"weight": training.sample_weight, "init_score": init_score}
+        pairs = targets.encode(pairs_of(eval_set, eval_X, eval_y), X, y)
+        fields = eval_fields(targets, pairs, eval_sample_weight, eval_class_weight, eval_init_score)
+        given = {"weight": targets.sample_weight, "init_score": init_score}
         valid_sets = [
             # LightGBM knows the training data by its identity.
             train_set
-            if labels is training.y and is_none_or_equal(field, given)
+            if labels is targets.y and is_none_or_equal(field, given)
             else dataset(features, labels, **field)
             for (features, labels), field in zip(pairs, fields, strict=True)
         ]
         evals_result: dict[str, Any] = {}
         booster = train_with(
-            training.totals,
-            {**params, "objective": training.objective},
+            targets.totals,
+            {**params, "objective": targets.objective},
             train_set,
             self.n_estimators,
             valid_sets=valid_sets,
@@ -236,15 +234,15 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             init_model=init_model,
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
             take_rows=self._take_rows,
-            classes=training.classes,
+            classes=targets.classes,
         )
-        if not training.is_one_class:
+        if not targets.is_one_class:
             check_splits(booster)
         if is_autologged():
             warn_of_autologging(
                 "mlflow.sklearn.log_model(model, name='model', serialization_format='cloudpickle')"
             )
-        set_fitted(model, booster, evals_result, training.classes.size)
+        set_fitted(model, booster, evals_result, targets.classes.size)
         self.__dict__.update(model.__dict__)
         return self
 
@@ -405,7 +403,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         return self._probabilities(self.predict(X, raw_score=True, **given), loss)
 
 
-def booster_to_continue(model: Any, training: Targets) -> lgb.Booster | None:
+def booster_to_continue(model: Any, targets: Targets) -> lgb.Booster | None:
     """The booster of a model, a file or a classifier, of the same classes if it tells them."""
     if model is None:
         return None
@@ -413,7 +411,7 @@ def booster_to_continue(model: Any, training: Targets) -> lgb.Booster | None:
     booster = model.booster_ if is_classifier else as_booster(model)
     classes, loss = classes_of(booster), loss_of(booster)
     if classes is not None:
-        training.check_same_classes("init_model", classes)
+        targets.check_same_classes("init_model", classes)
     if loss is not None or is_classifier:
-        warn_of_other_loss("init_model", loss, training.loss)
+        warn_of_other_loss("init_model", loss, targets.loss)
     return booster

@@ -38,7 +38,7 @@ def metric_names_of(metrics: Sequence[Any], default: Any, n_classes: int) -> lis
     return [name for name in names if name not in defaults] + defaults
 
 
-def posterior_metric(metric: Any, training: Targets) -> Any:
+def posterior_metric(metric: Any, targets: Targets) -> Any:
     """A metric of margins from one of probabilities, in LightGBM's convention."""
     if isinstance(metric, FocalMetric):
         return metric
@@ -51,7 +51,7 @@ def posterior_metric(metric: Any, training: Targets) -> Any:
 
     def of_margin(margin: Array, dataset: lgb.Dataset) -> Any:
         y, sample_weight = labels_and_weights(dataset)
-        arguments = (y, training.loss.posterior(margin), sample_weight, dataset.get_group())
+        arguments = (y, targets.loss.posterior(margin), sample_weight, dataset.get_group())
         return metric(*arguments[:n_arguments])
 
     return of_margin
@@ -75,7 +75,7 @@ def pairs_of(eval_set: Any, eval_X: Any, eval_y: Any) -> Any:
 
 
 def eval_fields(
-    training: Targets, pairs: EvalSet, weights: Any, class_weights: Any, scores: Any
+    targets: Targets, pairs: EvalSet, weights: Any, class_weights: Any, scores: Any
 ) -> Iterator[dict[str, Any]]:
     """Weights and margins of the evaluation sets, checked."""
     check_at_most("eval_sample_weight", weights, pairs)
@@ -83,9 +83,9 @@ def eval_fields(
     check_at_most("eval_init_score", scores, pairs)
     for i, (_, labels) in enumerate(pairs):
         weight = checked_weight("eval_sample_weight", item(weights, i), labels)
-        weight = times_class_weight(weight, item(class_weights, i), training.classes, labels)
+        weight = times_class_weight(weight, item(class_weights, i), targets.classes, labels)
         score = item(scores, i)
-        check_start("eval_init_score", score, labels, training.n_classes)
+        check_start("eval_init_score", score, labels, targets.n_classes)
         yield {"weight": weight, "init_score": score}
 
 

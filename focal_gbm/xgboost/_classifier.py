@@ -215,24 +215,24 @@ feature_weights
                 "weights and alpha of the rows of one: use focal_gbm.xgboost.train, or the "
                 "classifier of focal_gbm.dask"
             )
-        training = self._training(X, y, sample_weight)
-        params = self._training_params(training.n_classes)
-        names, metrics = self._posterior_metrics(training)
+        targets = self._targets(X, y, sample_weight)
+        params = self._training_params(targets.n_classes)
+        names, metrics = self._posterior_metrics(targets)
         params["eval_metric"] = names
-        check_start("base_margin", base_margin, training.y, training.n_classes)
+        check_start("base_margin", base_margin, targets.y, targets.n_classes)
         if eval_set is not None:
-            eval_set = training.encode(eval_set, X, y)
-        check_evaluation(training, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
+            eval_set = targets.encode(eval_set, X, y)
+        check_evaluation(targets, eval_set or [], sample_weight_eval_set, base_margin_eval_set)
         self._check_options(eval_set, feature_weights)
-        xgb_model = booster_to_continue(xgb_model, training)
+        xgb_model = booster_to_continue(xgb_model, targets)
         evals_result: dict[str, Any] = {}
         with xgb.config_context(verbosity=self.verbosity):
             dtrain, evals, xgb_model = _internals.matrices(
                 self,
                 X,
-                training.y,
+                targets.y,
                 xgb_model,
-                sample_weight=training.sample_weight,
+                sample_weight=targets.sample_weight,
                 base_margin=base_margin,
                 feature_weights=(
                     self.feature_weights if feature_weights is None else feature_weights
@@ -252,8 +252,8 @@ feature_weights
                 dtrain,
                 self.get_num_boosting_rounds(),
                 evals=evals,
-                obj=training.objective,
-                totals=training.totals,
+                obj=targets.objective,
+                totals=targets.totals,
                 library_train=_internals.estimators_train,
                 custom_metric=metrics,
                 maximize=None,
@@ -261,15 +261,15 @@ feature_weights
                 evals_result=evals_result,
                 verbose_eval=verbose,
                 xgb_model=xgb_model,
-                callbacks=[attribute_of_classes(training), *(self.callbacks or [])],
+                callbacks=[attribute_of_classes(targets), *(self.callbacks or [])],
             )
-        if not training.is_one_class:
+        if not targets.is_one_class:
             check_splits(booster, self.get_num_boosting_rounds())
         if _internals.is_autologged():
             warn_of_autologging("mlflow.xgboost.log_model(model, name='model')")
         # Nothing has been set before, so that this classifier stays as it is if something fails.
-        self._set_training(training)
-        self.n_classes_ = training.classes.size
+        self._set_targets(targets)
+        self.n_classes_ = targets.classes.size
         self.evals_result_ = evals_result or None  # type: ignore[assignment]
         _internals.set_booster(self, booster)
         return self
@@ -297,11 +297,11 @@ feature_weights
         if feature_weights is not None and self.feature_weights is not None:
             raise ValueError("feature_weights is given to the constructor and to fit: give it once")
 
-    def _posterior_metrics(self, training: Targets) -> tuple[list[str], Any]:
+    def _posterior_metrics(self, targets: Targets) -> tuple[list[str], Any]:
         """Names of metrics of the posterior, and one metric of margins for all callables."""
         names, callables = split_metrics(self.eval_metric)
-        default = _LOG_LOSS[library_objective(training.n_classes)]
-        metrics = [posterior_metric(metric, training) for metric in callables]
+        default = _LOG_LOSS[library_objective(targets.n_classes)]
+        metrics = [posterior_metric(metric, targets) for metric in callables]
         return names or [default], joined(metrics)
 
     @_internals.warn_of_places
@@ -522,17 +522,17 @@ feature_weights
         self.__dict__.update(model.__dict__)
 
 
-def attribute_of_classes(training: Targets) -> SetAttributes:
+def attribute_of_classes(targets: Targets) -> SetAttributes:
     """The labels of the classes, as attributes of the booster."""
-    return SetAttributes(**attributes_of_classes(training.classes))
+    return SetAttributes(**attributes_of_classes(targets.classes))
 
 
-def booster_to_continue(model: Any, training: Targets) -> xgb.Booster | None:
+def booster_to_continue(model: Any, targets: Targets) -> xgb.Booster | None:
     """The booster of a model, a file or a classifier, of the same classes if it tells them."""
     if model is None:
         return None
     booster = model.get_booster() if isinstance(model, xgb.XGBModel) else as_booster(model)
     classes = classes_of(booster)
     if classes is not None:
-        training.check_same_classes("xgb_model", classes)
+        targets.check_same_classes("xgb_model", classes)
     return booster

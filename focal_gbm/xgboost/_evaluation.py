@@ -11,7 +11,7 @@ from focal_gbm.objective import FocalMetric, labels_and_weights
 
 
 def check_evaluation(
-    training: Targets, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
+    targets: Targets, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
 ) -> None:
     """Check weights and margins of the evaluation sets."""
     check_at_most("sample_weight_eval_set", weights, eval_set)
@@ -19,7 +19,7 @@ def check_evaluation(
     for weight, (_, y) in zip(weights or [], eval_set, strict=False):
         checked_weight("sample_weight_eval_set", weight, y)
     for margin, (_, y) in zip(margins or [], eval_set, strict=False):
-        check_start("base_margin_eval_set", margin, y, training.n_classes)
+        check_start("base_margin_eval_set", margin, y, targets.n_classes)
 
 
 def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
@@ -38,15 +38,15 @@ def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
     return names, callables
 
 
-def posterior_metric(metric: Any, training: Targets) -> Any:
+def posterior_metric(metric: Any, targets: Targets) -> Any:
     """A metric of margins from one of probabilities, in scikit-learn's convention."""
     if isinstance(metric, FocalMetric):
-        return training.resolved(metric)
+        return targets.resolved(metric)
 
     def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
         y, sample_weight = labels_and_weights(dataset)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return _name(metric), float(metric(y, training.loss.posterior(margin), **weights))
+        return _name(metric), float(metric(y, targets.loss.posterior(margin), **weights))
 
     return of_margin
 

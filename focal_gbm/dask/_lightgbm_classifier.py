@@ -1,7 +1,5 @@
-"""Training on LightGBM's Dask interface."""
+"""The classifier on LightGBM's Dask interface."""
 
-import gc
-import traceback
 import uuid
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,8 +11,8 @@ import lightgbm as lgb
 import numpy as np
 import scipy.sparse
 
-from focal_gbm._estimator import Targets, check_at_most, checked_weight, item
-from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
+from focal_gbm._estimator import Targets, check_at_most, item
+from focal_gbm._intercept import needs_shift, shift_of
 from focal_gbm._types import Array
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
@@ -27,91 +25,16 @@ from focal_gbm.dask._collections import (
     partitioned,
     parts_of,
 )
+from focal_gbm.dask._lightgbm_worker import NameOfTraining, OnWorker, forget, totals_on
 from focal_gbm.lightgbm._attributes import stored_of, with_stored
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._evaluation import pairs_of
-from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, leave_network, other_params
+from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, other_params
 from focal_gbm.lightgbm._parameters import canonical, is_on
 from focal_gbm.lightgbm._train import check_splits, raise_first_trees
-from focal_gbm.objective import Loss, n_classes_of
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")
-
-
-# By training and worker: margins and weights of the rows there, once they are trained on.
-_ROWS: dict[tuple[str, str], tuple[Array, Array | None]] = {}
-
-
-class _OnWorker(FocalLGBMClassifier):
-    """The classifier on a worker, which has some of the rows, and evaluation sets whole."""
-
-    _min_rows = 1
-
-    def _take_rows(self, margin: Array, sample_weight: Array | None) -> None:
-        address = distributed.get_worker().address
-        _ROWS[self._rows_key, address] = margin, sample_weight
-
-    def fit(  # type: ignore[override]
-        self,
-        X: Any,
-        y: Array,
-        sample_weight: Array | None = None,
-        init_score: Any = None,
-        *,
-        training: Targets,
-        rows_key: str,
-        evaluation: dict[str, Any],
-        options: dict[str, Any],
-        **_: Any,
-    ) -> Self:
-        self._of_all_workers = training
-        self._rows_key = rows_key
-        try:
-            super().fit(X, y, sample_weight, init_score, **evaluation, **options)
-        except BaseException as error:
-            # LightGBM leaves its network up, which belongs to the process, and all that comes later
-            # in it would wait for workers that are gone. A booster that is still in the traceback
-            # would take down the network of a later training when it is deleted.
-            traceback.clear_frames(error.__traceback__)
-            gc.collect()
-            leave_network()
-            raise
-        del self._of_all_workers, self._rows_key
-        return self
-
-    def _training(self, X: Any, y: Any, sample_weight: Any) -> Targets:
-        # Labels are integers by now, and weights are those of the classes, too.
-        of_all = self._of_all_workers
-        y = y.astype(np.intp)
-        weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
-        return of_all._replace(y=y, sample_weight=weight)
-
-
-def _totals_on(key: str, loss: Loss, shift: Array, dask_worker: Any = None) -> Array:
-    """Total posterior of each class over the rows of a worker."""
-    none = np.zeros((0,) if n_classes_of(loss) == 2 else (0, n_classes_of(loss)))
-    margin, sample_weight = _ROWS.get((key, dask_worker.address), (none, None))
-    return posterior_totals(loss, margin, sample_weight, shift)
-
-
-def _forget(key: str, dask_worker: Any = None) -> None:
-    _ROWS.pop((key, dask_worker.address), None)
-
-
-class _NameOfTraining:
-    """Tells a booster under which name its training data are evaluated."""
-
-    before_iteration = True
-    order = 0
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, env: lgb.callback.CallbackEnv) -> None:
-        booster: Any = env.model
-        if env.iteration == env.begin_iteration:
-            booster.set_train_data_name(self.name)
 
 
 class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, FocalLGBMClassifier):
@@ -254,11 +177,11 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
                 "leave it out"
             )
         rows = Rows(X, y, sample_weight, init_score)
-        rows, training = partitioned(self, client, rows)
+        rows, targets = partitioned(self, client, rows)
         if isinstance(init_model, DaskFocalLGBMClassifier):
             init_model = init_model.to_local()
         weights, scores = eval_sample_weight, eval_init_score
-        sets = eval_rows(client, eval_set, weights, scores, _NAMES, X, training)
+        sets = eval_rows(client, eval_set, weights, scores, _NAMES, X, targets)
         check_at_most("eval_class_weight", eval_class_weight, sets)
         names = [f"valid_{i}" for i in range(len(sets))]
         names[: len(eval_names or [])] = eval_names or []
@@ -272,7 +195,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             if is_training:  # which on one machine LightGBM knows, and does not stop by
                 sets[i] = of_set._replace(weight=rows.weight, margin=rows.margin)
                 names[i] = names[i] if eval_names else "training"
-                callbacks = [_NameOfTraining(names[i]), *(callbacks or [])]
+                callbacks = [NameOfTraining(names[i]), *(callbacks or [])]
         evaluation = {
             **_whole_sets(sets),
             "eval_names": names,
@@ -282,41 +205,41 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         try:
             dask_fit(
                 self,
-                model_factory=_OnWorker,
+                model_factory=OnWorker,
                 X=rows.X,
                 y=rows.y,
                 sample_weight=rows.weight,
                 init_score=rows.margin,
-                training=training,
+                targets=targets,
                 rows_key=key,
                 evaluation=client.compute(dask.delayed(evaluation)) if sets else {},
                 options={
                     "eval_metric": eval_metric,
-                    "init_model": booster_to_continue(init_model, training),
+                    "init_model": booster_to_continue(init_model, targets),
                     "callbacks": callbacks,
                     "feature_name": feature_name,
                     "categorical_feature": categorical_feature,
                 },
             )
-            self._shift_intercept(client, training, key)
+            self._shift_intercept(client, targets, key)
         finally:
-            client.run(_forget, key, on_error="ignore")
-        if not training.is_one_class:
+            client.run(forget, key, on_error="ignore")
+        if not targets.is_one_class:
             check_splits(self.booster_)
         return self
 
-    def _shift_intercept(self, client: distributed.Client, training: Targets, key: str) -> None:
+    def _shift_intercept(self, client: distributed.Client, targets: Targets, key: str) -> None:
         """Make the probabilities of all workers' rows sum to the weights of the classes."""
-        loss = training.loss
+        loss = targets.loss
         if not needs_shift(loss):
             return
 
         def totals_at(shift: Array) -> Array:
-            by_worker = client.run(_totals_on, key, loss, shift)
+            by_worker = client.run(totals_on, key, loss, shift)
             totals: Array = np.sum(list(by_worker.values()), axis=0)
             return totals
 
-        totals: Any = training.sample_weight  # one row of each class has the weight of all
+        totals: Any = targets.sample_weight  # one row of each class has the weight of all
         shift = shift_of(totals_at, totals)
         raise_first_trees(self.booster_, shift)
         stored = {**stored_of(self.booster_), "shift": shift.tolist()}
