@@ -32,6 +32,7 @@ from focal_gbm._compare import _search
 from focal_gbm._compare._api import run_experiment
 from focal_gbm._compare._contenders import FOCAL, LOG_LOSS, predicted
 from focal_gbm._compare._experiment import Bar, run_all
+from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._search import Unit
 from focal_gbm._compare._setup import prepared
 from focal_gbm._compare._store import Store
@@ -168,12 +169,24 @@ def report(found):
         return
     quality = pd.read_csv(RESULTS / "quality.csv")
     quality = quality[quality["criterion"] == "average precision"]
-    means = quality.groupby(["data", "library", "contender"])["average precision"].mean().unstack()
-    theirs = (means["focal, exact"] - means["log loss"]).rename("benchmarks/quality")
-    table = lines.join(theirs, on=["data", "library"])
-    table["same sign"] = np.sign(table["mean"]) == np.sign(table["benchmarks/quality"])
-    table["in the interval"] = table["benchmarks/quality"].between(table["low"], table["high"])
-    print("Real data:", table.drop(columns=["kind", "seed"]).to_string(index=False), sep="\n")
+    index, values = ["data", "library", "fold"], "average precision"
+    scores = quality.pivot(index=index, columns="contender", values=values)
+    gains = (scores["focal, exact"] - scores["log loss"]).groupby(["data", "library"])
+    # The same test of that study's own differences, on the same five folds.
+    theirs = {key: difference_of(gain.to_numpy(), 1 / 5, 0.005) for key, gain in gains}
+    table = lines.drop(columns=["kind", "seed"]).round(4)
+    ours = [Difference(*line[COLUMNS[4:]]) for _, line in lines.iterrows()]
+    keys = list(zip(lines["data"], lines["library"], strict=True))
+    table["verdict"] = [difference.verdict for difference in ours]
+    table["quality's mean"] = [round(theirs[key].mean, 4) for key in keys]
+    table["quality's verdict"] = [theirs[key].verdict for key in keys]
+    print("Real data:", table.to_string(index=False), sep="\n")
+    pairs = [(one, theirs[key]) for one, key in zip(ours, keys, strict=True)]
+    same_sign = sum(one.mean * other.mean > 0 for one, other in pairs)
+    inside = sum(one.low <= other.mean <= one.high for one, other in pairs)
+    same_verdict = sum(one.verdict == other.verdict for one, other in pairs)
+    print(f"Of {len(pairs)}, {same_verdict} have the verdict that the same test gives of quality's")
+    print(f"differences, {inside} an interval that has quality's mean, {same_sign} its sign.")
 
 
 def main():

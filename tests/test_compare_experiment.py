@@ -532,6 +532,11 @@ def test_sentences():
         "95 % interval -0.002 to 0.004, probability 0.99 that they differ by no more than 0.005): "
         "keep log loss"
     )
+    almost = Difference(0.021, -0.013, 0.056, 0.9499, 0.01, 0.04)
+    assert sentence(almost, precision, 0.005, best) == (
+        "There is no evidence that focal loss helps here (average precision +0.021, 95 % interval "
+        "-0.013 to 0.056, probability 0.94 that it is better by more than 0.005): keep log loss"
+    )
     assert sentence(None, precision, 0.005, best).startswith("There is no verdict yet")
 
 

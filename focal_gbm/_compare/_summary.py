@@ -1,5 +1,6 @@
 """Tables of an experiment, and what they say."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -183,17 +184,22 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     low, high = sorted((measure.sign * difference.low, measure.sign * difference.high))
     digits = ".3f" if measure.greater_is_better else ".2g"
     least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
-    probability = {
-        "better": f"probability {difference.better:.2f}",
-        "worse": f"probability {difference.worse:.2f}",
-        "same": f"probability {difference.same:.2f} that they differ by no more than {least}",
-        "unclear": f"probability {difference.better:.2f} that it is better by more than {least}",
-    }[verdict]
+    said = difference.better if verdict == "unclear" else getattr(difference, verdict)
+    probability = f"probability {_rounded_down(said)}"
+    if verdict == "same":
+        probability += f" that they differ by no more than {least}"
+    elif verdict == "unclear":
+        probability += f" that it is better by more than {least}"
     return (
         f"{beginning} ({measure.name} {measure.sign * difference.mean:+{digits}}, "
         f"95 % interval {low:{digits}} to {high:{digits}}, {probability}): "
         + (_found(best) if verdict == "better" else "keep log loss")
     )
+
+
+def _rounded_down(probability: float) -> str:
+    """To two decimals, of which 0.95 would otherwise be shown where it was not reached."""
+    return f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
 
 
 def _found(best: Outcome) -> str:
