@@ -42,6 +42,10 @@ def lightgbms(objective=FocalObjective(gamma=1.0), **params):  # noqa: B008
     return focal_gbm.lightgbm.train(params, lgb.Dataset(X, Y), 3)
 
 
+def bare_lightgbm():
+    return lgb.train({"objective": FocalObjective(1.0), "verbose": -1}, lgb.Dataset(X, Y), 3)
+
+
 def partly_zero():
     """Trees of two trainings, of which one takes zero for missing."""
     start = lightgbms()
@@ -139,20 +143,26 @@ CASES = {
     "a booster of XGBoost that does not tell": (
         ValueError,
         "objective",
-        "no attribute 'focal_loss'",
+        "does not tell its loss",
         lambda: (theirs(obj=GAMMA_1),),
     ),
-    "a booster of LightGBM": (
+    "a booster of LightGBM that does not tell": (
         ValueError,
         "objective",
         "does not tell its loss",
-        lambda: (lightgbms(),),
+        lambda: (bare_lightgbm(),),
     ),
     "another objective than the booster tells": (
         ValueError,
         "objective",
         "gamma=1.0",
         lambda: (ours(), {"objective": FocalObjective(gamma=2.0)}),
+    ),
+    "another objective than the booster of LightGBM tells": (
+        ValueError,
+        "objective",
+        "gamma=1.0",
+        lambda: (lightgbms(), {"objective": FocalObjective(gamma=2.0)}),
     ),
     "a name as the objective": (
         TypeError,

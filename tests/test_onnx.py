@@ -340,9 +340,9 @@ def test_boosters_of_lightgbm(n_classes):
     ours = focal_gbm.lightgbm.train(params, lgb.Dataset(X, LABELS[n_classes]), 5)
     bare = lgb.train(params, lgb.Dataset(X, LABELS[n_classes]), 5)
     loss = loss_of(objective, n_classes)
-    for booster in (ours, bare):
+    for booster, given in ((ours, None), (ours, objective), (bare, objective)):
         posterior = loss.posterior(booster.predict(X, raw_score=True))
-        found = run(to_onnx(booster, objective=objective), X)
+        found = run(to_onnx(booster, objective=given), X)
         probabilities = found["probabilities"]
         assert_allclose(probabilities[:, 1] if n_classes == 2 else probabilities, posterior, 1e-5)
         assert_array_equal(found["label"], probabilities.argmax(axis=1))

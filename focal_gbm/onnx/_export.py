@@ -66,8 +66,8 @@ def to_onnx(
     path : str or path, optional
         A file to write, which is replaced whole or not at all.
     objective : FocalObjective, optional
-        The objective that a booster has been trained with, which only one of
-        ``focal_gbm.xgboost.train`` or of a ``FocalXGBClassifier`` tells by itself.
+        The objective that a booster has been trained with, which one of the two ``train``
+        functions or of a classifier tells by itself.
     target_opset : int, optional
         Version of ONNX's operators, from 16 to the newest that skl2onnx knows, which is the
         default.

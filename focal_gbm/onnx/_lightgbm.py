@@ -12,10 +12,11 @@ from onnx import TensorProto
 from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._types import Array
+from focal_gbm.lightgbm._attributes import classes_of, loss_of, n_classes_of
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier
 from focal_gbm.objective import FocalObjective
 from focal_gbm.onnx._graph import Graph, Tensor, where
-from focal_gbm.onnx._parts import Parts, given_loss, parts_of, refuse_objective
+from focal_gbm.onnx._parts import Parts, loss_of_booster, parts_of, refuse_objective
 from focal_gbm.onnx._trees import Ensemble, Leaf, Split
 
 CLASSIFIER = FocalLGBMClassifier
@@ -33,13 +34,12 @@ def _(model: FocalLGBMClassifier, objective: FocalObjective | None = None) -> Pa
 
 @parts_of.register
 def _(model: lgb.Booster, objective: FocalObjective | None = None) -> Parts:
-    n_classes = max(2, model.num_model_per_iteration())
-    if objective is None:
-        raise ValueError(
-            "objective: a booster of LightGBM does not tell its loss: give the FocalObjective that "
-            "it has been trained with"
-        )
-    return Parts(_ensemble(model), given_loss(objective, n_classes), np.arange(n_classes))
+    n_classes, classes = n_classes_of(model), classes_of(model)
+    return Parts(
+        _ensemble(model),
+        loss_of_booster(loss_of(model), objective, n_classes),
+        np.arange(n_classes) if classes is None else classes,
+    )
 
 
 def _ensemble(booster: lgb.Booster) -> Ensemble:

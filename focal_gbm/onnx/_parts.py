@@ -37,8 +37,25 @@ def refuse_objective(objective: FocalObjective | None) -> None:
         )
 
 
-def given_loss(objective: Any, n_classes: int) -> Loss:
-    """The loss of the objective that a booster has been trained with."""
+def loss_of_booster(told: Loss | None, objective: Any, n_classes: int) -> Loss:
+    """The loss that a booster tells, or that of the objective that it has been trained with."""
+    if objective is None:
+        if told is None:
+            raise ValueError(
+                "objective: the booster does not tell its loss, as those of the train functions of "
+                "focal_gbm do: give the FocalObjective that it has been trained with"
+            )
+        return told
+    given = _given_loss(objective, n_classes)
+    if told is not None and (told.gamma, told.alpha) != (given.gamma, given.alpha):
+        raise ValueError(
+            f"objective: it is {objective!r}, but the booster has been trained with {told!r}: "
+            "leave it out"
+        )
+    return given
+
+
+def _given_loss(objective: Any, n_classes: int) -> Loss:
     loss = loss_for(check_objective("objective", objective), n_classes)
     if loss.alpha == "balanced":
         raise ValueError(

@@ -8,9 +8,9 @@ import xgboost as xgb
 from onnx import TensorProto
 from sklearn.utils.validation import check_is_fitted
 
-from focal_gbm.objective import FocalObjective, Loss
+from focal_gbm.objective import FocalObjective
 from focal_gbm.onnx._graph import Graph, Tensor, where
-from focal_gbm.onnx._parts import Parts, given_loss, parts_of, refuse_objective
+from focal_gbm.onnx._parts import Parts, loss_of_booster, parts_of, refuse_objective
 from focal_gbm.onnx._trees import Ensemble, Leaf, Read, Split
 from focal_gbm.xgboost._attributes import classes_of, loss_of
 from focal_gbm.xgboost._classifier import FocalXGBClassifier
@@ -35,29 +35,9 @@ def _(model: xgb.Booster, objective: FocalObjective | None = None) -> Parts:
     classes = classes_of(model)
     return Parts(
         ensemble,
-        _loss(model, objective, n_classes),
+        loss_of_booster(loss_of(model, n_classes), objective, n_classes),
         np.arange(n_classes) if classes is None else classes,
     )
-
-
-def _loss(booster: xgb.Booster, objective: FocalObjective | None, n_classes: int) -> Loss:
-    """The loss that the booster tells, or that of the objective."""
-    told = loss_of(booster, n_classes)
-    if objective is None:
-        if told is None:
-            raise ValueError(
-                "objective: the booster has no attribute 'focal_loss', where "
-                "focal_gbm.xgboost.train saves gamma and alpha: give the FocalObjective that it "
-                "has been trained with"
-            )
-        return told
-    given = given_loss(objective, n_classes)
-    if told is not None and (told.gamma, told.alpha) != (given.gamma, given.alpha):
-        raise ValueError(
-            f"objective: it is {objective!r}, but the booster has been trained with {told!r}: "
-            "leave it out"
-        )
-    return given
 
 
 def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
