@@ -8,6 +8,7 @@ process beyond what it held before, read from Linux's own count for one forward 
 """
 
 import argparse
+from itertools import product
 
 import torch
 from harness import interleaved, peak_memory, print_machine, print_table
@@ -17,6 +18,7 @@ from focal_gbm.torch import sigmoid_focal_loss, softmax_focal_loss
 
 ALPHA, GAMMA = 0.25, 2.0
 SMALL = 256  # where calling costs more than computing
+MANY_CLASSES = (4096, 1000), (64, 50_257)
 
 
 def sigmoid_composite(logits, target):
@@ -60,6 +62,16 @@ def softmax_providers(n_rows, n_classes):
     }
 
 
+def many_classes_providers(n_rows, n_classes, label_smoothing):
+    """As in language models, against the loss that they use."""
+    logits, target = torch.randn(n_rows, n_classes) * 3, torch.randint(0, n_classes, (n_rows,))
+    smoothed = {"label_smoothing": label_smoothing}
+    return (logits, target), {
+        "focal_gbm": lambda z, y: softmax_focal_loss(z, y, gamma=GAMMA, **smoothed),
+        "F.cross_entropy": lambda z, y: functional.cross_entropy(z, y, **smoothed),
+    }
+
+
 def shares_providers(n_rows, n_classes):
     logits = torch.randn(n_rows, n_classes) * 3
     target = torch.randn(n_rows, n_classes).softmax(1)
@@ -97,6 +109,9 @@ def main():
             *size
         ),
     }
+    for (n_rows, n_classes), smoothing in product(MANY_CLASSES, (0.0, 0.1)):
+        name = f"softmax, {n_rows} x {n_classes}, label smoothing {smoothing:g}"
+        cases[name] = many_classes_providers(n_rows, n_classes, smoothing)
     print_machine()
     for name, (inputs, losses) in cases.items():
         print(f"{name}, float32, {arguments.threads} threads, gamma {GAMMA}")

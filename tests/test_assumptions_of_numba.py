@@ -14,6 +14,7 @@ from focal_gbm._kernels.elementary import JIT_OPTIONS
 from focal_gbm._kernels.numba_internals import (
     FORCE_INLINE,
     array_type,
+    as_contiguous,
     function_attributes,
     is_jit_disabled,
     name_cache_files,
@@ -108,6 +109,36 @@ def test_what_is_none_is_known_when_a_kernel_is_compiled():
     except Exception as error:
         pytest.fail(f"branches on what is None are not pruned before types are inferred: {error}")
     assert compiled(np.arange(3.0), None, None) == 3
+
+
+def test_branches_on_dimensions_are_pruned():
+    def first(values):
+        if values.ndim == 1:
+            return values[0]
+        return values[0, 0]
+
+    for ndim in (1, 2):
+        signature = types.float64(array_type(np.dtype(np.float64), ndim, True))
+        try:
+            compiled = njit(signature)(first)
+        except Exception as error:
+            pytest.fail(f"branches on dimensions are not pruned before types are inferred: {error}")
+        assert compiled(np.ones((1,) * ndim)) == 1
+
+
+def test_vectors_can_be_retyped_as_contiguous():
+    def total(values):
+        neighbours = as_contiguous(values[0])
+        found = 0.0
+        for i in range(neighbours.size):
+            found += neighbours[i]
+        return found
+
+    signature = types.float64(array_type(np.dtype(np.float64), 2, True))
+    compiled = njit(signature, fastmath={"reassoc"})(total)
+    assert compiled(np.arange(12.0).reshape(2, 6)) == 15
+    (code,) = compiled.inspect_llvm().values()
+    assert re.search(r"load <\d+ x double>", code), "neighbours are not loaded as vectors"
 
 
 def test_bits_of_numbers_can_be_viewed():

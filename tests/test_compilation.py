@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from focal_gbm import BinaryFocalLoss
 from focal_gbm._kernels import binary, launch, softmax
-from focal_gbm._kernels.autodiff import classes, shares, sigmoid
+from focal_gbm._kernels.autodiff import classes, shares, sigmoid, wide
 
 Y, MARGIN = np.array([0.0, 1.0]), np.array([0.5, 0.5])
 
@@ -56,13 +56,15 @@ def test_kernels_are_vectorised(kernels, columns, flags):
         (sigmoid._mixture, [1, 1, *[None] * 6, 1, 1], 2, (False, False, True)),
         (sigmoid._mixture, [1, 1, *[None] * 6, 1, None], 2, (False, False, False)),
         (classes.loss, [3, 2, None, 2, 3], 2, (False,)),
-        (shares.loss, [3, 3, None, 2, 3], 2, (True,)),
+        (shares.loss, [3, 3, None, 2, 3], 2, (False, True)),
+        (wide.classes_loss, [3, 2, None, 2, 3], 2, (False,)),
+        (wide.shares_loss, [3, 2, None, 2, 3], 2, (False, False)),
     ],
 )
 def test_kernels_of_derivatives_are_vectorised(function, kinds, n_outputs, flags):
     real = np.dtype(np.float32)
     kinds = tuple(None if ndim is None else (real, ndim) for ndim in kinds)
-    if function is classes.loss:
+    if kinds[1] == (real, 2):
         kinds = (kinds[0], (np.dtype(np.int64), 2), *kinds[2:])
     kernel = launch.compiled(function, kinds, n_outputs, flags)
     (code,) = kernel.inspect_llvm().values()

@@ -74,7 +74,7 @@ def cpu_sigmoid(*arguments, **settings):
     return out
 
 
-def softmax(margin, y, factor, vector, order, gamma, alpha, *, move=to_device):
+def softmax(margin, y, factor, vector, order, gamma, alpha, smoothing=0.0, *, move=to_device):
     out = to_device(np.full(margin.shape if order else margin.shape[:2], 7, margin.dtype))
     cuda_softmax.softmax(
         move(margin),
@@ -85,16 +85,17 @@ def softmax(margin, y, factor, vector, order, gamma, alpha, *, move=to_device):
         move(gamma),
         move(alpha),
         ignore_index=IGNORED,
+        label_smoothing=smoothing,
         stream=0,
     )
     return to_host(out)
 
 
-def cpu_softmax(margin, y, factor, vector, order, gamma, alpha):
+def cpu_softmax(margin, y, factor, vector, order, gamma, alpha, smoothing=0.0):
     out = np.empty(margin.shape if order else margin.shape[:2], margin.dtype)
     arrays = (margin, y, factor, vector, out)
-    settings = {"ignore_index": IGNORED, "n_threads": 1}
-    assert softmax_kernels.softmax(*arrays, gamma.tolist(), alpha.tolist(), **settings) == 0
+    settings = {"ignore_index": IGNORED, "label_smoothing": smoothing, "n_threads": 1}
+    assert softmax_kernels.softmax(*arrays, gamma, alpha, **settings) == 0
     return out
 
 
@@ -195,17 +196,18 @@ def positions(dtype, n_classes, has_shares):
 
 @pytest.mark.parametrize("move", [to_device, strided])
 @pytest.mark.parametrize("order", [0, 1, 2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("has_shares", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_softmax(dtype, n_classes, has_shares, order, move):
+def test_softmax(dtype, n_classes, has_shares, smoothing, order, move):
     margin, y = positions(dtype, n_classes, has_shares)
     rng = np.random.default_rng(1)
     factor = rng.normal(size=margin.shape[:2]).astype(dtype) if move is strided else None
     vector = rng.normal(size=margin.shape).astype(dtype) if order == 2 else None
     gamma = np.resize([2, 0, 1.5], n_classes).astype(dtype)
     alpha = np.resize([0.5, 1, 0, 3], n_classes).astype(dtype)
-    arguments = (margin, y, factor, vector, order, gamma, alpha)
+    arguments = (margin, y, factor, vector, order, gamma, alpha, smoothing)
     agree(softmax(*arguments, move=move), cpu_softmax(*arguments))
 
 
@@ -243,16 +245,17 @@ def test_integers_of_any_size_name_classes(dtype):
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])
-def test_bad_labels_of_softmax_give_nan(order):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_bad_labels_of_softmax_give_nan(smoothing, order):
     margin = np.zeros((4, 1, 3))
     gamma, alpha = np.full(3, 2.0), np.ones(3)
     vector = np.ones_like(margin) if order == 2 else None
     classes = np.array([[-1], [3], [IGNORED], [2]])
-    out = softmax(margin, classes, None, vector, order, gamma, alpha)
+    out = softmax(margin, classes, None, vector, order, gamma, alpha, smoothing)
     assert np.isnan(out.reshape(4, -1)).all(1).tolist() == [True, True, False, False]
     assert not out[2].any()
     shares = np.array([[[-0.1, 0.5, 0.6]], [[1.1, 0, 0]], [[np.nan, 0, 0]], [[1, 0, 0]]])
-    out = softmax(margin, shares, None, vector, order, gamma, alpha)
+    out = softmax(margin, shares, None, vector, order, gamma, alpha, smoothing)
     assert np.isnan(out.reshape(4, -1)).all(1).tolist() == [True, True, True, False]
 
 
@@ -330,7 +333,7 @@ def test_operator_of_softmax(on_cuda, shape, order):
     vector = torch.randn(shape) if order == 2 else None
     parameters = torch.tensor([2.0, 0.5, 1.0]), torch.tensor([1.0, 2.0, 0.5])
     for target in (torch.randint(3, factor.shape), torch.rand(shape)):
-        arguments = (logits, target, factor, vector, *parameters, IGNORED, order)
+        arguments = (logits, target, factor, vector, *parameters, IGNORED, 0.1, order)
         expected = operator(*arguments)
         actual = on_cuda(operator, *arguments)
         assert actual.stride() == expected.stride()

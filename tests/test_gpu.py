@@ -465,9 +465,10 @@ for real in (np.float32, np.float64):
         (softmax._posterior, arrays(real, 2, 2) + by_class + found, 1, 1),
         (sigmoid.derivative, arrays(real, *[1] * 9), 8, 2),
         (classes.derivative, arrays(real, 3, 2, 2, 3, 3, 1, 1), 2, 2),
-        (shares.derivative, arrays(real, 3, 3, 2, 3, 3, 1, 1), 2, 1),
+        (shares.derivative, arrays(real, 3, 3, 2, 3, 3, 1, 1), 4, 2),
+        (shares.derivative, arrays(real, 3, 2, 2, 3, 3, 1, 1), 4, 2),
     ):
-        if function is classes.derivative:
+        if function in (classes.derivative, shares.derivative) and kinds[1][1] == 2:
             kinds[1] = np.dtype(np.int64), 2
         signature = device.signature(kinds, n_parameters, n_flags)
         ptx, _ = cuda.compile(function, signature, cc=(9, 0), device=False, abi="numba")
@@ -486,4 +487,4 @@ def test_kernels_compile_for_hopper():
     if "row_stack" in result.stderr:
         pytest.skip("numba-cuda 0.30 does not compile with NumPy 2.5")
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 18
+    assert len(result.stdout.splitlines()) == 20

@@ -112,6 +112,19 @@ def test_backward_changes_nothing_and_repeats(call):
         grad(loss.sum(), z)
 
 
+@each_call
+def test_gradients_of_a_graph_that_is_kept_add_up(call):
+    """What one backward pass multiplies in place is neither another one's nor the leaf's."""
+    (once,) = grad(call(z := Z.clone().requires_grad_()).sum(), z)
+    for leaf in (Z.clone().requires_grad_(), Z.clone().requires_grad_()):
+        loss = 2 * call(leaf).sum()
+        for n_passes in (1, 2, 3):
+            loss.backward(retain_graph=True)
+            assert_close(leaf.grad, 2 * n_passes * once, rtol=1e-14, atol=1e-16)
+    (elsewhere,) = grad(loss, leaf)
+    assert_close(elsewhere, 2 * once, rtol=1e-14, atol=1e-16)
+
+
 def test_default_device_does_not_matter():
     expected = [sigmoid_focal_loss(Z, HARD), softmax_focal_loss(Z, CLASSES)]
     with torch.device("meta"):

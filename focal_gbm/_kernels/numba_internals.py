@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numba import config, from_dtype, types
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 # numba/core/options.py, DefaultOptions.forceinline: LLVM's alwaysinline. The documented option,
@@ -57,6 +58,28 @@ def array_type(dtype: np.dtype[Any], ndim: int, is_readonly: bool) -> Any:
     that are read-only.
     """
     return types.Array(from_dtype(dtype), ndim, "C" if ndim == 1 else "A", readonly=is_readonly)
+
+
+def _as_contiguous(array: Any) -> Any:
+    """The same vector, as one whose elements are neighbours, which it must be.
+
+    LLVM vectorises loops over such a vector only where it knows that when it compiles them.
+    numba/core/types/npytypes.py, Array: ``copy`` with another layout; numba/np/arrayobj.py has the
+    same structure for all layouts. Numba casts to "A" from the other layouts only.
+    """
+    return array
+
+
+def _retype(typing_context: Any, array: Any) -> Any:
+    contiguous = array.copy(layout="C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return impl_ret_borrowed(context, builder, contiguous, arguments[0])
+
+    return contiguous(array), generate
+
+
+as_contiguous = _as_contiguous if is_jit_disabled() else intrinsic(_retype)
 
 
 def name_cache_files(function: Callable[..., Any], digest: str) -> None:

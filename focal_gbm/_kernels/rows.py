@@ -285,16 +285,15 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return top_class, top, below_top, second, below_second
 
     @compiled
-    def other_posteriors(z: Number, top: Number, below_top: Number, one: Number) -> Any:
-        """Posteriors and their logarithms of a class that is not the top one.
+    def other_posteriors(odds: Number, log_odds: Number, below_top: Number, one: Number) -> Any:
+        """Posteriors and their logarithms of a class that is not the top one, by its odds to that.
 
         Its posterior is a half at most, and one less it therefore does not cancel.
         """
-        odds = exp_of_difference(z, top, one)
         total = one + below_top
         p = odds / total
         q = one - p
-        return p, q, (z - top) - log1p_wide(below_top), -log1p_wide(p / q)
+        return p, q, log_odds - log1p_wide(below_top), -log1p_wide(p / q)
 
     @compiled
     def class_posteriors(
@@ -310,7 +309,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         """The same for any class, given what ``top_two`` found."""
         if is_top:
             return true_posteriors(z, second, below_second, one, limit)
-        return other_posteriors(z, top, below_top, one)
+        return other_posteriors(exp_of_difference(z, top, one), z - top, below_top, one)
 
     @compiled
     def class_log_posterior(

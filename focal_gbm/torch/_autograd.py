@@ -7,6 +7,7 @@ An operator of ``torch.library`` is opaque to ``torch.compile`` but knows no for
 rules, and either is called where it serves.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from focal_gbm.torch import _operators
+from focal_gbm.torch._internals import are_plain, is_tensor
 from focal_gbm.torch._plain import Parameters, plain_sigmoid, plain_softmax, third_derivative
 
 _HIGHEST_ORDER = 2
@@ -26,10 +28,10 @@ class _SigmoidCall(NamedTuple):
     target: Tensor
     mask: Tensor | None
     factor: Tensor | None
-    gamma: Tensor
-    positive: Tensor
-    negative: Tensor
-    positive_weight: Tensor
+    gamma: Tensor | float
+    positive: Tensor | float
+    negative: Tensor | float
+    positive_weight: Tensor | float
     label_smoothing: float
     soft_target: str
     order: int
@@ -47,9 +49,10 @@ class _SoftmaxCall(NamedTuple):
     target: Tensor
     factor: Tensor | None
     vector: Tensor | None
-    gamma: Tensor
-    alpha: Tensor
+    gamma: Tensor | float
+    alpha: Tensor | float
     ignore_index: int
+    label_smoothing: float
     order: int
 
     def again(self, factor: Tensor | None, vector: Tensor | None, order: int) -> Tensor:
@@ -71,13 +74,13 @@ class _Sigmoid(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _save(ctx, inputs[:8], inputs[8:])
+        _save(ctx, inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 11
-        call = _SigmoidCall(*ctx.saved_tensors, *ctx.settings)
+        call = _SigmoidCall(*_saved(ctx))
         by_input = by_factor = None
         if ctx.needs_input_grad[0] and call.order < _HIGHEST_ORDER:
             by_input = call.again(_product(grad, call.factor), call.order + 1)
@@ -98,7 +101,7 @@ class _Sigmoid(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         _check_tangents(tangents[1], *tangents[4:8])
-        call = _SigmoidCall(*ctx.saved_tensors, *ctx.settings)
+        call = _SigmoidCall(*_saved(ctx))
         terms = []
         if tangents[0] is not None:
             terms.append(call.again(_product(tangents[0], call.factor), _next(call.order)))
@@ -128,20 +131,20 @@ class _Softmax(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _save(ctx, inputs[:6], inputs[6:])
+        _save(ctx, inputs)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 8
-        call = _SoftmaxCall(*ctx.saved_tensors, *ctx.settings)
+            return (None,) * 9
+        call = _SoftmaxCall(*_saved(ctx))
         factor, vector, order = call.factor, call.vector, call.order
         by_input = by_factor = by_vector = None
         if ctx.needs_input_grad[0] and order < _HIGHEST_ORDER:
             scale, along = (_product(grad, factor), None) if order == 0 else (factor, grad)
             by_input = call.again(scale, along, order + 1)
         elif ctx.needs_input_grad[0]:
-            settings = call.target, call.gamma, call.alpha, call.ignore_index
+            settings = call.target, *call[4:8]
             by_input = third_derivative(
                 call.logits, lambda z: plain_softmax(z, *settings), factor, vector, grad
             )
@@ -151,12 +154,12 @@ class _Softmax(torch.autograd.Function):
             by_factor = (grad * call.again(None, vector, order)).sum(1)
         if ctx.needs_input_grad[3]:
             by_vector = call.again(factor, grad, order)
-        return by_input, None, by_factor, by_vector, *[None] * 4
+        return by_input, None, by_factor, by_vector, *[None] * 5
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         _check_tangents(tangents[1], *tangents[4:6])
-        call = _SoftmaxCall(*ctx.saved_tensors, *ctx.settings)
+        call = _SoftmaxCall(*_saved(ctx))
         factor, vector, order = call.factor, call.vector, call.order
         terms = []
         if tangents[0] is not None and order == 0:
@@ -196,34 +199,27 @@ class _SigmoidSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        tensors = *inputs[:3], None, *inputs[3:7], output[1]
-        _save(ctx, tensors, (*inputs[7:9], 0))
+        _save_sum(ctx, (*inputs[:3], None, *inputs[3:9], 0), output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 10
-        *tensors, gradient = ctx.saved_tensors
-        call = _SigmoidCall(*tensors, *ctx.settings)
-        if _is_known(gradient, call.logits):
-            by_input = grad * gradient
-        else:
-            by_input = call.again(grad.expand_as(call.logits), 1)
-        return by_input, *[None] * 9
+        *arguments, gradient = _saved(ctx)
+        call = _SigmoidCall(*arguments)
+        return _scaled(ctx, gradient, grad, call.logits, call.again), *[None] * 9
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         _check_tangents(*tangents[1:7])
-        *tensors, _ = ctx.saved_tensors
-        return _SigmoidCall(*tensors, *ctx.settings).again(tangents[0], 1).sum(), None
+        *arguments, _ = _saved(ctx)
+        return _SigmoidCall(*arguments).again(tangents[0], 1).sum(), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> Any:
-        *tensors, label_smoothing, soft_target, _ = arguments
-        tensors.insert(3, None)
+        tensors, settings = (*arguments[:3], None, *arguments[3:7]), arguments[7:9]
         dims = (*in_dims[:3], None, *in_dims[3:])
-        out, _ = _Sigmoid.vmap(info, dims, *tensors, label_smoothing, soft_target, 0)
+        out, _ = _Sigmoid.vmap(info, dims, *tensors, *settings, 0)
         total = out.flatten(1).sum(1) if out.ndim > 1 else out
         return (total, out.new_empty(0)), (0, None)
 
@@ -238,27 +234,26 @@ class _SoftmaxSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        tensors = *inputs[:2], None, None, *inputs[2:4], output[1]
-        _save(ctx, tensors, (inputs[4], 0))
+        _save_sum(ctx, (*inputs[:2], None, None, *inputs[2:6], 0), output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return (None,) * 6
-        *tensors, gradient = ctx.saved_tensors
-        call = _SoftmaxCall(*tensors, *ctx.settings)
-        if _is_known(gradient, call.logits):
-            by_input = grad * gradient
-        else:
-            by_input = call.again(grad.expand_as(call.logits.select(1, 0)), None, 1)
-        return by_input, *[None] * 5
+            return (None,) * 7
+        *arguments, gradient = _saved(ctx)
+        call = _SoftmaxCall(*arguments)
+
+        def again(factor: Tensor | None, order: int) -> Tensor:
+            factor = None if factor is None else factor.select(1, 0)
+            return call.again(factor, None, order)
+
+        return _scaled(ctx, gradient, grad, call.logits, again), *[None] * 6
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, None]:
         _check_tangents(*tangents[1:4])
-        *tensors, _ = ctx.saved_tensors
-        gradient = _SoftmaxCall(*tensors, *ctx.settings).again(None, None, 1)
+        *arguments, _ = _saved(ctx)
+        gradient = _SoftmaxCall(*arguments).again(None, None, 1)
         return (gradient * tangents[0]).sum(), None
 
     @staticmethod
@@ -269,16 +264,76 @@ class _SoftmaxSum(torch.autograd.Function):
         return (out.flatten(1).sum(1), out.new_empty(0)), (0, None)
 
 
-def _save(ctx: Any, tensors: tuple[Tensor | None, ...], settings: tuple[Any, ...]) -> None:
+class _PlainSum(torch.autograd.Function):
+    """The rules of a sum where its logits are all that autograd has to know of.
+
+    Each further argument or output of a Function costs about as much as the kernel of a few
+    elements.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, function: Any, rules: Any, others: tuple[Any, ...]
+    ) -> Tensor:
+        output: tuple[Tensor, Tensor] = function(logits, *others)
+        rules.setup_context(ctx, (logits, *others), output)
+        ctx.rules = rules
+        return output[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None]:
+        return ctx.rules.backward(ctx, grad, None)[0], None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+        total: Tensor = ctx.rules.jvp(ctx, tangent, *[None] * 6)[0]
+        return total
+
+
+def _save(ctx: Any, arguments: tuple[Any, ...], *others: Tensor) -> None:
+    """Keep a call's arguments, and other tensors, for ``_saved``."""
+    places = [i for i, argument in enumerate(arguments) if is_tensor(argument)]
+    tensors = *[arguments[place] for place in places], *others
     ctx.save_for_backward(*tensors)
     ctx.save_for_forward(*tensors)
-    ctx.settings = settings
+    numbers = list(arguments)
+    for place in places:
+        numbers[place] = None
+    ctx.places, ctx.numbers = places, numbers
     ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
 
 
-def _is_known(gradient: Tensor, logits: Tensor) -> bool:
-    """Whether the gradient came with the sum, and the pass is not to be differentiated itself."""
-    return gradient.shape == logits.shape and not torch.is_grad_enabled()
+def _saved(ctx: Any) -> list[Any]:
+    tensors, arguments = ctx.saved_tensors, list(ctx.numbers)
+    for place, tensor in zip(ctx.places, tensors, strict=False):
+        arguments[place] = tensor
+    return [*arguments, *tensors[len(ctx.places) :]]
+
+
+def _save_sum(ctx: Any, arguments: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.mark_non_differentiable(output[1])
+    _save(ctx, arguments, output[1])
+    ctx.is_scaled = False
+
+
+def _scaled(
+    ctx: Any, gradient: Tensor, grad: Tensor, logits: Tensor, again: Callable[..., Tensor]
+) -> Tensor:
+    """The sum's gradient times what it is multiplied by.
+
+    The one that came with the sum is multiplied where it lies, as new memory would take longer than
+    the kernel. A graph that is kept for another backward pass computes it anew there.
+    """
+    if torch.is_grad_enabled() or gradient.shape != logits.shape:
+        return again(grad.expand_as(logits), 1)
+    if ctx.is_scaled:
+        return grad * again(None, 1)
+    if not are_plain(gradient, grad):
+        return grad * gradient
+    ctx.is_scaled = True
+    # As data, which counts its changes on its own: the saved tensor would be refused otherwise, and
+    # with it all others.
+    return gradient.data.mul_(grad)
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
@@ -293,22 +348,43 @@ def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...
     ]
 
 
-def _caller(operator: Any, function: type[torch.autograd.Function]) -> Callable[..., Any]:
+def _caller(
+    operator: _operators.Operator, function: type[torch.autograd.Function]
+) -> Callable[..., Any]:
     """The operator with the function's rules, called as the one or the other."""
     rules: Any = function
-    operator.register_autograd(rules.backward, setup_context=rules.setup_context)
-    operator.register_vmap(rules.vmap)
+    operator.registered.register_autograd(rules.backward, setup_context=rules.setup_context)
+    operator.registered.register_vmap(rules.vmap)
+    # Which ``apply`` asks for at every call, and inspect would find out anew.
+    rules.forward.__signature__ = inspect.signature(rules.forward)
 
     def call(*arguments: Any) -> Any:
-        return (operator if torch.compiler.is_compiling() else rules.apply)(*arguments)
+        return (operator.traced if torch.compiler.is_compiling() else rules.apply)(*arguments)
+
+    return call
+
+
+def _sum_caller(
+    operator: _operators.Operator, function: type[torch.autograd.Function]
+) -> Callable[..., Tensor]:
+    """The same for a sum, of which the gradient is not returned."""
+    either = _caller(operator, function)
+    plain: Any = _PlainSum
+
+    def call(logits: Tensor, *others: Any) -> Tensor:
+        if torch.compiler.is_compiling() or not are_plain(logits, *others):
+            total: Tensor = either(logits, *others)[0]
+        else:
+            total = plain.apply(logits, operator.function, function, others)
+        return total
 
     return call
 
 
 sigmoid = _caller(_operators.sigmoid, _Sigmoid)
-sigmoid_sum = _caller(_operators.sigmoid_sum, _SigmoidSum)
+sigmoid_sum = _sum_caller(_operators.sigmoid_sum, _SigmoidSum)
 softmax = _caller(_operators.softmax, _Softmax)
-softmax_sum = _caller(_operators.softmax_sum, _SoftmaxSum)
+softmax_sum = _sum_caller(_operators.softmax_sum, _SoftmaxSum)
 
 
 def _check_tangents(*tangents: Tensor | None) -> None:

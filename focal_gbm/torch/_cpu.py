@@ -26,7 +26,7 @@ def sigmoid(
     y: Tensor,
     mask: Tensor | None,
     factor: Tensor | None,
-    parameters: Sequence[Tensor],
+    parameters: Sequence[Tensor | float],
     out: Tensor,
     **settings: Any,
 ) -> int:
@@ -46,7 +46,7 @@ def sigmoid_sum(
     margin: Tensor,
     y: Tensor,
     mask: Tensor | None,
-    parameters: Sequence[Tensor],
+    parameters: Sequence[Tensor | float],
     gradient: Tensor | None,
     **settings: Any,
 ) -> tuple[int, float]:
@@ -67,8 +67,8 @@ def softmax(
     factor: Tensor | None,
     vector: Tensor | None,
     out: Tensor,
-    gamma: Tensor,
-    alpha: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
     **settings: Any,
 ) -> int:
     return softmax_kernels.softmax(
@@ -77,8 +77,8 @@ def softmax(
         _optional(factor),
         _optional(vector),
         _array(out),
-        gamma.tolist(),
-        alpha.tolist(),
+        _number_or_array(gamma),
+        _number_or_array(alpha),
         n_threads=torch.get_num_threads(),
         **settings,
     )
@@ -88,17 +88,16 @@ def softmax_sum(
     margin: Tensor,
     y: Tensor,
     gradient: Tensor | None,
-    gamma: Tensor,
-    alpha: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
     **settings: Any,
 ) -> tuple[int, float]:
     return softmax_kernels.softmax_sum(
         _array(margin),
         _array(y),
-        None,
         _optional(gradient),
-        gamma.tolist(),
-        alpha.tolist(),
+        _number_or_array(gamma),
+        _number_or_array(alpha),
         n_threads=torch.get_num_threads(),
         **settings,
     )
@@ -133,5 +132,7 @@ def _optional(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else _array(tensor)
 
 
-def _number_or_array(tensor: Tensor) -> Array | float:
-    return tensor.item() if tensor.ndim == 0 else _array(tensor)
+def _number_or_array(value: Tensor | float) -> Array | float:
+    if not isinstance(value, Tensor):
+        return value
+    return value.item() if value.ndim == 0 else _array(value)

@@ -26,7 +26,7 @@ def sigmoid(
     y: Tensor,
     mask: Tensor | None,
     factor: Tensor | None,
-    parameters: Sequence[Tensor],
+    parameters: Sequence[Tensor | float],
     out: Tensor,
     **settings: Any,
 ) -> int:
@@ -44,17 +44,37 @@ def sigmoid(
     return 0
 
 
-def softmax(margin: Tensor, *tensors: Tensor | None, **settings: Any) -> int:
+def softmax(
+    margin: Tensor,
+    y: Tensor,
+    factor: Tensor | None,
+    vector: Tensor | None,
+    out: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
+    **settings: Any,
+) -> int:
     with _stream(margin) as stream:
-        softmax_kernels.softmax(margin, *tensors, stream=stream, **settings)
+        by_class = _by_class(gamma, margin), _by_class(alpha, margin)
+        softmax_kernels.softmax(
+            margin, y, factor, vector, out, *by_class, stream=stream, **settings
+        )
     return 0
 
 
-def _number_or_vector(tensor: Tensor, margin: Tensor) -> Tensor | float:
+def _by_class(value: Tensor | float, margin: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        value = margin.new_full((), value)
+    return value.to(margin).expand(margin.shape[-1])
+
+
+def _number_or_vector(value: Tensor | float, margin: Tensor) -> Tensor | float:
     """One number stays on the device if it is there."""
-    if tensor.ndim == 0 and not tensor.is_cuda:
-        return tensor.item()
-    return tensor.to(margin.dtype).expand(margin.shape)
+    if not isinstance(value, Tensor):
+        return value
+    if value.ndim == 0 and not value.is_cuda:
+        return value.item()
+    return value.to(margin.dtype).expand(margin.shape)
 
 
 @contextmanager

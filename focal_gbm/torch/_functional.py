@@ -149,8 +149,8 @@ def sigmoid_focal_loss(
         raise ValueError(
             f"target: expected the shape of input, {tuple(input.shape)}, got {tuple(target.shape)}"
         )
-    logits = input.to(_precision(input))
-    labels = target.to(logits.dtype)
+    logits = _of_type(input, _precision(input))
+    labels = _of_type(target, logits.dtype)
     mask = _counting(labels, mask, ignore_index)
     if not from_logits:
         logits = _logit(logits if mask is None else torch.where(mask, logits, 0.5))
@@ -179,7 +179,7 @@ def sigmoid_focal_loss(
         normalizer = input.numel() if mask is None else mask.sum()
     else:
         check_normalizer(normalizer)
-    return _reduced(loss, reduction, normalizer).to(_result_type(input))
+    return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))
 
 
 def softmax_focal_loss(
@@ -254,10 +254,9 @@ def softmax_focal_loss(
     -----
     Gradient and Hessian-vector product are computed in closed form from input and target, and are
     finite for infinite logits; a logit of minus infinity rules its class out. On the CPU, a mean or
-    sum without label smoothing computes its gradient together with the loss and keeps it for the
-    backward pass. Where alpha, gamma, weight or target requires a gradient, and on devices without
-    a kernel, the loss is made of torch's own operations, and the gradient is zero for infinite
-    logits.
+    sum computes its gradient together with the loss and keeps it for the backward pass. Where
+    alpha, gamma, weight or target requires a gradient, and on devices without a kernel, the loss is
+    made of torch's own operations, and the gradient is zero for infinite logits.
 
     References
     ----------
@@ -280,41 +279,40 @@ def softmax_focal_loss(
             "input: expected the shape (C,), (N, C) or (N, C, d1, ...) with C >= 2 classes, "
             f"got {tuple(input.shape)}"
         )
-    logits = input.to(_precision(input))
+    logits = _of_type(input, _precision(input))
     if input.ndim == 1:
         logits, target = logits.unsqueeze(0), target.unsqueeze(0)
     check_classes_or_shares(target, logits, ignore_index)
     is_index = target.ndim < logits.ndim
-    target = target.long() if is_index else target.to(logits.dtype)
+    target = _of_type(target, torch.long if is_index else logits.dtype)
     counts = target != ignore_index if is_index else None
     if not from_logits:
         logits = _log_probability(
             logits if counts is None else torch.where(counts.unsqueeze(1), logits, 1)
         )
-    gamma, alpha = per_class("gamma", gamma, logits, GAMMA), weight_per_class(alpha, logits)
+    focusing = per_class("gamma", gamma, logits, GAMMA)
+    factor: Any = weight_per_class(alpha, logits)
+    of_class: Any = None
     if weight is not None:
-        weight = per_class("weight", weight, logits, CLASS_WEIGHT)
-        alpha = alpha * weight
-    is_total = reduction != "none" and not label_smoothing
-    loss = softmax_loss(logits, target, gamma, alpha, ignore_index, is_total)
-    if label_smoothing:
-        # Linear in the labels, which become a mixture with equal shares of all classes.
-        shares = logits.new_full((), 1 / logits.shape[1]).expand(logits.shape)
-        if counts is not None:  # what is left out may be NaN, which times zero is NaN
-            logits = torch.where(counts.unsqueeze(1), logits, 0)
-        even = softmax_loss(logits, shares, gamma, alpha, ignore_index, is_total=False)
-        even = even if counts is None else torch.where(counts, even, 0)
-        loss = (1 - label_smoothing) * loss + label_smoothing * even
+        of_class = per_class("weight", weight, logits, CLASS_WEIGHT)
+        factor = factor * of_class
+    is_total = reduction != "none"
+    loss = softmax_loss(logits, target, focusing, factor, ignore_index, label_smoothing, is_total)
     if reduction != "mean" or normalizer is not None:
         check_normalizer(normalizer)
     elif counts is None:
         normalizer = logits.numel() // logits.shape[1]
-    elif weight is None:
-        normalizer = counts.sum()
+    elif not isinstance(of_class, Tensor):
+        normalizer = counts.sum() if of_class is None else of_class * counts.sum()
     else:
-        normalizer = torch.where(counts, weight[torch.where(counts, target, 0)], 0).sum()
+        normalizer = torch.where(counts, of_class[torch.where(counts, target, 0)], 0).sum()
     loss = loss.squeeze(0) if input.ndim == 1 and reduction == "none" else loss
-    return _reduced(loss, reduction, normalizer).to(_result_type(input))
+    return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))
+
+
+def _of_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``Tensor.to`` takes a microsecond to change nothing."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def _precision(input: Tensor) -> torch.dtype:
@@ -322,9 +320,12 @@ def _precision(input: Tensor) -> torch.dtype:
 
 
 def _result_type(input: Tensor) -> torch.dtype:
+    precision = _precision(input)
+    if input.dtype == precision:
+        return precision
     device = input.device.type
     is_autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return _precision(input) if is_autocast else input.dtype
+    return precision if is_autocast else input.dtype
 
 
 def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
@@ -360,7 +361,7 @@ def _log_probability(probability: Tensor) -> Tensor:
 
 def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
     """The loss or its sum, divided by the normalizer if there is one."""
-    loss = loss if reduction == "none" else loss.sum()
+    loss = loss if reduction == "none" or loss.ndim == 0 else loss.sum()
     if normalizer is None:
         return loss
     return loss / (normalizer.reshape(()) if isinstance(normalizer, Tensor) else normalizer)

@@ -24,14 +24,18 @@ class Vectors:
             tensor = tensor.expand(self._shape)
         if not self._is_in_order:
             tensor = tensor.permute(self._dimensions)
+        if tensor.ndim == 1 and tensor.is_contiguous():
+            return tensor
         return tensor.reshape(-1).contiguous()
 
     def optional(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else self(tensor)
 
-    def parameter(self, parameter: Tensor) -> Tensor:
-        """A vector, or a tensor of no dimension, whose one number serves for all elements."""
-        return parameter if parameter.ndim == 0 else self(parameter.to(self._dtype))
+    def parameter(self, parameter: Tensor | float) -> Tensor | float:
+        """A vector; a number, or a tensor of no dimension, serves for all elements."""
+        if not isinstance(parameter, Tensor) or parameter.ndim == 0:
+            return parameter
+        return self(parameter.to(self._dtype))
 
     def factor(self, factor: Tensor | None) -> Tensor | None:
         """The same for a factor, of which one number, expanded, comes from a mean or a sum."""

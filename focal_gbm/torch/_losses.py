@@ -8,6 +8,7 @@ from torch import Tensor
 
 from focal_gbm.torch._autograd import sigmoid, sigmoid_sum, softmax, softmax_sum
 from focal_gbm.torch._checks import all_visible, raise_for_classes, raise_for_targets
+from focal_gbm.torch._internals import is_tensor
 from focal_gbm.torch._plain import Parameters, plain_sigmoid, plain_softmax
 
 
@@ -28,10 +29,9 @@ def sigmoid_loss(
         if not all_visible(is_label if mask is None else is_label | ~mask):
             raise_for_targets(target, mask)
         loss = plain_sigmoid(logits, target, mask, parameters, label_smoothing, soft_target)
-    elif is_total and logits.device.type == "cpu":
+    elif is_total and logits.is_cpu:
         has_gradient = soft_target == "mixture" and _is_differentiated(logits)
-        loss, _ = sigmoid_sum(logits, target, mask, *settings, has_gradient)
-        return loss
+        return sigmoid_sum(logits, target, mask, *settings, has_gradient)
     else:
         loss = sigmoid(logits, target, mask, None, *settings, 0)
     return loss.sum() if is_total else loss
@@ -40,18 +40,20 @@ def sigmoid_loss(
 def softmax_loss(
     logits: Tensor,
     target: Tensor,
-    gamma: Tensor,
-    alpha: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
     ignore_index: int,
+    label_smoothing: float,
     is_total: bool,
 ) -> Tensor:
     """Loss of each position, zero where the target is ``ignore_index``, or their sum.
 
     The classes are the logits' second dimension. The target is an index and lacks that dimension,
-    or has the logits' shape and is a share. ``gamma`` and ``alpha`` have one value per class.
+    or has the logits' shape and is a share. ``gamma`` and ``alpha`` are numbers, or have one value
+    for each class.
     """
     loss: Tensor
-    settings = (gamma, alpha, ignore_index)
+    settings = (gamma, alpha, ignore_index, label_smoothing)
     if not _has_kernel(logits, target, gamma, alpha):
         has_shares = target.ndim == logits.ndim
         largest = 1 if has_shares else logits.shape[1] - 1
@@ -59,9 +61,8 @@ def softmax_loss(
         if not all_visible(is_label if has_shares else is_label | (target == ignore_index)):
             raise_for_classes(target, logits.shape[1], ignore_index)
         loss = plain_softmax(logits, target, *settings)
-    elif is_total and logits.device.type == "cpu":
-        loss, _ = softmax_sum(logits, target, *settings, _is_differentiated(logits))
-        return loss
+    elif is_total and logits.is_cpu:
+        return softmax_sum(logits, target, *settings, _is_differentiated(logits))
     else:
         loss = softmax(logits, target, None, None, *settings, 0)
     return loss.sum() if is_total else loss
@@ -71,12 +72,12 @@ def _is_differentiated(logits: Tensor) -> bool:
     return torch.is_grad_enabled() and logits.requires_grad
 
 
-def _has_kernel(logits: Tensor, *others: Tensor) -> bool:
-    if any(tensor.requires_grad for tensor in others):
+def _has_kernel(logits: Tensor, *others: Tensor | float) -> bool:
+    if any(is_tensor(value) and value.requires_grad for value in others):  # type: ignore[union-attr]
         return False
     # A compiler fuses plain operations on a GPU, and is left to it.
     is_fused = not torch.compiler.is_compiling() and logits.is_cuda and _has_cuda_kernels()
-    return logits.device.type == "cpu" or is_fused
+    return logits.is_cpu or is_fused
 
 
 @functools.cache

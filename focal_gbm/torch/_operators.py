@@ -1,10 +1,15 @@
-"""Operators of torch on the kernels, of which two give a derivative of the loss times a factor.
+"""Functions of tensors on the kernels, of which two give a derivative of the loss times a factor.
 
 At order 0 it is the loss itself, at order 1 its gradient, at order 2 the second derivative or the
-product of the Hessian and a vector. The other two operators give the sum of the loss, and the
-gradient in the same pass.
+product of the Hessian and a vector. The other two functions give the sum of the loss, and the
+gradient in the same pass. Parameters of the loss are tensors, or numbers for all elements.
+
+Each is an operator of torch's as well, for compilers and whoever else watches what is done with
+tensors. Where nobody does, the function is called itself: an operator costs more than the kernel of
+a small batch.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -14,30 +19,67 @@ from torch import Tensor
 from focal_gbm._kernels.rows import BAD_LABEL
 from focal_gbm.torch import _cpu
 from focal_gbm.torch._checks import raise_for_classes, raise_for_targets
+from focal_gbm.torch._internals import are_plain
 from focal_gbm.torch._layout import Vectors
 
 _ON_BOTH = ("cpu", "cuda")
 
 
+class Operator:
+    """A function, called itself or as an operator of torch's.
+
+    An operator's parameters are tensors: their places among the arguments are given.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], schema: str, device_types: Any, parameters: slice
+    ) -> None:
+        name, _, arguments = schema.partition("(")
+        self.registered = torch.library.custom_op(
+            f"focal_gbm::{name}",
+            function,
+            mutates_args=(),
+            device_types=device_types,
+            schema=f"({arguments}",
+        )
+        self.function, self._parameters = function, parameters
+
+    def __call__(self, *arguments: Any) -> Any:
+        if are_plain(*arguments):
+            return self.function(*arguments)
+        return self.traced(*arguments)
+
+    def traced(self, *arguments: Any) -> Any:
+        """As torch's operator."""
+        tensors = list(arguments)
+        tensors[self._parameters] = map(_as_tensor, arguments[self._parameters])
+        return self.registered(*tensors)
+
+
+def _as_tensor(value: Tensor | float) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    return torch.full((), value, dtype=torch.float64, device="cpu")
+
+
 def _place(tensor: Tensor) -> Any:
     """The kernels on the tensor's device."""
-    if tensor.device.type == "cpu":
+    if tensor.is_cpu:
         return _cpu
     from focal_gbm.torch import _cuda
 
     return _cuda
 
 
-@torch.library.custom_op("focal_gbm::sigmoid_focal_loss", mutates_args=(), device_types=_ON_BOTH)
-def sigmoid(
+def _sigmoid(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
     factor: Tensor | None,
-    gamma: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    positive_weight: Tensor,
+    gamma: Tensor | float,
+    positive: Tensor | float,
+    negative: Tensor | float,
+    positive_weight: Tensor | float,
     label_smoothing: float,
     soft_target: str,
     order: int,
@@ -60,21 +102,20 @@ def sigmoid(
     return out
 
 
-@torch.library.custom_op("focal_gbm::sigmoid_focal_loss_sum", mutates_args=(), device_types="cpu")
-def sigmoid_sum(
+def _sigmoid_sum(
     logits: Tensor,
     target: Tensor,
     mask: Tensor | None,
-    gamma: Tensor,
-    positive: Tensor,
-    negative: Tensor,
-    positive_weight: Tensor,
+    gamma: Tensor | float,
+    positive: Tensor | float,
+    negative: Tensor | float,
+    positive_weight: Tensor | float,
     label_smoothing: float,
     soft_target: str,
     has_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     gradient = torch.empty_like(logits) if has_gradient else None
-    vectors = Vectors(torch.empty_like(logits, device="meta"))
+    vectors = Vectors(torch.empty_like(logits, device="meta") if gradient is None else gradient)
     found, total = _cpu.sigmoid_sum(
         vectors(logits),
         vectors(target),
@@ -86,18 +127,18 @@ def sigmoid_sum(
     )
     if found & BAD_LABEL:
         raise_for_targets(target, mask)
-    return logits.new_tensor(total), logits.new_empty(0) if gradient is None else gradient
+    return logits.new_full((), total), logits.new_empty(0) if gradient is None else gradient
 
 
-@torch.library.custom_op("focal_gbm::softmax_focal_loss", mutates_args=(), device_types=_ON_BOTH)
-def softmax(
+def _softmax(
     logits: Tensor,
     target: Tensor,
     factor: Tensor | None,
     vector: Tensor | None,
-    gamma: Tensor,
-    alpha: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
     ignore_index: int,
+    label_smoothing: float,
     order: int,
 ) -> Tensor:
     out = torch.empty_like(logits if order else logits.select(1, 0))
@@ -113,44 +154,83 @@ def softmax(
             gamma,
             alpha,
             ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
         )
     if found & BAD_LABEL:
         raise_for_classes(target, logits.shape[1], ignore_index)
     return out
 
 
-@torch.library.custom_op("focal_gbm::softmax_focal_loss_sum", mutates_args=(), device_types="cpu")
-def softmax_sum(
+def _softmax_sum(
     logits: Tensor,
     target: Tensor,
-    gamma: Tensor,
-    alpha: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
     ignore_index: int,
+    label_smoothing: float,
     has_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     gradient = torch.empty_like(logits) if has_gradient else logits.new_empty(0)
     rows = _cpu.rows(logits)
     with rows.written(gradient) if has_gradient else nullcontext() as gradient_rows:
         found, total = _cpu.softmax_sum(
-            rows(logits), rows(target), gradient_rows, gamma, alpha, ignore_index=ignore_index
+            rows(logits),
+            rows(target),
+            gradient_rows,
+            gamma,
+            alpha,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
         )
     if found & BAD_LABEL:
         raise_for_classes(target, logits.shape[1], ignore_index)
-    return logits.new_tensor(total), gradient
+    return logits.new_full((), total), gradient
 
 
-@sigmoid.register_fake
+sigmoid = Operator(
+    _sigmoid,
+    "sigmoid_focal_loss(Tensor logits, Tensor target, Tensor? mask, Tensor? factor, Tensor gamma, "
+    "Tensor positive, Tensor negative, Tensor positive_weight, float label_smoothing, "
+    "str soft_target, int order) -> Tensor",
+    _ON_BOTH,
+    slice(4, 8),
+)
+sigmoid_sum = Operator(
+    _sigmoid_sum,
+    "sigmoid_focal_loss_sum(Tensor logits, Tensor target, Tensor? mask, Tensor gamma, "
+    "Tensor positive, Tensor negative, Tensor positive_weight, float label_smoothing, "
+    "str soft_target, bool has_gradient) -> (Tensor, Tensor)",
+    "cpu",
+    slice(3, 7),
+)
+softmax = Operator(
+    _softmax,
+    "softmax_focal_loss(Tensor logits, Tensor target, Tensor? factor, Tensor? vector, "
+    "Tensor gamma, Tensor alpha, int ignore_index, float label_smoothing, int order) -> Tensor",
+    _ON_BOTH,
+    slice(4, 6),
+)
+softmax_sum = Operator(
+    _softmax_sum,
+    "softmax_focal_loss_sum(Tensor logits, Tensor target, Tensor gamma, Tensor alpha, "
+    "int ignore_index, float label_smoothing, bool has_gradient) -> (Tensor, Tensor)",
+    "cpu",
+    slice(2, 4),
+)
+
+
+@sigmoid.registered.register_fake
 def _(logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
 
-@softmax.register_fake
+@softmax.registered.register_fake
 def _(logits: Tensor, *arguments: Any) -> Tensor:
     return torch.empty_like(logits if arguments[-1] else logits.select(1, 0))
 
 
-@sigmoid_sum.register_fake
-@softmax_sum.register_fake
+@sigmoid_sum.registered.register_fake
+@softmax_sum.registered.register_fake
 def _(logits: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     has_gradient = arguments[-1]
     return logits.new_empty(()), torch.empty_like(logits) if has_gradient else logits.new_empty(0)

@@ -11,6 +11,8 @@ from torch import Tensor
 from focal_gbm._kernels.limits import LARGEST_GAMMA, LARGEST_WEIGHT
 from focal_gbm.torch._checks import all_visible, check_broadcast, check_device, check_number
 
+Parameter = Tensor | float
+
 
 class Range(NamedTuple):
     least: float
@@ -25,16 +27,19 @@ _SHARE = Range(-math.inf, 1.0, "values in [0, 1], or negative for no weights")
 _ALPHA = Range(-math.inf, LARGEST_WEIGHT, f"{CLASS_WEIGHT.text}, or negative for no weights")
 
 
-def elementwise(name: str, value: Any, input: Tensor, allowed: Range) -> Tensor:
+def elementwise(name: str, value: Any, input: Tensor, allowed: Range) -> Parameter:
     """A parameter that broadcasts to the input."""
     parameter = _parameter(name, value, input, allowed)
-    check_broadcast(name, parameter, input)
+    if isinstance(parameter, Tensor):
+        check_broadcast(name, parameter, input)
     return parameter
 
 
-def per_class(name: str, value: Any, input: Tensor, allowed: Range) -> Tensor:
-    """A parameter with one value for each class of the input."""
-    parameter = _parameter(name, value, input, allowed).to(input.dtype)
+def per_class(name: str, value: Any, input: Tensor, allowed: Range) -> Parameter:
+    """A parameter with one value for each class of the input, or a number for all."""
+    parameter = _parameter(name, value, input, allowed)
+    if not isinstance(parameter, Tensor):
+        return parameter
     n_classes = input.shape[1]
     if parameter.ndim > 1 or (parameter.ndim == 1 and parameter.shape[0] != n_classes):
         raise RuntimeError(
@@ -44,24 +49,24 @@ def per_class(name: str, value: Any, input: Tensor, allowed: Range) -> Tensor:
     return parameter.to(input.device).expand(n_classes)
 
 
-def class_weights(alpha: Any, input: Tensor) -> tuple[Tensor, Tensor]:
+def class_weights(alpha: Any, input: Tensor) -> tuple[Parameter, Parameter]:
     """Weights of the positive and of the negative class."""
     positive = elementwise("alpha", -1.0 if alpha is None else alpha, input, _SHARE)
-    if alpha is None or (isinstance(alpha, (int, float)) and alpha < 0):
-        return torch.ones_like(positive), torch.ones_like(positive)
-    if isinstance(alpha, (int, float)):
-        return positive, 1 - positive
+    if not isinstance(positive, Tensor):
+        return (1.0, 1.0) if positive < 0 else (positive, 1 - positive)
     is_off = positive < 0
     return torch.where(is_off, 1, positive), torch.where(is_off, 1, 1 - positive)
 
 
-def weight_per_class(alpha: Any, input: Tensor) -> Tensor:
+def weight_per_class(alpha: Any, input: Tensor) -> Parameter:
     weight = per_class("alpha", 1.0 if alpha is None else alpha, input, _ALPHA)
-    return torch.where(weight < 0, 1, weight)
+    if isinstance(weight, Tensor):
+        return torch.where(weight < 0, 1, weight)
+    return 1.0 if weight < 0 else weight
 
 
-def _parameter(name: str, value: Any, input: Tensor, allowed: Range) -> Tensor:
-    """A parameter in a range, as a Tensor: a number in float64, others in the input's dtype."""
+def _parameter(name: str, value: Any, input: Tensor, allowed: Range) -> Parameter:
+    """A parameter in a range: a number, or a Tensor of the input's dtype."""
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype.kind not in "fiu":
             raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
@@ -74,7 +79,9 @@ def _parameter(name: str, value: Any, input: Tensor, allowed: Range) -> Tensor:
         check_number(name, value)
         if not allowed.least <= value <= allowed.largest:
             _raise_for_range(name, value, allowed)
-        return torch.full((), value, dtype=torch.float64, device="cpu")
+        # A compiler may know a number by name only, and would compile anew for another one.
+        number: float = value if torch.compiler.is_compiling() else float(value)
+        return number
     if value.is_complex() or value.dtype == torch.bool:
         raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
     if value.ndim > 0 or value.device.type != "cpu":

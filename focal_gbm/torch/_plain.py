@@ -18,10 +18,10 @@ from focal_gbm._kernels.limits import LIMIT
 class Parameters(NamedTuple):
     """Parameters of the sigmoid loss, which broadcast to the logits."""
 
-    gamma: Tensor
-    positive: Tensor  # weight of the positive class
-    negative: Tensor  # and of the negative one
-    positive_weight: Tensor  # of the positive class within the cross entropy
+    gamma: Tensor | float
+    positive: Tensor | float  # weight of the positive class
+    negative: Tensor | float  # and of the negative one
+    positive_weight: Tensor | float  # of the positive class within the cross entropy
 
 
 def plain_sigmoid(
@@ -64,7 +64,7 @@ def _mixture(logits: Tensor, target: Tensor, parameters: Parameters) -> Tensor:
     return share0 * loss0 + share1 * loss1
 
 
-def _class_loss(log_odds: Tensor, gamma: Tensor) -> Tensor:
+def _class_loss(log_odds: Tensor, gamma: Tensor | float) -> Tensor:
     log_odds = torch.where(log_odds > LIMIT, LIMIT, log_odds)
     power = (gamma * logsigmoid(-log_odds)).exp()
     loss: Tensor = formulas.loss(logsigmoid(log_odds), power)
@@ -72,20 +72,34 @@ def _class_loss(log_odds: Tensor, gamma: Tensor) -> Tensor:
 
 
 def plain_softmax(
-    logits: Tensor, target: Tensor, gamma: Tensor, alpha: Tensor, ignore_index: int
+    logits: Tensor,
+    target: Tensor,
+    gamma: Tensor | float,
+    alpha: Tensor | float,
+    ignore_index: int,
+    label_smoothing: float,
 ) -> Tensor:
     """Loss of each position; zero where the target is ``ignore_index``."""
+    n_classes = logits.shape[1]
+    gamma, alpha = (
+        value if isinstance(value, Tensor) else logits.new_full((n_classes,), value)
+        for value in (gamma, alpha)
+    )
+    by_class = (-1, *[1] * (logits.ndim - 2))
     counts = target != ignore_index
     if target.ndim < logits.ndim:
         logits = torch.where(counts.unsqueeze(1), logits, 0)
-    log_odds = _log_odds(_bounded(logits, logits.shape[1]))
+    log_odds = _log_odds(_bounded(logits, n_classes))
+    if target.ndim == logits.ndim or label_smoothing:
+        losses = alpha.reshape(by_class) * _class_loss(log_odds, gamma.reshape(by_class))
     if target.ndim == logits.ndim:
-        by_class = (-1, *[1] * (logits.ndim - 2))
-        gamma, alpha = gamma.reshape(by_class), alpha.reshape(by_class)
-        return (alpha * target * _class_loss(log_odds, gamma)).sum(1)
+        return ((target * (1 - label_smoothing) + label_smoothing / n_classes) * losses).sum(1)
     target = torch.where(counts, target, 0)
     true = log_odds.gather(1, target.unsqueeze(1)).squeeze(1)
-    return torch.where(counts, alpha[target] * _class_loss(true, gamma[target]), 0)
+    loss = alpha[target] * _class_loss(true, gamma[target])
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss + label_smoothing * losses.mean(1)
+    return torch.where(counts, loss, 0)
 
 
 def _bounded(logits: Tensor, n_terms: int) -> Tensor:

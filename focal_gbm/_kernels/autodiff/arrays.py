@@ -27,5 +27,5 @@ def by_row(margin: Array) -> Array:
 
 @inlined
 def by_class(margin: Array) -> Array:
-    """A line for every class."""
-    return np.empty((margin.shape[2], BLOCK), margin.dtype)
+    """A line for every class, no longer than needed: a chunk of many classes has few rows."""
+    return np.empty((margin.shape[2], min(BLOCK, margin.shape[0])), margin.dtype)

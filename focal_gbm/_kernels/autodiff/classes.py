@@ -11,7 +11,8 @@ import numpy as np
 from focal_gbm._kernels.autodiff.arrays import by_class, by_row, value_at
 from focal_gbm._kernels.cpu import inlined, row
 from focal_gbm._kernels.elementary import exp
-from focal_gbm._kernels.softmax import BLOCK, drain, fill, load
+from focal_gbm._kernels.rows import BAD_LABEL
+from focal_gbm._kernels.softmax import BLOCK, drain, fill
 from focal_gbm._types import Array
 
 
@@ -47,32 +48,45 @@ def _new_block(margin: Array) -> _Block:
 @inlined
 def _load_block(
     block: _Block, margin: Array, y: Array, ignore_index: int, parameters: Array
-) -> int:
+) -> np.int32:
+    """Fill the buffers of a block; returns the bits of what is wrong with a label."""
+    found = np.int32(0)
     real = margin.dtype.type
-    zero = real(0)
+    zero, one, infinity = real(0), real(1), real(np.inf)
     n_rows, n_classes = margin.shape
     largest = parameters[0]
     shares, labels, poison = block.shares, block.labels, block.poison
-    gamma, alpha = block.gamma, block.alpha
+    true, top, top_class, rest = block.true, block.top, block.top_class, block.rest
     fill(margin, shares)
     for i in range(n_rows):
-        labels[i] = zero if y[i] == ignore_index else real(y[i])
-        poison[i] = zero
+        is_class, counts = (y[i] >= 0) & (y[i] < n_classes), y[i] != ignore_index
+        found = np.int32(found | (0 if is_class | (not counts) else BAD_LABEL))
+        label = y[i] if is_class else 0
+        labels[i] = real(label)
+        block.gamma[i] = parameters[4 + label]
+        block.alpha[i] = parameters[4 + n_classes + label] if counts else zero
+        true[i] = poison[i] = rest[i] = zero
+        top[i], top_class[i] = -infinity, -one
     for k in range(n_classes):
+        label = real(k)
         for i in range(n_rows):
-            z = shares[k, i]
+            z, is_true = shares[k, i], labels[i] == label
             poison[i] = poison[i] if z == z else z
-            shares[k, i] = max(min(z, largest), -largest) if z == z else zero
+            z = max(min(z, largest), -largest) if z == z else zero
+            shares[k, i] = z
+            true[i] = z if is_true else true[i]
+            is_top = (not is_true) and z > top[i]
+            top[i] = z if is_top else top[i]
+            top_class[i] = label if is_top else top_class[i]
+    for k in range(n_classes):
+        label = real(k)
+        for i in range(n_rows):
+            share = row.exp_of_difference(min(shares[k, i], top[i]), top[i], one)
+            share = zero if labels[i] == label else share
+            shares[k, i] = share
+            rest[i] += zero if top_class[i] == label else share
     for i in range(n_rows):
-        label = int(labels[i])
-        label = label if label >= 0 and label < n_classes else 0
-        gamma[i] = parameters[2 + label]
-        counts = y[i] != ignore_index
-        alpha[i] = parameters[2 + n_classes + label] if counts else zero
-        poison[i] = poison[i] if counts else zero
-    found: int = load(
-        labels[:n_rows], shares, largest, block.true, block.top, block.top_class, block.rest
-    )
+        poison[i] = poison[i] if y[i] != ignore_index else zero
     return found
 
 

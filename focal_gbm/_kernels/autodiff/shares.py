@@ -1,4 +1,8 @@
-"""As ``classes``, for labels that are shares of the classes."""
+"""As ``classes``, for labels that are shares of the classes, or classes that are smoothed.
+
+The loss of a smoothed label is linear in its shares, ``keep + spread`` of the true class and
+``spread`` of every other, so it is that of shares without an array of them.
+"""
 
 from typing import Any, NamedTuple
 
@@ -23,7 +27,9 @@ class _Ranks(NamedTuple):
     below_top: Array  # sum of exp(margin - top) over all but the top
     second: Array
     second_class: Array
-    below_second: Array  # and of exp(margin - second) over all but these two
+    odds: Array  # exp(margin - second) by class, zero for the top class
+    below_second: Array  # and their sum over all but these two
+    of_second: Array  # odds of the second to the top
 
 
 class _Posteriors(NamedTuple):
@@ -43,6 +49,8 @@ class _Terms(NamedTuple):
     a: Array  # by class; before, their shares of the label
     a_top: Array  # the top class's
     a_below: Array  # sum of all others'
+    labels: Array  # by row, where labels are classes
+    counts: Array  # one for a row that counts, else zero
 
 
 @inlined
@@ -55,7 +63,9 @@ def _buffers(margin: Array) -> Any:
         below_top=by_row(margin),
         second=by_row(margin),
         second_class=by_row(margin),
+        odds=by_class(margin),
         below_second=by_row(margin),
+        of_second=by_row(margin),
     )
     posteriors = _Posteriors(
         p=by_class(margin),
@@ -67,7 +77,13 @@ def _buffers(margin: Array) -> Any:
         log_p_top=by_row(margin),
         log_q_top=by_row(margin),
     )
-    terms = _Terms(a=by_class(margin), a_top=by_row(margin), a_below=by_row(margin))
+    terms = _Terms(
+        a=by_class(margin),
+        a_top=by_row(margin),
+        a_below=by_row(margin),
+        labels=by_row(margin),
+        counts=by_row(margin),
+    )
     return ranks, posteriors, terms
 
 
@@ -81,7 +97,7 @@ def _rank(ranks: _Ranks, margin: Array, largest: Number) -> None:
     second, second_class = ranks.second, ranks.second_class
     fill(margin, z)
     for i in range(n_rows):
-        poison[i] = ranks.below_top[i] = ranks.below_second[i] = zero
+        poison[i] = ranks.below_second[i] = zero
         top[i] = second[i] = real(-np.inf)
         top_class[i] = second_class[i] = -one
     for k in range(n_classes):
@@ -99,11 +115,13 @@ def _rank(ranks: _Ranks, margin: Array, largest: Number) -> None:
     for k in range(n_classes):
         label = real(k)
         for i in range(n_rows):
-            is_top, is_second = top_class[i] == label, second_class[i] == label
-            to_top = row.exp_of_difference(z[k, i], top[i], one)
-            to_second = row.exp_of_difference(min(z[k, i], second[i]), second[i], one)
-            ranks.below_top[i] += zero if is_top else to_top
-            ranks.below_second[i] += zero if is_top or is_second else to_second
+            odds = row.exp_of_difference(min(z[k, i], second[i]), second[i], one)
+            odds = zero if top_class[i] == label else odds
+            ranks.odds[k, i] = odds
+            ranks.below_second[i] += zero if second_class[i] == label else odds
+    for i in range(n_rows):
+        ranks.of_second[i] = row.exp_of_difference(second[i], top[i], one)
+        ranks.below_top[i] = (one + ranks.below_second[i]) * ranks.of_second[i]
 
 
 @inlined
@@ -119,10 +137,12 @@ def _find_posteriors(
             top[i], ranks.second[i], ranks.below_second[i], one, parameters[0]
         )
     for k in range(z.shape[0]):
-        label, gamma = z.dtype.type(k), parameters[2 + k]
+        label, gamma = z.dtype.type(k), parameters[4 + k]
         for i in range(size):
             is_top = top_class[i] == label
-            p, q, log_p, log_q = row.other_posteriors(z[k, i], top[i], ranks.below_top[i], one)
+            p, q, log_p, log_q = row.other_posteriors(
+                ranks.odds[k, i] * ranks.of_second[i], z[k, i] - top[i], ranks.below_top[i], one
+            )
             posteriors.p[k, i] = p_top[i] if is_top else p
             q = q_top[i] if is_top else q
             posteriors.q[k, i] = q
@@ -132,19 +152,37 @@ def _find_posteriors(
 
 
 @inlined
-def _load_labels(terms: _Terms, y: Array) -> np.int32:
-    """Returns the bits of what is wrong with a label."""
-    real = y.dtype.type
+def _load_labels(terms: _Terms, y: Array, parameters: Array, ignore_index: int) -> np.int32:
+    """Fill in the smoothed shares of the classes; returns the bits of what is wrong with a label.
+
+    A smoothed class is two numbers, the share of the true class and that of every other one.
+    """
+    real = terms.a.dtype.type
     zero, one = real(0), real(1)
+    n_classes, n_rows = terms.a.shape[0], y.shape[0]
+    keep, spread = parameters[2], parameters[3]
     found = np.int32(0)
-    shares = terms.a
-    fill(y, shares)
-    for i in range(y.shape[0]):
+    shares, labels = terms.a, terms.labels
+    for i in range(n_rows):
         terms.a_top[i] = terms.a_below[i] = zero
-    for k in range(y.shape[1]):
-        for i in range(y.shape[0]):
-            is_label = (shares[k, i] >= zero) & (shares[k, i] <= one)
-            found = np.int32(found | (0 if is_label else BAD_LABEL))
+        terms.counts[i] = one
+    if y.ndim == 1:
+        for i in range(n_rows):
+            is_class, counts = (y[i] >= 0) & (y[i] < n_classes), y[i] != ignore_index
+            found = np.int32(found | (0 if is_class | (not counts) else BAD_LABEL))
+            labels[i] = real(y[i])
+            terms.counts[i] = one if counts else zero
+        for k in range(n_classes):
+            label = real(k)
+            for i in range(n_rows):
+                shares[k, i] = keep + spread if labels[i] == label else spread
+    else:
+        fill(y, shares)
+        for k in range(n_classes):
+            for i in range(n_rows):
+                is_share = (shares[k, i] >= zero) & (shares[k, i] <= one)
+                found = np.int32(found | (0 if is_share else BAD_LABEL))
+                shares[k, i] = shares[k, i] * keep + spread
     return found
 
 
@@ -182,12 +220,14 @@ def _gradient(terms: _Terms, posteriors: _Posteriors, ranks: _Ranks, size: int) 
     subtracting it would cancel where all others vanish.
     """
     a, p, q = terms.a, posteriors.p, posteriors.q
+    zero = a.dtype.type(0)
     for k in range(a.shape[0]):
         label = a.dtype.type(k)
         for i in range(size):
             others = terms.a_top[i] + (terms.a_below[i] - a[k, i])
             others = terms.a_below[i] if ranks.top_class[i] == label else others
-            a[k, i] = a[k, i] * q[k, i] - p[k, i] * others + ranks.poison[i]
+            by_z = a[k, i] * q[k, i] - p[k, i] * others + ranks.poison[i]
+            a[k, i] = by_z if terms.counts[i] > zero else zero
 
 
 def loss(
@@ -197,6 +237,7 @@ def loss(
     out: Array,
     gradient: Array | None,
     parameters: Array,
+    ignore_index: int,
     square: int | None,
 ) -> np.int32:
     """The loss times a factor, and its gradient if there is an array for it."""
@@ -213,15 +254,16 @@ def loss(
         for start in range(0, n_rows, BLOCK):
             rows = slice(start, min(start + BLOCK, n_rows))
             size = rows.stop - start
-            found = np.int32(found | _load_labels(terms, y[rows, j]))
             _rank(ranks, margin[rows, j], largest)
             _find_posteriors(posteriors, ranks, size, parameters, square is not None)
+            bad = _load_labels(terms, y[rows, j], parameters, ignore_index)
+            found = np.int32(found | bad)
             for i in range(size):
                 scale[i] = value_at(factor, (start + i, j), one)
-                total[i] = ranks.poison[i]
+                total[i] = zero
             for k in range(n_classes):
-                label, gamma = real(k), parameters[2 + k]
-                alpha = parameters[2 + n_classes + k]
+                label, gamma = real(k), parameters[4 + k]
+                alpha = parameters[4 + n_classes + k]
                 for i in range(size):
                     other = second[i] if top_class[i] == label else top[i]
                     share = alpha * shares[k, i]
@@ -232,7 +274,8 @@ def loss(
                 if gradient is not None:
                     _add_first(terms, posteriors, top_class, k, gamma, parameters[1], size)
             for i in range(size):
-                out[start + i, j] = scale[i] * total[i]
+                value = scale[i] * (total[i] + ranks.poison[i])
+                out[start + i, j] = value if terms.counts[i] > zero else zero
             if gradient is not None:
                 _gradient(terms, posteriors, ranks, size)
                 drain(shares, gradient[rows, j])
@@ -246,6 +289,7 @@ def product(
     vector: Array,
     out: Array,
     parameters: Array,
+    ignore_index: int,
     square: int | None,
 ) -> np.int32:
     """The Hessian times a vector, times a factor.
@@ -262,14 +306,15 @@ def product(
     b_top, b_below, mean, top_slope = by_row(margin), by_row(margin), by_row(margin), by_row(margin)
     scale = by_row(margin)
     a, p, q = terms.a, posteriors.p, posteriors.q
-    z, second, top_class = ranks.z, ranks.second, ranks.top_class
+    top_class = ranks.top_class
     for j in range(row_size):
         for start in range(0, n_rows, BLOCK):
             rows = slice(start, min(start + BLOCK, n_rows))
             size = rows.stop - start
-            found = np.int32(found | _load_labels(terms, y[rows, j]))
             _rank(ranks, margin[rows, j], largest)
             _find_posteriors(posteriors, ranks, size, parameters, square is not None)
+            bad = _load_labels(terms, y[rows, j], parameters, ignore_index)
+            found = np.int32(found | bad)
             for i in range(size):
                 scale[i] = value_at(factor, (start + i, j), one)
                 b_top[i] = b_below[i] = mean[i] = top_slope[i] = zero
@@ -278,8 +323,7 @@ def product(
                 label = real(k)
                 for i in range(size):
                     is_top, v = top_class[i] == label, vectors[k, i]
-                    weight = row.exp_of_difference(min(z[k, i], second[i]), second[i], one)
-                    weight /= one + ranks.below_second[i]
+                    weight = ranks.odds[k, i] / (one + ranks.below_second[i])
                     top_slope[i] += v if is_top else -weight * v
             for k in range(n_classes):
                 label = real(k)
@@ -287,8 +331,8 @@ def product(
                     top_mean = vectors[k, i] - q[k, i] * top_slope[i]
                     mean[i] = top_mean if top_class[i] == label else mean[i]
             for k in range(n_classes):
-                label, gamma = real(k), parameters[2 + k]
-                alpha = parameters[2 + n_classes + k]
+                label, gamma = real(k), parameters[4 + k]
+                alpha = parameters[4 + n_classes + k]
                 for i in range(size):
                     a[k, i] *= alpha * scale[i]
                 for i in range(size):
@@ -311,6 +355,7 @@ def product(
                     others = b_top[i] + (b_below[i] - b[k, i])
                     others = b_below[i] if top_class[i] == label else others
                     others += q[k, i] * slope[k, i] * (terms.a_top[i] + terms.a_below[i])
-                    a[k, i] = b[k, i] * q[k, i] - p[k, i] * others + ranks.poison[i]
+                    product = b[k, i] * q[k, i] - p[k, i] * others + ranks.poison[i]
+                    a[k, i] = product if terms.counts[i] > zero else zero
             drain(a, out[rows, j])
     return found

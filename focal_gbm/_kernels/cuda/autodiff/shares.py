@@ -38,6 +38,28 @@ def _posteriors(z: Number, k: int, ranks: Any, one: Number, largest: Number) -> 
 
 
 @inlined
+def _counts(y: Array, i: int, j: int, ignore_index: int) -> bool:
+    if y.ndim == 2:
+        return y[i, j] != ignore_index  # type: ignore[no-any-return]
+    return True
+
+
+@inlined
+def _share(y: Array, i: int, j: int, k: int, margin: Array, parameters: Sequence[Number]) -> Number:
+    """Smoothed share of a class, NaN if the label has no meaning."""
+    real = margin.dtype.type
+    zero, one = real(0), real(1)
+    _, _, keep, spread = parameters
+    if y.ndim == 2:
+        is_label = y[i, j] >= 0 and y[i, j] < margin.size
+        share = one if y[i, j] == k else zero
+    else:
+        share = y[i, j, k]
+        is_label = share >= zero and share <= one
+    return share * keep + spread if is_label else real(np.nan)
+
+
+@inlined
 def _share_terms(
     z: Number,
     k: int,
@@ -52,7 +74,7 @@ def _share_terms(
     """Posteriors of a class, and what it adds to the sums of ``derivative``."""
     real = gamma.dtype.type
     zero, one = real(0), real(1)
-    largest, limit = parameters
+    largest, limit, _, _ = parameters
     p, q, log_p, log_q = _posteriors(z, k, ranks, one, largest)
     power = math.exp(gamma[k] * log_q)
     top_class, top, _, second, _ = ranks
@@ -78,15 +100,16 @@ def derivative(
     alpha: Array,
     parameters: Sequence[Number],
     order: int,
+    ignore_index: int,
 ) -> None:
     """A class's terms are found anew where they are needed."""
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape
-    largest, _ = parameters
+    largest = parameters[0]
     for index in range(cuda.grid(1), n_rows * row_size, cuda.gridsize(1)):
         i, j = index // row_size, index % row_size
-        z, v, shares, result = margin[i, j], vector[i, j], y[i, j], out[i, j]
+        z, v, result = margin[i, j], vector[i, j], out[i, j]
         ranks, poison = _rank(z, largest)
         top_class, top, _, second, below_second = ranks
         scale = (factor[i, j] if factor.size else one) + poison
@@ -100,22 +123,25 @@ def derivative(
         along = top_slope, mean
         top_term = below_terms = gradient = zero
         for k in range(n_classes):
-            scale = scale if shares[k] >= zero and shares[k] <= one else real(np.nan)
-            z_k, weight = bounded(z[k], largest), alpha[k] * shares[k]
+            share = _share(y, i, j, k, z, parameters)
+            scale = scale if share == share else share
+            z_k, weight = bounded(z[k], largest), alpha[k] * share
             _, _, term, a, _ = _share_terms(
                 z_k, k, v[k], weight, gamma, ranks, along, parameters, order
             )
             top_term = term if k == top_class else top_term
             below_terms += zero if k == top_class else term
             gradient += a
+        counts = _counts(y, i, j, ignore_index)
         if order == 0:
-            result[0] = scale * (top_term + below_terms)
+            result[0] = scale * (top_term + below_terms) if counts else zero
             continue
         for k in range(n_classes):
-            z_k, weight = bounded(z[k], largest), alpha[k] * shares[k]
+            z_k, weight = bounded(z[k], largest), alpha[k] * _share(y, i, j, k, z, parameters)
             p, q, term, _, turn = _share_terms(
                 z_k, k, v[k], weight, gamma, ranks, along, parameters, order
             )
             # The top class's own term is never added, as taking it out again would cancel.
             others = below_terms if k == top_class else top_term + (below_terms - term)
-            result[k] = scale * (term * q - p * (others + turn * gradient))
+            by_z = scale * (term * q - p * (others + turn * gradient))
+            result[k] = by_z if counts else zero

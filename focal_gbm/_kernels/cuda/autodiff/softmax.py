@@ -21,6 +21,7 @@ def softmax(
     alpha: Array,
     *,
     ignore_index: int,
+    label_smoothing: float,
     stream: Any,
 ) -> None:
     """As ``autodiff.softmax``, with gamma and alpha on the device, on a stream of Numba's.
@@ -41,8 +42,9 @@ def softmax(
     )
     n_rows, row_size, n_classes = margin.shape
     numbers = (largest_margin(kind(margin)[0], n_classes), LIMIT)
-    size = n_rows * row_size
-    if y.ndim == 2:
-        tensors.launch(classes.derivative, inputs, numbers, (order, ignore_index), size, stream)
+    flags, size = (order, ignore_index), n_rows * row_size
+    if y.ndim == 2 and not label_smoothing:
+        tensors.launch(classes.derivative, inputs, numbers, flags, size, stream)
     else:
-        tensors.launch(shares.derivative, inputs, numbers, (order,), size, stream)
+        smoothing = 1 - label_smoothing, label_smoothing / n_classes
+        tensors.launch(shares.derivative, inputs, (*numbers, *smoothing), flags, size, stream)

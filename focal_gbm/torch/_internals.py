@@ -1,0 +1,45 @@
+"""What is used of torch that its documentation does not promise.
+
+``tests/test_assumptions_of_torch.py`` states each as a test.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+
+def are_plain(*arguments: Any) -> bool:
+    """Whether the tensors among arguments are memory and nobody watches what is done with it.
+
+    Then a kernel may be called on their memory, without torch's dispatcher and its cost. Otherwise
+    an operator has to be called, which fake and traced tensors know, and of which every other kind
+    of tensor gets what it needs.
+
+    torch/utils/_python_dispatch.py: whether a mode sees operators, as those that trace or count
+    them do, is asked there only. torch/autograd/function.py asks as below whether a transform of
+    ``torch.func`` is active. Subclasses have types of their own; tensors of the older vmap, and
+    zeros that forward mode has not written out, are of the type Tensor too, but have no address.
+    """
+    if is_in_torch_dispatch_mode() or torch._C._are_functorch_transforms_active():
+        return False
+    return all(_is_plain(argument) for argument in arguments if is_tensor(argument))
+
+
+def is_tensor(value: Any) -> bool:
+    """As ``isinstance``, of which torch's takes long for what is not a tensor."""
+    return type(value) not in _NO_TENSORS and isinstance(value, Tensor)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    if type(tensor) not in _PLAIN or tensor.layout is not torch.strided or tensor.is_neg():
+        return False
+    try:
+        return tensor.data_ptr() != 0
+    except RuntimeError:
+        return False
+
+
+_PLAIN = {Tensor, torch.nn.Parameter}
+_NO_TENSORS = {float, int, bool, str, type(None)}
