@@ -31,7 +31,7 @@ import focal_gbm.dask
 import focal_gbm.lightgbm
 import focal_gbm.xgboost
 from focal_gbm import FocalObjective
-from focal_gbm.lightgbm._train import LightGBMTraining
+from focal_gbm.lightgbm._training import LightGBMTraining
 from focal_gbm.xgboost._train import XGBoostTraining
 
 N_FEATURES, BATCH = 20, 500_000

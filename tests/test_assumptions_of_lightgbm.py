@@ -65,6 +65,32 @@ def test_a_booster_remembers_whether_its_objective_is_none():
     assert vars(booster)[name] is True
 
 
+def test_a_booster_tells_the_name_of_its_training_data():
+    booster = lgb.Booster(QUIET, lgb.Dataset(X, Y)).set_train_data_name("ours")
+    assert _internals.training_data_name(booster) == "ours"
+
+
+def test_dart_drops_trees_when_it_is_asked_for_margins():
+    booster = custom(boosting="dart", skip_drop=0.0, drop_rate=1.0)
+    assert _internals.is_dart(booster)
+    assert not _internals.is_dart(custom())
+    margin = booster.predict(X, raw_score=True)
+    training = booster.train_set
+    booster.add_valid(training, "valid")
+    found = {}
+
+    def keep(margin, dataset):
+        found[dataset] = margin.copy()
+        return "none", 0.0, False
+
+    booster.eval_valid(keep)
+    assert_allclose(found[training], margin)
+    assert_array_equal(booster.predict(X, raw_score=True), margin)
+    booster.eval_train(keep)
+    assert not np.allclose(found[training], margin)
+    assert not np.allclose(booster.predict(X, raw_score=True), margin)
+
+
 def test_early_stopping_tells_its_best_iterations():
     callback = lgb.early_stopping(2, verbose=False)
     valid = lgb.Dataset(X[:50], 1 - Y[:50])
@@ -112,7 +138,7 @@ def test_the_text_of_a_model_keeps_a_parameter_of_ours(tmp_path):
             model.save_model(path)
         path.write_text(_internals.with_parameter(path.read_text(), "ours", value))
     renamed = model.model_to_string().replace("\nparameters:\n", "\nPARAMETERS:\n")
-    with pytest.raises(RuntimeError, match="'parameters:' were expected"):
+    with pytest.raises(RuntimeError, match="'parameters:' was expected"):
         _internals.with_parameter(renamed, "ours", value)
 
 
@@ -122,9 +148,11 @@ def test_the_text_of_linear_trees_has_the_lines_that_are_replaced():
     before = lgb.Booster(model_str=model).predict(X, raw_score=True)
     found = raised.predict(X, raw_score=True)
     assert_allclose(np.abs(found - before).max(), 0.25)
-    for line in ("leaf_const=", "tree_sizes="):
+    first = custom().model_to_string()
+    assert _internals.with_linear_leaves_raised(first, np.array([0.25])) == first
+    for line in ("Tree=0", "leaf_const=", "tree_sizes="):
         renamed = model.replace(f"\n{line}", "\nrenamed=")
-        with pytest.raises(RuntimeError, match=f"'{line}' were expected"):
+        with pytest.raises(RuntimeError, match=f"'{line}' was expected"):
             _internals.with_linear_leaves_raised(renamed, np.array([0.25]))
 
 

@@ -19,6 +19,7 @@ import focal_gbm.lightgbm
 import focal_gbm.xgboost
 from focal_gbm import FocalObjective
 from focal_gbm.dask import DaskFocalXGBClassifier
+from focal_gbm.lightgbm._attributes import stored_of
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3000, 4)).astype(np.float32)
@@ -126,6 +127,19 @@ def test_lightgbm(n_classes, linear_tree, way, tmp_path):
     continued = trained_by_lightgbm(1, n_classes, first, linear_tree=linear_tree)
     continued = trained_by_lightgbm(4, n_classes, continued, linear_tree=linear_tree)
     assert_allclose(continued.predict(X, raw_score=True), expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("is_first_linear", [False, True])
+@two_and_three
+def test_linear_trees_continue_others_and_are_continued(n_classes, is_first_linear):
+    first = trained_by_lightgbm(5, n_classes, linear_tree=is_first_linear)
+    continued = trained_by_lightgbm(5, n_classes, first, linear_tree=not is_first_linear)
+    before, after = (stored_of(model)["shift"] for model in (first, continued))
+    change = continued.predict(X, raw_score=True, num_iteration=5) - first.predict(
+        X, raw_score=True
+    )
+    expected = np.broadcast_to(np.subtract(after, before), change.reshape(len(X), -1).shape)
+    assert_allclose(change.reshape(len(X), -1), expected, rtol=1e-7, atol=1e-7)
 
 
 def same_splits(one, other):

@@ -46,7 +46,7 @@ def to_store(
 ) -> dict[str, Any]:
     """What a model is to tell, as far as it is known."""
     stored = {
-        "loss": parameters_of(loss),
+        "loss": None if loss.alpha == "balanced" else parameters_of(loss),
         "start": None if start is None else start.tolist(),
         "shift": shift.tolist(),
         "class_prior": None if totals is None else prior_of(totals),

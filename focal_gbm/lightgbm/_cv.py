@@ -10,20 +10,21 @@ from focal_gbm._intercept import needs_shift
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._metrics import take_metrics
 from focal_gbm.lightgbm._parameters import (
-    checked_model,
     early_stopping,
     is_on,
     refuse_machines,
     refuse_on_gpu,
 )
 from focal_gbm.lightgbm._train import (
-    LightGBMTraining,
+    before_first_iteration,
     check_splits,
     check_train_set,
     checked_params,
     finish,
+    model_to_continue,
     prepare,
 )
+from focal_gbm.lightgbm._training import LightGBMTraining
 
 
 def cv(
@@ -99,7 +100,7 @@ eval_train_metric
     refuse_on_gpu(params, objective, train_set)
     refuse_machines(params)
     check_train_set(train_set, init_model)
-    model = None if init_model is None else checked_model(init_model, n_classes)
+    model = model_to_continue(init_model, n_classes)
     if metrics is not None:
         params["metric"] = metrics
     callbacks = [*early_stopping(params), *(callbacks or [])]
@@ -108,7 +109,7 @@ eval_train_metric
         feval,
         fpreproc,
         callbacks,
-        has_start=init_model is None and is_on(params.get("boost_from_average", True)),
+        has_start=model is None and is_on(params.get("boost_from_average", True)),
         model=model,
         keeps_margins=return_cvbooster,
     )
@@ -121,7 +122,7 @@ eval_train_metric
         stratified=stratified,
         shuffle=shuffle,
         feval=of_folds.evaluated,
-        init_model=init_model,
+        init_model=model,
         fpreproc=of_folds.prepare,
         seed=seed,
         callbacks=[*of_folds.callbacks(), *callbacks],
@@ -207,18 +208,16 @@ class _Folds:
     def callbacks(self) -> list[Callable[..., None]]:
         """What ``train`` has its callbacks do, for the booster of each fold."""
 
-        def before_iteration(env: Any) -> None:
-            if env.iteration == env.begin_iteration:
-                for booster in env.model.boosters:
-                    prepare(booster)
+        def prepare_all(cvbooster: lgb.CVBooster) -> None:
+            for booster in cvbooster.boosters:
+                prepare(booster, self.by_dataset[booster.train_set].training)
 
         def after_iteration(env: Any) -> None:
             for booster in env.model.boosters:
                 self.by_dataset[booster.train_set].keep_margins(env)
 
-        before_iteration.before_iteration = True  # type: ignore[attr-defined]
         after_iteration.order = 40  # type: ignore[attr-defined]  # after early stopping
-        return [before_iteration, after_iteration]
+        return [before_first_iteration(prepare_all), after_iteration]
 
     def finish(self, booster: lgb.Booster) -> None:
         """Make the booster of a fold what ``train`` returns."""

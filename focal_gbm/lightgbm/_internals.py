@@ -5,6 +5,7 @@ seen in 4.6.0 and 4.7.0. ``tests/test_assumptions_of_lightgbm.py`` states each a
 """
 
 import re
+from functools import partial
 from typing import Any, ClassVar
 
 import lightgbm as lgb
@@ -73,13 +74,23 @@ def training_margin(booster: lgb.Booster) -> Array:
     return margin
 
 
+def training_data_name(booster: lgb.Booster) -> str:
+    """The name that training data are evaluated by (basic.py), for which there is only a setter."""
+    name: str = booster._train_data_name
+    return name
+
+
+def is_dart(booster: lgb.Booster) -> bool:
+    return str(booster.params.get("boosting")).lower() == "dart"
+
+
 def final_margin(booster: lgb.Booster) -> Array:
     """Margins of the training data once training has ended.
 
     Asked for them, DART would drop trees for the next iteration (src/boosting/dart.hpp), unless it
     skips that for certain.
     """
-    if booster.params.get("boosting") == "dart":
+    if is_dart(booster):
         skip = booster.params.get("skip_drop", 0.5)
         booster.reset_parameter({"skip_drop": 1.0})
         margin = training_margin(booster)
@@ -208,28 +219,38 @@ def parameter_of(booster: lgb.Booster, name: str) -> str | None:
 
 
 def with_linear_leaves_raised(model: str, start: Array) -> str:
-    """The text of a model of linear trees, with ``start`` added to the first of each class.
+    """The text of a model, with ``start`` added to the first tree of each class if it is linear.
 
     ``Booster.set_leaf_output`` is public, but leaves out the constants of linear leaves, which are
     a line of each tree's text (src/io/tree.cpp).
     """
-    starts = iter(start.tolist())
+    raised = model
+    for tree, value in enumerate(start.tolist()):
+        lines = rf"^Tree={tree}\n(?:.+\n)+"
+        raised = _substituted(lines, partial(_raised, value), raised, f"Tree={tree}")
+    if raised == model:
+        return model
+    # The sizes of the trees' texts only speed up loading; now they are wrong.
+    return _substituted(r"^tree_sizes=.*\n", "", raised, "tree_sizes=")
+
+
+def _raised(value: float, tree: re.Match[str]) -> str:
+    """The text of a tree, with a value added to its leaves if they are linear."""
+    text = tree[0]
+    if "\nis_linear=0\n" in text:
+        return text
 
     def raised(line: re.Match[str]) -> str:
-        value = next(starts)
         return "leaf_const=" + " ".join(repr(float(const) + value) for const in line[1].split())
 
-    model = _substituted(r"^leaf_const=(.*)$", raised, model, "leaf_const=", start.size)
-    # The sizes of the trees' texts only speed up loading; now they are wrong.
-    return _substituted(r"^tree_sizes=.*\n", "", model, "tree_sizes=")
+    return _substituted(r"^leaf_const=(.*)$", raised, text, "leaf_const=")
 
 
-def _substituted(pattern: str, new: Any, model: str, line: str, expected: int = 1) -> str:
-    changed, n_lines = re.subn(pattern, new, model, count=expected, flags=re.MULTILINE)
-    if n_lines != expected:
+def _substituted(pattern: str, new: Any, model: str, line: str) -> str:
+    changed, n_lines = re.subn(pattern, new, model, count=1, flags=re.MULTILINE)
+    if not n_lines:
         raise RuntimeError(
-            f"LightGBM {lgb.__version__} writes models in another form: {expected} lines "
-            f"'{line}' were expected, and {n_lines} found. Use a release of LightGBM that "
-            "focal_gbm supports, or a newer focal_gbm"
+            f"LightGBM {lgb.__version__} writes models in another form: a line '{line}' was "
+            "expected. Use a release of LightGBM that focal_gbm supports, or a newer focal_gbm"
         )
     return changed

@@ -1,26 +1,25 @@
 """Training on LightGBM's native interface."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
 
 from focal_gbm._autologging import log_loss_parameters, warn_of_autologging
 from focal_gbm._intercept import needs_shift
-from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split, warn_of_other_loss
-from focal_gbm.lightgbm._attributes import loss_of, margins_of, to_store, with_stored
+from focal_gbm.lightgbm._attributes import loss_of, with_stored
 from focal_gbm.lightgbm._internals import (
-    best_iterations,
-    constructed,
     estimators_train,
-    final_margin,
     is_autologged,
     is_constructed,
+    is_dart,
     objective_is_none,
+    training_data_name,
     training_margin,
     was_continued,
     with_linear_leaves_raised,
@@ -38,7 +37,8 @@ from focal_gbm.lightgbm._parameters import (
     refuse_on_gpu,
     warn_of_cancelling_curvature,
 )
-from focal_gbm.objective import FocalObjective, check_objective, labels_and_weights
+from focal_gbm.lightgbm._training import LightGBMTraining
+from focal_gbm.objective import FocalObjective, check_objective
 
 
 def train(
@@ -69,8 +69,12 @@ def train(
         margin with ``boost_from_average=False``, with an ``init_score`` in ``train_set``, and when
         ``init_model`` is continued. ``metric`` names metrics of the posterior, not of the sigmoid
         that the booster predicts.
-    train_set, num_boost_round, valid_sets, valid_names, init_model, callbacks
+    train_set, num_boost_round, valid_sets, valid_names, init_model
         As for ``lightgbm.train``.
+    callbacks : list of callables, optional
+        As for ``lightgbm.train``. What their ``env.model`` saves, dumps, predicts and is copied to
+        is the complete model of that iteration, before the shift of the intercept; as
+        ``init_model`` it goes on as if there had been no interruption.
     feval : callable or list of callables, optional
         As for ``lightgbm.train``; it gets margins, not probabilities: convert them by
         ``objective.loss.posterior(margin)``. ``focal_metric`` makes one.
@@ -167,7 +171,7 @@ def train_with(
     are any.
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
-    model = None if init_model is None else checked_model(init_model, n_classes)
+    model = model_to_continue(init_model, n_classes)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
@@ -176,10 +180,10 @@ def train_with(
     if take_rows is None:
         refuse_machines(params)
     check_train_set(train_set, init_model)
-    has_start = init_model is None and is_on(params.get("boost_from_average", True))
+    has_start = model is None and is_on(params.get("boost_from_average", True))
     threads = params.get("num_threads")
     training = LightGBMTraining(
-        objective, n_classes, totals, n_threads=threads, has_start=has_start
+        objective, n_classes, totals, n_threads=threads, has_start=has_start, classes=classes
     )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
     if model is not None:
@@ -187,7 +191,7 @@ def train_with(
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
     if is_autologged():
-        callbacks.insert(0, _autologging(training))
+        callbacks.insert(0, before_first_iteration(lambda _: log_loss_parameters(training.loss)))
     params = {**params, "objective": training, "metric": "None"}
     if keep_training_booster and has_start:
         train_set, valid_sets = training.with_start(params, train_set, valid_sets)
@@ -198,9 +202,13 @@ def train_with(
         valid_sets=valid_sets or None,
         valid_names=valid_names,
         feval=metrics,
-        init_model=init_model,
+        init_model=model,
         keep_training_booster=True,
-        callbacks=[_before_first_iteration, training.keep_margins(callbacks), *callbacks],
+        callbacks=[
+            before_first_iteration(lambda booster: prepare(booster, training)),
+            training.keep_margins(callbacks),
+            *callbacks,
+        ],
     )
     if training.keeps_margins:
         rows = training.rows_used(booster)
@@ -208,7 +216,7 @@ def train_with(
             take_rows(*rows)
         else:
             training.shift_intercept(*rows)
-    finish(booster, training, classes, keep_training_booster=keep_training_booster)
+    finish(booster, training, keep_training_booster=keep_training_booster)
     return booster
 
 
@@ -226,124 +234,18 @@ def checked_params(
     return params, objective, n_classes
 
 
-def _autologging(training: Training) -> Callable[..., None]:
-    """A callback that logs gamma and alpha, which LightGBM's own parameters lack."""
-
-    def before_iteration(env: lgb.callback.CallbackEnv) -> None:
-        if env.iteration == env.begin_iteration:
-            log_loss_parameters(training.loss)
-
-    before_iteration.before_iteration = True  # type: ignore[attr-defined]
-    return before_iteration
+def model_to_continue(init_model: Any, n_classes: int) -> lgb.Booster | None:
+    """The model, if there is one, once it is known to have as many classes."""
+    if init_model is None:
+        return None
+    model = checked_model(init_model, n_classes)
+    return model.checkpoint() if isinstance(model, TrainingBooster) else model
 
 
 def check_splits(booster: lgb.Booster) -> None:
     """Warn where no tree has a split."""
     if not booster.feature_importance().any():
         warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
-
-
-class LightGBMTraining(Training):
-    """A training that starts where the loss of the training labels is least.
-
-    LightGBM takes a starting margin from the data set only, which belongs to the user, and which
-    other trainings may use at the same time. So its margins start at zero, and the starting margin
-    is added wherever they are read; in the end it is folded into the first trees.
-    """
-
-    library = "lightgbm"
-    keeps_margins = False  # of the training rows, for the shift of the intercept
-
-    def __init__(self, *arguments: Any, has_start: bool, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.has_start = has_start
-        # What is folded into the first trees, one for each class.
-        self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)
-        # What the model tells: a training that is continued knows its start from there.
-        self.first_start: Array | None = None
-        self.shift_made = self.folded
-        self.n_rounds = -1  # the last that is complete
-        self.best_rounds: set[int] = set()
-        self.margins: dict[int, Array] = {}
-
-    def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
-        if self.n_rounds in self.best_rounds:
-            self.margins[self.n_rounds] = margin.astype(np.float32)
-        return super().__call__(margin, dataset)
-
-    def continue_from(self, model: lgb.Booster, *, before_shift: bool) -> None:
-        """Go on from the margins of a model, or from those before its shift, if it has one."""
-        self.first_start = margins_of(model, "start")
-        shift = margins_of(model, "shift")
-        if before_shift and shift is not None:
-            self.start = self.folded = -shift
-
-    def shift_intercept(self, margin: Array, sample_weight: Array | None) -> None:
-        """Make the probabilities of the training rows sum to the weights of the classes."""
-        self.shift_made = self.shift(margin, sample_weight)
-        self.folded = self.folded + self.shift_made
-
-    def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
-        """A callback after which the margins of the best iterations are kept, one for each metric.
-
-        LightGBM tells which of them is the best only once it has stopped.
-        """
-
-        def after_iteration(env: lgb.callback.CallbackEnv) -> None:
-            self.n_rounds = env.iteration
-            if self.keeps_margins:
-                self.best_rounds = {i for callback in callbacks for i in best_iterations(callback)}
-            for i in self.margins.keys() - self.best_rounds:
-                del self.margins[i]
-
-        after_iteration.order = 40  # type: ignore[attr-defined]  # early stopping has 30
-        return after_iteration
-
-    def rows_used(self, booster: lgb.Booster) -> tuple[Array, Array | None]:
-        """Margins of the training rows, up to the best iteration, and their weights."""
-        margin = self.margins.get(booster.best_iteration - 1)
-        if margin is None:
-            margin = final_margin(booster)
-        weight: Any = self.dataset.get_weight()
-        return self.started(margin.astype(np.float32, order="C", copy=False)), weight
-
-    def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
-        rows = super()._read(margin, dataset)
-        if self.has_start and dataset.get_init_score() is None:
-            self.start = self.initial_margin()
-            self.first_start = self.folded = np.array(self.start, ndmin=1)
-        return rows
-
-    def with_start(
-        self, params: dict[str, Any], train_set: lgb.Dataset, valid_sets: list[lgb.Dataset]
-    ) -> tuple[lgb.Dataset, list[lgb.Dataset]]:
-        """Copies of data sets that start at the starting margin.
-
-        A booster that goes on training without this object must have it in its margins.
-        """
-        constructed(params, train_set)
-        if train_set.get_init_score() is not None:
-            return train_set, valid_sets
-        if self.totals is None:
-            self._resolve(self.loss._totals(*labels_and_weights(train_set)))
-        self.first_start = self.folded = np.array(self.initial_margin(), ndmin=1)
-        copies = {train_set: self._copy(train_set)}
-        for dataset in valid_sets:
-            if dataset not in copies:
-                constructed(params, dataset.set_reference(train_set))
-                copies[dataset] = self._copy(dataset)
-        return copies[train_set], [copies[dataset] for dataset in valid_sets]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "margins": {}}
-
-    def _copy(self, dataset: lgb.Dataset) -> lgb.Dataset:
-        n_rows = dataset.num_data()
-        copy = dataset.subset(list(range(n_rows))).construct()
-        score = dataset.get_init_score()
-        score = np.zeros((n_rows, self.folded.size)) if score is None else np.asarray(score)
-        score = score.reshape(n_rows, -1) + self.folded
-        return copy.set_init_score(score.ravel(order="F"))
 
 
 def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
@@ -360,18 +262,68 @@ def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
         raise ValueError("train_set: a label is NaN, which LightGBM takes for 0: remove its row")
 
 
-def _before_first_iteration(env: lgb.callback.CallbackEnv) -> None:
-    if env.iteration == env.begin_iteration:
-        prepare(env.model)
+def before_first_iteration(act: Callable[[Any], None]) -> Callable[..., None]:
+    """A callback that does something to the booster before it is trained."""
+
+    def before_iteration(env: lgb.callback.CallbackEnv) -> None:
+        if env.iteration == env.begin_iteration:
+            act(env.model)
+
+    before_iteration.before_iteration = True  # type: ignore[attr-defined]
+    return before_iteration
 
 
-_before_first_iteration.before_iteration = True  # type: ignore[attr-defined]
+class TrainingBooster(lgb.Booster):
+    """The booster of LightGBM's while it is trained, as callbacks see it.
+
+    It has margins and trees that lack their start, and no objective. What it saves, dumps, predicts
+    and is copied to is the complete model of the iteration, but for the shift of the intercept,
+    which takes the margins of the last one.
+    """
+
+    training: LightGBMTraining
+
+    def checkpoint(self) -> lgb.Booster:
+        """The model of this iteration, a booster of its own."""
+        model = lgb.Booster(model_str=super().model_to_string(num_iteration=-1))
+        model.params = dict(self.params)
+        if model.num_trees():  # else there is nothing yet to have a start
+            finish(model, self.training)
+        return model
+
+    def model_to_string(self, *arguments: Any, **options: Any) -> str:
+        text: str = self.checkpoint().model_to_string(*arguments, **options)
+        return text
+
+    def save_model(self, *arguments: Any, **options: Any) -> Self:
+        self.checkpoint().save_model(*arguments, **options)
+        return self
+
+    def dump_model(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        model: dict[str, Any] = self.checkpoint().dump_model(*arguments, **options)
+        return model
+
+    def predict(self, *arguments: Any, **options: Any) -> Any:
+        return self.checkpoint().predict(*arguments, **options)
+
+    def __reduce__(self) -> Any:
+        return copy.copy, (self.checkpoint(),)
+
+    def eval_train(self, feval: Any = None) -> Any:
+        if not is_dart(self):
+            return super().eval_train(feval)
+        # Asked for margins of its training data, DART drops trees for the next iteration, which are
+        # then missing in the margins and negative in the model. Those of other data are complete.
+        if self.train_set not in self.valid_sets:
+            self.add_valid(self.train_set, training_data_name(self))
+        return []  # they are evaluated by eval_valid
 
 
-def prepare(booster: Any) -> None:
+def prepare(booster: Any, training: LightGBMTraining) -> None:
     """Bring the booster into a defined state before its first iteration."""
+    booster.__class__, booster.training = TrainingBooster, training
     objective_is_none(booster)
-    if booster.params.get("boosting") == "dart":
+    if is_dart(booster):
         # Whether LightGBM draws trees to drop, when first asked for margins, depends on memory that
         # it does not initialise. Once asked it will not draw again, and a reset renews the seed.
         training_margin(booster)
@@ -379,13 +331,11 @@ def prepare(booster: Any) -> None:
 
 
 def finish(
-    booster: lgb.Booster,
-    training: LightGBMTraining,
-    classes: Array | None = None,
-    *,
-    keep_training_booster: bool = False,
+    booster: lgb.Booster, training: LightGBMTraining, *, keep_training_booster: bool = False
 ) -> None:
     """Fold starting margins into the first trees, and let the booster predict probabilities."""
+    booster.__class__ = lgb.Booster
+    vars(booster).pop("training", None)
     start, n_classes = training.folded, training.n_classes
     raise_first_trees(booster, start)
     name = "binary" if n_classes == 2 else "multiclass"
@@ -394,14 +344,10 @@ def finish(
         return
     # LightGBM does not know it, and refuses to refit to it; converters go by how it begins.
     name += "_focal_loss"
-    model = booster.model_to_string()
-    if start.any() and is_on(booster.params.get("linear_tree")):
+    model = with_objective(booster.model_to_string(), n_classes, name)
+    if start.any():
         model = with_linear_leaves_raised(model, start)
-    model = with_objective(model, n_classes, name)
-    stored = to_store(
-        training.loss, training.first_start, training.shift_made, training.totals, classes
-    )
-    booster.model_from_string(with_stored(model, stored)).free_dataset()
+    booster.model_from_string(with_stored(model, training.stored())).free_dataset()
     booster.params["objective"] = name
 
 

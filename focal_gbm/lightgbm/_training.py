@@ -1,0 +1,123 @@
+"""One training of a booster of LightGBM: what lasts as long as it does, and no longer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+
+from focal_gbm._training import Training
+from focal_gbm._types import Array
+from focal_gbm.lightgbm._attributes import margins_of, to_store
+from focal_gbm.lightgbm._internals import best_iterations, constructed, final_margin
+from focal_gbm.objective import labels_and_weights
+
+
+class LightGBMTraining(Training):
+    """A training that starts where the loss of the training labels is least.
+
+    LightGBM takes a starting margin from the data set only, which belongs to the user, and which
+    other trainings may use at the same time. So its margins start at zero, and the starting margin
+    is added wherever they are read; in the end it is folded into the first trees.
+    """
+
+    library = "lightgbm"
+    keeps_margins = False  # of the training rows, for the shift of the intercept
+
+    def __init__(
+        self, *arguments: Any, has_start: bool, classes: Array | None = None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self.has_start = has_start
+        self.classes = classes
+        # What is folded into the first trees, one for each class.
+        self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)
+        # What the model tells: a training that is continued knows its start from there.
+        self.first_start: Array | None = None
+        self.shift_made = self.folded
+        self.n_rounds = -1  # the last that is complete
+        self.best_rounds: set[int] = set()
+        self.margins: dict[int, Array] = {}
+
+    def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
+        if self.n_rounds in self.best_rounds:
+            self.margins[self.n_rounds] = margin.astype(np.float32)
+        return super().__call__(margin, dataset)
+
+    def continue_from(self, model: lgb.Booster, *, before_shift: bool) -> None:
+        """Go on from the margins of a model, or from those before its shift, if it has one."""
+        self.first_start = margins_of(model, "start")
+        shift = margins_of(model, "shift")
+        if before_shift and shift is not None:
+            self.start = self.folded = -shift
+
+    def stored(self) -> dict[str, Any]:
+        """What the model tells."""
+        return to_store(self.loss, self.first_start, self.shift_made, self.totals, self.classes)
+
+    def shift_intercept(self, margin: Array, sample_weight: Array | None) -> None:
+        """Make the probabilities of the training rows sum to the weights of the classes."""
+        self.shift_made = self.shift(margin, sample_weight)
+        self.folded = self.folded + self.shift_made
+
+    def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
+        """A callback after which the margins of the best iterations are kept, one for each metric.
+
+        LightGBM tells which of them is the best only once it has stopped.
+        """
+
+        def after_iteration(env: lgb.callback.CallbackEnv) -> None:
+            self.n_rounds = env.iteration
+            if self.keeps_margins:
+                self.best_rounds = {i for callback in callbacks for i in best_iterations(callback)}
+            for i in self.margins.keys() - self.best_rounds:
+                del self.margins[i]
+
+        after_iteration.order = 40  # type: ignore[attr-defined]  # early stopping has 30
+        return after_iteration
+
+    def rows_used(self, booster: lgb.Booster) -> tuple[Array, Array | None]:
+        """Margins of the training rows, up to the best iteration, and their weights."""
+        margin = self.margins.get(booster.best_iteration - 1)
+        if margin is None:
+            margin = final_margin(booster)
+        weight: Any = self.dataset.get_weight()
+        return self.started(margin.astype(np.float32, order="C", copy=False)), weight
+
+    def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
+        rows = super()._read(margin, dataset)
+        if self.has_start and dataset.get_init_score() is None:
+            self.start = self.initial_margin()
+            self.first_start = self.folded = np.array(self.start, ndmin=1)
+        return rows
+
+    def with_start(
+        self, params: dict[str, Any], train_set: lgb.Dataset, valid_sets: list[lgb.Dataset]
+    ) -> tuple[lgb.Dataset, list[lgb.Dataset]]:
+        """Copies of data sets that start at the starting margin.
+
+        A booster that goes on training without this object must have it in its margins.
+        """
+        constructed(params, train_set)
+        if train_set.get_init_score() is not None:
+            return train_set, valid_sets
+        if self.totals is None:
+            self._resolve(self.loss._totals(*labels_and_weights(train_set)))
+        self.first_start = self.folded = np.array(self.initial_margin(), ndmin=1)
+        copies = {train_set: self._copy(train_set)}
+        for dataset in valid_sets:
+            if dataset not in copies:
+                constructed(params, dataset.set_reference(train_set))
+                copies[dataset] = self._copy(dataset)
+        return copies[train_set], [copies[dataset] for dataset in valid_sets]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "margins": {}}
+
+    def _copy(self, dataset: lgb.Dataset) -> lgb.Dataset:
+        n_rows = dataset.num_data()
+        copy = dataset.subset(list(range(n_rows))).construct()
+        score = dataset.get_init_score()
+        score = np.zeros((n_rows, self.folded.size)) if score is None else np.asarray(score)
+        score = score.reshape(n_rows, -1) + self.folded
+        return copy.set_init_score(score.ravel(order="F"))
