@@ -29,10 +29,10 @@ BOTH = {"n_estimators": 3, "focal_alpha": "balanced"}
 LGB, XGB = {**BOTH, "verbosity": -1}, {**BOTH, "tree_method": "approx"}  # see below
 one_thread = FocalObjective(2.0, "balanced", n_threads=1)
 
-def fit_lightgbm(labels=y, n_jobs=1, **params):
+def fit_lightgbm(labels=y, n_jobs=1, init_model=None, **params):
     sets = [(X, labels), (X[:900], labels[:900])]
     model = FocalLGBMClassifier(n_jobs=n_jobs, **LGB, **params)
-    model.fit(X, labels, eval_set=sets)
+    model.fit(X, labels, eval_set=sets, init_model=init_model)
     return model, model.predict(X), model.predict_proba(X)
 
 def fit_xgboost(labels=y, n_jobs=1, **params):
@@ -66,6 +66,7 @@ CASES = {
         "predict": lambda: fitted[0].set_params(n_jobs=1).predict_proba(X),
         "train": train_lightgbm,
         "continue": lambda: train_lightgbm(init_model=fitted[0].booster_),
+        "continue a classifier": lambda: fit_lightgbm(init_model=fitted[0]),
         "keep training": lambda: train_lightgbm(keep_training_booster=True),
     },
     "xgboost": {

@@ -31,6 +31,7 @@ from focal_gbm.lightgbm._internals import (
     is_autologged,
     native_params,
     set_fitted,
+    set_globals,
 )
 from focal_gbm.lightgbm._parameters import as_booster, canonical
 from focal_gbm.lightgbm._saving import SavedClassifier
@@ -193,9 +194,11 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         checked_X = model._checked_features(X)
         targets = self._targets(X, y, sample_weight)
         check_start("init_score", init_score, targets.y, targets.n_classes)
-        init_model = booster_to_continue(init_model, targets)
         model._set_targets(targets)
         params = model._training_params(targets.n_classes)
+        if init_model is not None:
+            set_globals(params)
+            init_model = booster_to_continue(init_model, targets)
         metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
         params["metric"] = metric_names_of(metrics, params.get("metric"), targets.n_classes)
         callables = [posterior_metric(metric, targets) for metric in metrics if callable(metric)]

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import lightgbm as lgb
+import numpy as np
 from lightgbm.basic import _LIB  # type: ignore[attr-defined]
 
 from focal_gbm._types import Array
@@ -181,6 +182,22 @@ def leave_network() -> None:
     Only ``Booster.free_network`` is public, and there is no booster then.
     """
     _LIB.LGBM_NetworkFree()
+
+
+# Parameters of data that has a row or two, and still a feature to split.
+TWO_ROWS_SUFFICE = {"feature_pre_filter": False, "min_data_in_bin": 1}
+
+
+def set_globals(params: dict[str, Any]) -> None:
+    """Let LightGBM take the threads, and say what, its parameters tell from now on.
+
+    Both are global, and are those of whatever has been constructed last (Config::Set in
+    src/io/config.cpp, seen in 4.6.0 and 4.7.0): a model is written to a text by as many threads,
+    for which a forked process would wait for good.
+    """
+    names = "num_threads", "verbosity"
+    given: dict[str, Any] = {name: params[name] for name in names if name in params}
+    lgb.Dataset(np.arange(2.0)[:, None], params={**TWO_ROWS_SUFFICE, **given}).construct()
 
 
 def with_objective(model: str, n_classes: int, parameter: str) -> str:

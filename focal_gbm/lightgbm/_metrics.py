@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from focal_gbm._training import Training
 from focal_gbm._types import Array
-from focal_gbm.lightgbm._internals import is_constructed
+from focal_gbm.lightgbm._internals import TWO_ROWS_SUFFICE, is_constructed, set_globals
 from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
@@ -29,9 +29,6 @@ _METRIC_PARAMETERS = (
     "num_threads",
     "verbosity",
 )
-
-# Parameters of data that has a row or two, and still a feature to split.
-_TWO_ROWS_SUFFICE = {"feature_pre_filter": False, "min_data_in_bin": 1}
 
 
 def take_metrics(
@@ -95,14 +92,12 @@ class _NamedMetrics:
             label=y,
             weight=sample_weight,
             group=dataset.get_group(),
-            params={**_TWO_ROWS_SUFFICE, **self.threads, "verbosity": -1},
+            params={**TWO_ROWS_SUFFICE, **self.threads, "verbosity": -1},
         ).construct()
 
     def _restore_verbosity(self) -> None:
         """Let LightGBM talk again: the level is global, and any construction sets it."""
-        verbosity = {"verbosity": self.params.get("verbosity", 1)}
-        params = {**_TWO_ROWS_SUFFICE, **self.threads, **verbosity}
-        lgb.Dataset(np.arange(2.0)[:, None], params=params).construct()
+        set_globals({**self.threads, "verbosity": self.params.get("verbosity", 1)})
 
 
 def _has_queries(dataset: lgb.Dataset) -> bool:

@@ -19,6 +19,7 @@ from focal_gbm.lightgbm._internals import (
     is_constructed,
     is_dart,
     objective_is_none,
+    set_globals,
     training_data_name,
     training_margin,
     was_continued,
@@ -187,6 +188,7 @@ def train_with(
     )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
     if model is not None:
+        set_globals(params)
         training.continue_from(model, before_shift=training.keeps_margins)
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
