@@ -98,7 +98,11 @@ def test_tables_of_other_kinds(y):
     ("column", "message"),
     [
         (np.full(N, np.inf), r"X: column 'a' has infinite values"),
+        (pd.Series([1.0, np.inf, None] * 66 + [1.0] * 2, dtype=object), "has infinite values"),
+        (np.full(N, 1e300), r"X: column 'a' has infinite values, or some beyond 3.4e38"),
         (np.full(N, 1j), r"X: column 'a' has complex numbers"),
+        ([[1, 2], None] * 100, r"X: column 'a' has lists: give each of their values a column"),
+        ([{"b": 1}, None] * 100, r"X: column 'a' has lists"),
         ([f"row {i}" for i in range(N)], r"X: no two rows share a value of 'a', and there is no"),
     ],
 )
@@ -155,6 +159,58 @@ def test_text_that_looks_like_dates_only_at_first_is_text(y):
 
 
 @pytest.mark.parametrize(
+    "codes", [["1234", "2001"], ["20240131", "20240229"], ["2024-01", "2023-12"], ["now", "today"]]
+)
+def test_text_that_pandas_could_take_for_dates_is_text(y, codes):
+    X, cautions = as_features(pd.DataFrame({"a": codes * 100}), y)
+    assert list(X["feature_0"].cat.categories) == sorted(codes)
+    assert not cautions
+
+
+@pytest.mark.parametrize("unit", ["s", "us", None])
+def test_dates_that_stand_for_no_end(y, unit):
+    text = ["2024-01-31", "9999-12-31"] * 100
+    column = text if unit is None else np.array(text, f"datetime64[{unit}]")
+    X, _ = as_features(pd.DataFrame({"a": column}), y)
+    assert_array_equal(X["feature_0"], np.array(text, "datetime64[D]").astype(int))
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "category", "float64", "Int64", "datetime64[s]"])
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=list(LIBRARIES))
+def test_a_column_without_values(y, dtype, library):
+    column = pd.Series([None] * N, dtype=dtype)
+    X, _ = as_features(pd.DataFrame({"a": column, "b": np.arange(N) % 7}), y)
+    assert X["feature_0"].isna().all()
+    model = fitted(library, {}, Rows(X, y, None), 3, n_jobs=1, random_state=0)
+    assert np.isfinite(predicted(library, model, X)[0]).all()
+
+
+def test_columns_of_arrow(y):
+    moments = pd.date_range("2024-01-31", periods=N, freq="h")
+    table = pa.table(
+        {
+            "text": pa.array(["a", None] * 100),
+            "day": pa.array(moments.date, pa.date32()),
+            "moment": pa.array(moments, pa.timestamp("us")),
+            "local": pa.array(moments, pa.timestamp("ms", "Europe/Berlin")),
+            "lasted": pa.array([1, None] * 100, pa.duration("s")),
+            "price": pa.array([1, None] * 100, pa.decimal128(5, 2)),
+            "is_new": pa.array([True, None] * 100),
+        }
+    )
+    X, _ = as_features(table.to_pandas(types_mapper=pd.ArrowDtype), y)
+    expected, _ = as_features(table, y)
+    assert_frame_equal(X, expected)
+    assert "".join(dtype.kind for dtype in X.dtypes) == "Offffff"
+
+
+def test_rows_may_have_any_index(y, frame):
+    expected, _ = as_features(frame, y)
+    found, _ = as_features(frame.set_axis([0] * N), y)
+    assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize(
     ("y", "positive", "expected"),
     [
         (["a"] * 3 + ["b"] * 2, None, "b"),
@@ -186,6 +242,7 @@ def test_labels(y, positive, expected):
             "positive: there are 3 labels, 'a', 'b', 'c', and two are compared",
         ),
         (["a", "b"], "d", "positive: no label is 'd': they are 'a', 'b'"),
+        (np.ones((3, 1)), None, r"y: expected one column, got an array of shape \(3, 1\)"),
     ],
 )
 def test_labels_that_cannot_be_used(y, positive, message):
@@ -209,6 +266,8 @@ def test_weights_groups_and_times():
         (as_weight, [1, "heavy", 1], "sample_weight: expected numbers >= 0, got 'heavy' in row 1"),
         (as_weight, [1, 1, -2.0], r"sample_weight: expected numbers >= 0, got -2.0 in row 2"),
         (as_weight, [1, None, 1], "sample_weight: expected numbers >= 0, got None in row 1"),
+        (as_weight, [1, 1, 1e39], r"sample_weight: expected numbers >= 0, got 1e\+39 in row 2"),
+        (as_weight, np.ones((3, 2)), r"sample_weight: expected one column, got an array of shape"),
         (as_weight, [1, 2], "sample_weight: expected one value for each of 3 rows, got 2"),
         (as_groups, ["a", None, "b"], "groups: 1 of 3 values are missing"),
         (as_groups, ["a"], "groups: expected one value for each of 3 rows, got 1"),

@@ -4,12 +4,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pandas.api import types
 
 from focal_gbm._compare._sources import some
 from focal_gbm._types import Array
 
-DAY = pd.Timedelta(days=1)
+# In seconds: a date such as 9999-12-31 does not fit into nanoseconds, which pandas takes otherwise.
+DAY = pd.Timedelta(days=1).as_unit("s")
+EPOCH = pd.Timestamp(0).as_unit("s")
 
 # What pandas calls values of columns that may hold any.
 _NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty")
@@ -41,8 +44,9 @@ def as_features(X: Any, y: Array) -> Features:
     columns: dict[str, pd.Series] = {}
     dates, identifiers, leaks, texts = [], [], [], []
     for i, name in enumerate(frame.columns):
-        given = frame.iloc[:, i]
+        given = frame.iloc[:, i].reset_index(drop=True)
         column = _as_feature(name, given)
+        _check_finite(name, column)
         if _is_date(given, column):
             dates.append(name)
         if tells(column, y):
@@ -72,7 +76,7 @@ def as_features(X: Any, y: Array) -> Features:
         cautions.append(
             f"Columns of text with another value in every row, left out: {some(texts)}."
         )
-    return Features(pd.DataFrame(columns).reset_index(drop=True), cautions)
+    return Features(pd.DataFrame(columns), cautions)
 
 
 def _as_frame(X: Any) -> pd.DataFrame:
@@ -87,48 +91,79 @@ def _as_frame(X: Any) -> pd.DataFrame:
 
 def _as_feature(name: Any, column: pd.Series) -> pd.Series:
     dtype = column.dtype
+    if isinstance(dtype, pd.ArrowDtype):
+        return _as_feature(name, pa.array(column).to_pandas())
+    if column.isna().all():
+        return pd.Series(np.nan, column.index)  # XGBoost refuses a category without values
     if isinstance(dtype, pd.CategoricalDtype):
         return column.astype(str).where(column.notna()).astype("category")
     if types.is_bool_dtype(dtype):
         return column.astype("float32")
     if types.is_datetime64_any_dtype(dtype):
-        return (column - pd.Timestamp(0, tz=getattr(dtype, "tz", None))) / DAY
+        return _days(column)
     if types.is_timedelta64_dtype(dtype):
         return column / DAY
     if types.is_complex_dtype(dtype):
         raise TypeError(f"X: column {name!r} has complex numbers: give their parts as two columns")
     if types.is_numeric_dtype(dtype):
-        if not isinstance(dtype, np.dtype) or dtype == np.float16:
-            column = column.astype("float64")
-        if np.isinf(column.to_numpy()).any():
-            raise ValueError(f"X: column {name!r} has infinite values: leave them empty instead")
-        return column
-    return _of_text(column)
+        is_usual = isinstance(dtype, np.dtype) and dtype.itemsize <= 8 and dtype != np.float16
+        return column if is_usual else column.astype("float64")
+    return _of_objects(name, column)
 
 
-def _of_text(column: pd.Series) -> pd.Series:
+def _of_objects(name: Any, column: pd.Series) -> pd.Series:
     present = column.dropna()
-    if types.infer_dtype(present) in _NUMBERS:
+    kind = types.infer_dtype(present)
+    if kind in _NUMBERS:
         return column.astype("float64")
-    if (days := as_days(present)) is not None:
+    if kind == "mixed" and present.map(types.is_list_like).any():
+        raise TypeError(f"X: column {name!r} has lists: give each of their values a column")
+    if (days := _days_of_objects(present)) is not None:
         return days.reindex(column.index)
     return column.astype("string").astype("category")
 
 
-def as_days(text: pd.Series) -> pd.Series | None:
-    """Days since 1970 of dates, None of anything else."""
-    for part in (text[:100], text):  # most columns of text are refused by the first few rows
+def _days_of_objects(values: pd.Series) -> pd.Series | None:
+    """Days since 1970 of dates, None of anything else.
+
+    Text is a date if it begins with year, month and day. pandas would take "1234", "2024-01" and
+    "today" for dates as well, which may be codes and words.
+    """
+    kind = types.infer_dtype(values)
+    if kind not in ("string", "date", "datetime"):
+        return None
+    for part in (values[:100], values):  # most columns of text are refused by the first few rows
+        if kind == "string" and not part.str.match(r"\d{4}-\d\d-\d\d").all():
+            return None
         try:
             moments = pd.to_datetime(part, format="ISO8601", utc=True)
-        except (ValueError, TypeError):
+        except ValueError:
             return None
-    return None if text.empty else (moments - pd.Timestamp(0, tz="UTC")) / DAY
+    return _days(moments)
+
+
+def _days(moments: pd.Series) -> pd.Series:
+    return (moments - EPOCH.tz_localize(moments.dt.tz)) / DAY
+
+
+def _check_finite(name: Any, column: pd.Series) -> None:
+    if column.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore"):
+        values = column.to_numpy(np.float32)  # in which XGBoost has them
+    if np.isinf(values).any():
+        raise ValueError(
+            f"X: column {name!r} has infinite values, or some beyond 3.4e38: leave them empty "
+            "instead"
+        )
 
 
 def _is_date(given: pd.Series, column: pd.Series) -> bool:
     if types.is_datetime64_any_dtype(given.dtype):
         return True
-    return types.infer_dtype(given.dropna()) in ("string", "date") and column.dtype == np.float64
+    present = given.dropna()
+    kinds = ("string", "date", "datetime")
+    return len(present) > 0 and types.infer_dtype(present) in kinds and column.dtype.kind == "f"
 
 
 def _is_identifier(column: pd.Series) -> bool:
@@ -152,7 +187,7 @@ def as_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
     ValueError
         For missing values, one class, and more than two where none is named.
     """
-    target = pd.Series(np.asarray(y) if not isinstance(y, pd.Series) else y.to_numpy())
+    target = _column("y", y)
     if target.isna().any():
         raise ValueError(
             f"y: {target.isna().sum()} of {target.size} values are missing: leave those rows out"
@@ -185,15 +220,15 @@ def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
     """
     if sample_weight is None:
         return None
-    weight = pd.to_numeric(pd.Series(np.asarray(sample_weight)), errors="coerce").to_numpy(float)
-    _check_size("sample_weight", weight, n_rows)
+    given = _column("sample_weight", sample_weight, n_rows)
+    with np.errstate(over="ignore"):
+        weight: Array = pd.to_numeric(given, errors="coerce").to_numpy(np.float32)
     wrong = ~(np.isfinite(weight) & (weight >= 0))
     if wrong.any():
         row = int(np.argmax(wrong))
-        value = np.asarray(sample_weight).tolist()[row]
+        value = given.tolist()[row]
         raise ValueError(f"sample_weight: expected numbers >= 0, got {value!r} in row {row}")
-    found: Array = weight.astype(np.float32)
-    return found
+    return weight
 
 
 def as_groups(groups: Any, n_rows: int) -> Array | None:
@@ -206,8 +241,7 @@ def as_groups(groups: Any, n_rows: int) -> Array | None:
     """
     if groups is None:
         return None
-    codes: Array = pd.factorize(pd.Series(np.asarray(groups)))[0]
-    _check_size("groups", codes, n_rows)
+    codes: Array = pd.factorize(_column("groups", groups, n_rows))[0]
     if (codes < 0).any():
         raise ValueError(f"groups: {(codes < 0).sum()} of {codes.size} values are missing")
     return codes
@@ -224,8 +258,7 @@ def as_time(time: Any, n_rows: int) -> Array | None:
     """
     if time is None:
         return None
-    column = time.reset_index(drop=True) if isinstance(time, pd.Series) else pd.Series(time)
-    _check_size("time", column, n_rows)
+    column = _column("time", time, n_rows)
     if column.isna().any():
         raise ValueError(f"time: {column.isna().sum()} of {column.size} values are missing")
     feature = _as_feature("time", column)
@@ -236,6 +269,11 @@ def as_time(time: Any, n_rows: int) -> Array | None:
     return found
 
 
-def _check_size(name: str, values: Any, n_rows: int) -> None:
-    if len(values) != n_rows:
-        raise ValueError(f"{name}: expected one value for each of {n_rows} rows, got {len(values)}")
+def _column(name: str, values: Any, n_rows: int | None = None) -> pd.Series:
+    """One value for each row, whatever index they come with."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected one column, got an array of shape {array.shape}")
+    if n_rows is not None and array.size != n_rows:
+        raise ValueError(f"{name}: expected one value for each of {n_rows} rows, got {array.size}")
+    return pd.Series(array)
