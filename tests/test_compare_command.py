@@ -142,6 +142,8 @@ BAD = [
     (["data.csv", *TARGET, "--trials", "0"], "--trials: expected an integer >= 1, got 0"),
     (["data.csv", *TARGET, "--jobs", "0"], "--jobs: expected an integer >= 1, got 0"),
     (["data.csv", *TARGET, "--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
+    (["data.csv", *TARGET, "--seed", "4294967296"], "--seed: expected an integer < 2**31, got 429"),
+    (["data.csv", *TARGET, "--time-budget", "inf"], "--time-budget: expected a time such as 90s"),
     (["data.csv", *TARGET, "--rope", "nan"], "--rope: expected a number > 0, got nan"),
     (
         ["data.csv", *TARGET, "--time-budget", "soon"],

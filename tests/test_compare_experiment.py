@@ -37,7 +37,7 @@ from focal_gbm._compare._contenders import (
 from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._measures import measure_of
 from focal_gbm._compare._search import Control, Outcome, Unit
-from focal_gbm._compare._setup import prepared
+from focal_gbm._compare._setup import prepared, seconds_of
 from focal_gbm._compare._store import Store, name_of
 from focal_gbm._compare._summary import (
     best_estimator,
@@ -397,6 +397,14 @@ def test_a_budget_too_small_for_a_trial_allows_one(table):
     found = compare(*table, **{**QUICK, "trials": 9}, library="lightgbm", time_budget=1e-3)
     assert set(found.scores["trials"]) == {1}
     assert found.protocol["time budget"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [(90, 90), ("90s", 90), ("1.5 h", 5400), ("10m", 600), (1e-5, 1e-5), (np.float64(1e20), 1e20)],
+)
+def test_time_budgets(budget, seconds):
+    assert seconds_of(budget) == seconds
 
 
 def test_large_fits_follow_each_other_and_large_searches_take_part_of_the_rows(table, monkeypatch):

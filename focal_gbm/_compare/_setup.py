@@ -89,6 +89,8 @@ def prepared(
         )
     trials = check_integer("trials", trials, 1, "an integer >= 1")
     seed = check_integer("seed", seed, 0, "an integer >= 0")
+    if seed >= 2**31:  # NumPy takes one more bit, and each repeat the next seed
+        raise ValueError(f"seed: expected an integer < 2**31, got {seed}")
     jobs = available_threads() if jobs is None else jobs
     jobs = check_integer("jobs", jobs, 1, "an integer >= 1")
     budget = seconds_of(time_budget)
@@ -98,7 +100,13 @@ def prepared(
     features = as_features(X, labels)
     weight = as_weight(sample_weight, labels.size)
     split = folds_of(
-        labels, as_groups(groups, labels.size), as_time(time, labels.size), folds, repeats, seed
+        labels,
+        as_groups(groups, labels.size),
+        as_time(time, labels.size),
+        folds,
+        repeats,
+        seed,
+        weight,
     )
     largest = max(split.train(*fold).size for fold in split)
     n_workers = jobs if largest <= SIDE_BY_SIDE_ROWS else 1
@@ -208,11 +216,11 @@ def seconds_of(duration: float | str | None) -> float | None:
     """Seconds of a number, or of text such as "90s", "10m" and "1.5h"."""
     if duration is None:
         return None
-    match = re.fullmatch(r"\s*([\d.]+)\s*([smh]?)\s*", str(duration))
+    match = re.fullmatch(r"\s*(.*?)\s*([smh]?)\s*", str(duration))
     try:
         seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
     except ValueError:
         seconds = 0
-    if not seconds > 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(f"time_budget: expected a time such as 90s, 10m or 1.5h, got {duration!r}")
     return seconds
