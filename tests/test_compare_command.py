@@ -295,6 +295,27 @@ def test_interrupted(frame, tmp_path):
     assert "Unfinished" in (tmp_path / "kept" / "report.html").read_text()
 
 
+@pytest.mark.parametrize("stage", ["_table", "_introduce", "_explain"])
+def test_interrupted_at_another_time(csv, monkeypatch, capsys, stage):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_command, stage, interrupt)
+    assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 130
+    assert capsys.readouterr().err == "Interrupted\n"
+
+
+def test_a_report_that_cannot_be_written(csv, capsys, tmp_path):
+    assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 0
+    (tmp_path / "kept" / "report.html").unlink()
+    (tmp_path / "kept" / "report.html").mkdir()
+    capsys.readouterr()
+    assert main(["compare", csv, *TARGET, *EXPERIMENT, "--quiet"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "focal-gbm: error: --output: kept/report.html: Is a directory\n"
+    assert printed.out == ""
+
+
 def test_interrupted_before_anything_is_finished(csv, monkeypatch, capsys):
     def run(*_):
         raise KeyboardInterrupt

@@ -302,6 +302,20 @@ def test_files(tmp_path, small):
         assert list(found["b"].dropna()) == ["x", "grün"]
 
 
+def test_a_column_of_a_long_file_is_of_one_kind(tmp_path):
+    values = ["01", "x", *["01"] * 300_000]
+    (tmp_path / "a.csv").write_text("a\n" + "\n".join(values))
+    assert list(read_file(str(tmp_path / "a.csv"))["a"].unique()) == ["01", "x"]
+
+
+def test_names_of_columns_are_text(tmp_path, small):
+    small.set_axis([0, 1, 2], axis=1).to_parquet(tmp_path / "a.parquet")
+    assert list(read_file(str(tmp_path / "a.parquet")).columns) == ["0", "1", "2"]
+
+
+GZIPPED = gzip.compress(str(list(range(999))).encode())
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -315,6 +329,10 @@ def test_files(tmp_path, small):
         ("a.csv", b"a,b\n1,2\n1,2,3,4\n", r"data: .*a.csv' cannot be read: "),
         ("a.csv", b"\xff\xfe\x00\xd8", r"data: .*a.csv' cannot be read: "),
         ("a.csv.gz", b"not compressed", r"data: .*a.csv.gz'"),
+        ("a.csv.gz", GZIPPED[:-40], r"data: .*a.csv.gz' cannot be read: "),
+        ("a.csv.gz", GZIPPED[:20] + b"\xff" * 40, r"data: .*a.csv.gz' cannot be read: "),
+        ("a.csv.xz", b"not compressed", r"data: .*a.csv.xz' cannot be read: "),
+        ("a.csv.zip", b"not compressed", r"data: .*a.csv.zip' cannot be read: "),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, message):
@@ -331,6 +349,13 @@ def test_columns_have_one_meaning(small):
     assert_array_equal(table.sample_weight, small["a"])
     assert_array_equal(table.groups, 1)
     assert table.time is None
+
+
+def test_a_column_that_is_there_twice(small):
+    twice = small[["a", "c", "c"]]
+    with pytest.raises(ValueError, match="target: there are 2 columns 'c': rename them"):
+        divided("small", twice, "c")
+    assert divided("small", twice, "a").X.shape == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -362,8 +387,7 @@ def test_openml(monkeypatch, small):
     monkeypatch.setattr(_sources, "fetch_openml", lambda **_: Data)
     assert read_openml(7) == (small, "c")
     Data.target = small[["b", "c"]]
-    with pytest.raises(ValueError, match="openml: data set 7 has no single target column"):
-        read_openml(7)
+    assert read_openml(7) == (small, None)
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), ValueError("no data set 7\nmore")])

@@ -38,8 +38,15 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; what it returns is the exit status."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
+    try:
+        return _compare(arguments)
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _compare(arguments: argparse.Namespace) -> int:
     try:
         from focal_gbm._compare._api import run_experiment
         from focal_gbm._compare._setup import prepared
@@ -68,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         _introduce(experiment)
     try:
         comparison = run_experiment(experiment, store, progress=not arguments.quiet)
+        comparison.to_html(folder / "report.html")
+        result = comparison.to_json(folder / "result.json")
     except KeyboardInterrupt:
         print(f"Interrupted: what is finished is kept in {folder}", file=sys.stderr)
         return INTERRUPTED
-    comparison.to_html(folder / "report.html")
-    result = comparison.to_json(folder / "result.json")
+    except OSError as error:
+        return _fail(f"--output: {error.filename or folder}: {error.strerror}")
     if is_chatty:
         _explain(comparison, experiment)
     print(result if arguments.json else comparison)

@@ -76,8 +76,9 @@ def run_all(
         return outcome
 
     with _quiet(), ThreadPoolExecutor(n_workers) as pool:
-        futures = [pool.submit(run_one, unit) for unit in units if unit not in outcomes]
-        try:
+        futures: list[Future[Outcome]] = []
+        try:  # the pool's own exit would wait for all that was submitted
+            futures.extend(pool.submit(run_one, unit) for unit in units if unit not in outcomes)
             for future in as_completed(futures):
                 outcomes[future.result().unit] = future.result()
         except BaseException as error:
