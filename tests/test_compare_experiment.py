@@ -145,12 +145,30 @@ def test_best_and_its_code(table, found):
     names = {}
     exec(found.code, names)  # noqa: S102
     assert type(names["model"]) is type(found.best)
-    assert names["model"].get_params() == found.best.get_params()
-    assert isinstance(found.best, xgb.XGBClassifier | lgb.LGBMClassifier)
-    model = clone(found.best).fit(X[["a", "b"]], y == "bad")
-    p = model.predict_proba(X[["a", "b"]])[:, 1]
+    assert repr(names["model"]) == repr(found.best)
+    assert isinstance(found.best[-1], xgb.XGBClassifier | lgb.LGBMClassifier)
+    p = clone(found.best).fit(X, y == "bad").predict_proba(X)[:, 1]
     assert p[y == "bad"].mean() > 2 * p[y == "good"].mean()
     assert "# model.fit(X, y == 'bad')" in found.code
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_best_takes_the_table_that_was_compared(table, library, capfd):
+    X, y = table
+    X = X.assign(
+        day=pd.Timestamp("2024-01-01"),
+        written="2024-01-31",
+        sold=[True, None] * 200,
+        name=[f"customer {i}" for i in range(400)],
+    ).rename(columns={"a": "a, [x]"})
+    found = compare(X, y, **{**QUICK, "trials": 1}, library=library)
+    names = {"X": X, "y": y}
+    exec(found.code.replace("# model", "model"), names)  # noqa: S102
+    assert repr(names["model"]) == repr(found.best)
+    assert list(names["model"][0].names_) == ["a___x_", "b", "c", "d", "day", "written", "sold"]
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+    assert np.isfinite(clone(found.best).fit(X, y == "bad").predict_proba(X[:7])).all()
 
 
 def test_json(tmp_path, found):
@@ -550,16 +568,16 @@ def test_sentences():
 
 def test_code_of_focal_loss():
     estimator, code = best_estimator(
-        outcome(focal_gamma=1.23456, focal_alpha=0.75, max_depth=3), "yes", 0.123
+        outcome(focal_gamma=1.23456, focal_alpha=0.75, max_depth=3), "yes", 0.123, "a rule", None
     )
     assert code == (
         "from focal_gbm.xgboost import FocalXGBClassifier\n\n"
         "model = FocalXGBClassifier(\n    focal_gamma=1.235,\n    focal_alpha=0.75,\n"
         "    max_depth=3,\n    enable_categorical=True,\n    n_estimators=12,\n)\n"
-        "# model.fit(X, y == 'yes')\n# model.predict_proba(X)[:, 1] > 0.123\n"
+        "# model.fit(X, y == 'yes')\n# model.predict_proba(X)[:, 1] > 0.123  # a rule\n"
     )
     assert estimator.get_params()["focal_gamma"] == 1.235
-    of_booleans = best_estimator(outcome(max_depth=3), True, 0.5)
+    of_booleans = best_estimator(outcome(max_depth=3), True, 0.5, "a rule", None)
     assert "from xgboost import XGBClassifier\n" in of_booleans[1]
     assert "# model.fit(X, y)\n" in of_booleans[1]
 

@@ -200,7 +200,7 @@ def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes
     best = _best(candidates, FOCAL if is_better else LOG_LOSS, plan.measure.sign)
     predictions = predictions_table(plan, outcomes)
     threshold, rule = _threshold(predictions, best, experiment.costs)
-    estimator, code = best_estimator(best, experiment.positive, threshold)
+    estimator, code = best_estimator(best, experiment.positive, threshold, rule, experiment.encoder)
     return Comparison(
         scores=scores,
         trials=trials_table(outcomes),

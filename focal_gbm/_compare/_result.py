@@ -42,7 +42,8 @@ class Comparison:
     cautions : list of str
         What to know before the answer is trusted.
     best : estimator
-        Not fitted.
+        Not fitted. A classifier, or where the libraries do not take the table as it is a pipeline
+        with a ``TableEncoder``.
     code : str
         Python source that makes ``best``.
     protocol : dict

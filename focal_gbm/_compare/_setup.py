@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS
+from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
 from focal_gbm._compare._folds import SEARCH_ROWS, folds_of
 from focal_gbm._compare._measures import measure_of
@@ -28,6 +29,8 @@ class Experiment:
     rope: float
     costs: tuple[float, float] | None
     positive: Any
+    encoder: TableEncoder | None  # that the recommended model needs
+    leaks: list[Any]
     cautions: list[str]
     protocol: dict[str, Any]
     settings: dict[str, Any]  # what outcomes depend on
@@ -163,6 +166,8 @@ def prepared(
         rope=rope,
         costs=costs,
         positive=positive,
+        encoder=features.encoder,
+        leaks=features.leaks,
         cautions=features.cautions,
         protocol=protocol,
         settings={**settings, "data": fingerprint_of(plan)},

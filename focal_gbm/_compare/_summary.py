@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.metrics import precision_recall_curve
+from sklearn.pipeline import make_pipeline
 
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS, estimator_of
+from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import Outcomes
 from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._measures import Measure, best_threshold
@@ -219,8 +222,13 @@ def threshold_of(
     return float(thresholds[f1[:-1].argmax()]), "the largest F1 over the test rows"
 
 
-def best_estimator(best: Outcome, positive: Any, threshold: float) -> tuple[Any, str]:
-    """An unfitted classifier of what a search found, and the source that makes it."""
+def best_estimator(
+    best: Outcome, positive: Any, threshold: float, rule: str, encoder: TableEncoder | None
+) -> tuple[Any, str]:
+    """An unfitted classifier of what a search found, and the source that makes it.
+
+    Where the libraries do not take the table as it was given, it is a pipeline.
+    """
     library = LIBRARIES[best.unit.library]
     parameters = {
         name: float(f"{value:.4g}") if isinstance(value, float) else value
@@ -229,15 +237,28 @@ def best_estimator(best: Outcome, positive: Any, threshold: float) -> tuple[Any,
     }
     estimator = estimator_of(library, parameters, n_estimators=best.best["trees"])
     given = {**parameters, **library.needed, "n_estimators": best.best["trees"]}
+    name = type(estimator).__name__
+    imports = [f"from {_public_module(type(estimator))} import {name}"]
+    arguments = [f"    {name}={value!r}," for name, value in given.items()]
+    made = [f"{name}(", *arguments, ")"]
+    if encoder is not None:
+        estimator = make_pipeline(clone(encoder), estimator)
+        imports = [
+            "from sklearn.pipeline import make_pipeline",
+            "",
+            "from focal_gbm import TableEncoder",
+            *imports,
+        ]
+        made = ["make_pipeline(", "    TableEncoder(),", *(f"    {line}" for line in made), ")"]
+        made[-2] += ","
     target = "y" if positive is True else f"y == {positive!r}"
     lines = [
-        f"from {_public_module(type(estimator))} import {type(estimator).__name__}",
+        *imports,
         "",
-        f"model = {type(estimator).__name__}(",
-        *(f"    {name}={value!r}," for name, value in given.items()),
-        ")",
+        f"model = {made[0]}",
+        *made[1:],
         f"# model.fit(X, {target})",
-        f"# model.predict_proba(X)[:, 1] > {threshold:.3g}",
+        f"# model.predict_proba(X)[:, 1] > {threshold:.3g}  # {rule}",
     ]
     return estimator, "\n".join(lines) + "\n"
 

@@ -4,61 +4,68 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from pandas.api import types
 
+from focal_gbm._compare._encoder import TableEncoder, as_frame, as_number_or_text
 from focal_gbm._compare._sources import some
 from focal_gbm._types import Array
-
-# In seconds: a date such as 9999-12-31 does not fit into nanoseconds, which pandas takes otherwise.
-DAY = pd.Timedelta(days=1).as_unit("s")
-EPOCH = pd.Timestamp(0).as_unit("s")
-
-# What pandas calls values of columns that may hold any.
-_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty")
 
 
 class Features(NamedTuple):
     """Features, and what is to be said about them."""
 
     X: pd.DataFrame
+    encoder: TableEncoder | None  # without which the libraries would not take what was given
+    leaks: list[Any]  # names of columns that reveal the target
     cautions: list[str]
 
 
 def as_features(X: Any, y: Array) -> Features:
-    """Numbers and categories, of columns that may be anything.
-
-    Numbers and categories stay what they are, and missing values missing: both libraries know what
-    to do with them. Text becomes categories, booleans 0 and 1, dates days since 1970.
+    """Numbers and categories, of columns that may be anything, as ``TableEncoder`` makes them.
 
     Raises
     ------
     TypeError, ValueError
-        For columns that are neither, for infinite values, and where rows and labels differ.
+        For columns that cannot be used, and where rows and labels differ.
     """
-    frame = X if isinstance(X, pd.DataFrame) else _as_frame(X)
+    frame = as_frame(X)
     if len(frame) != y.size:
         raise ValueError(f"X: it has {len(frame)} rows, but y has {y.size} labels")
     if not frame.shape[1]:
         raise ValueError("X: it has no columns")
-    columns: dict[str, pd.Series] = {}
+    encoder = TableEncoder()
+    encoded = encoder.fit_transform(frame)
+    columns = list(encoded.items())
     dates, identifiers, leaks, texts = [], [], [], []
-    for i, name in enumerate(frame.columns):
-        given = frame.iloc[:, i].reset_index(drop=True)
-        column = _as_feature(name, given)
-        _check_finite(name, column)
-        if _is_date(given, column):
+    for i, (name, dtype) in enumerate(zip(frame.columns, encoder.dtypes_, strict=True)):
+        if dtype is None:
+            texts.append(name)
+            continue
+        _, column = columns[i - len(texts)]
+        if _is_date(frame.iloc[:, i], column):
             dates.append(name)
         if tells(column, y):
             leaks.append(name)
         elif _is_identifier(column):
             identifiers.append(name)
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                texts.append(name)  # a category that no two rows share has nothing to teach
-                continue
-        columns[f"feature_{i}"] = column  # LightGBM refuses some characters in names
     if not columns:
         raise ValueError(f"X: no two rows share a value of {some(texts)}, and there is no other")
+    is_taken_as_it_is = (
+        isinstance(X, pd.DataFrame | np.ndarray)
+        and list(encoded.dtypes) == list(frame.dtypes)
+        and list(encoded.columns) == [str(name) for name in frame.columns]
+    )
+    return Features(
+        encoded,
+        None if is_taken_as_it_is else encoder,
+        leaks,
+        _cautions(dates, leaks, identifiers, texts),
+    )
+
+
+def _cautions(
+    dates: list[Any], leaks: list[Any], identifiers: list[Any], texts: list[Any]
+) -> list[str]:
     cautions = []
     if dates:
         cautions.append(f"Dates are taken as numbers, days since 1970: {some(dates)}.")
@@ -67,95 +74,16 @@ def as_features(X: Any, y: Array) -> Features:
             f"Columns that tell the target: {some(leaks)}. If they are not known when a prediction "
             "is wanted, leave them out."
         )
-    if kept := [name for name in identifiers if name not in texts]:
+    if identifiers:
         cautions.append(
-            f"Columns with another value in every row: {some(kept)}. If they identify rows, leave "
-            "them out."
+            f"Columns with another value in every row: {some(identifiers)}. If they identify rows, "
+            "leave them out."
         )
     if texts:
         cautions.append(
             f"Columns of text with another value in every row, left out: {some(texts)}."
         )
-    return Features(pd.DataFrame(columns), cautions)
-
-
-def _as_frame(X: Any) -> pd.DataFrame:
-    if hasattr(X, "to_pandas"):  # a table of polars or PyArrow
-        frame: pd.DataFrame = X.to_pandas()
-        return frame
-    array = np.asarray(X)
-    if array.ndim != 2:
-        raise ValueError(f"X: expected a table, got an array of shape {array.shape}")
-    return pd.DataFrame(array)
-
-
-def _as_feature(name: Any, column: pd.Series) -> pd.Series:
-    dtype = column.dtype
-    if isinstance(dtype, pd.ArrowDtype):
-        return _as_feature(name, pa.array(column).to_pandas())
-    if column.isna().all():
-        return pd.Series(np.nan, column.index)  # XGBoost refuses a category without values
-    if isinstance(dtype, pd.CategoricalDtype):
-        return column.astype(str).where(column.notna()).astype("category")
-    if types.is_bool_dtype(dtype):
-        return column.astype("float32")
-    if types.is_datetime64_any_dtype(dtype):
-        return _days(column)
-    if types.is_timedelta64_dtype(dtype):
-        return column / DAY
-    if types.is_complex_dtype(dtype):
-        raise TypeError(f"X: column {name!r} has complex numbers: give their parts as two columns")
-    if types.is_numeric_dtype(dtype):
-        is_usual = isinstance(dtype, np.dtype) and dtype.itemsize <= 8 and dtype != np.float16
-        return column if is_usual else column.astype("float64")
-    return _of_objects(name, column)
-
-
-def _of_objects(name: Any, column: pd.Series) -> pd.Series:
-    present = column.dropna()
-    kind = types.infer_dtype(present)
-    if kind in _NUMBERS:
-        return column.astype("float64")
-    if kind == "mixed" and present.map(types.is_list_like).any():
-        raise TypeError(f"X: column {name!r} has lists: give each of their values a column")
-    if (days := _days_of_objects(present)) is not None:
-        return days.reindex(column.index)
-    return column.astype("string").astype("category")
-
-
-def _days_of_objects(values: pd.Series) -> pd.Series | None:
-    """Days since 1970 of dates, None of anything else.
-
-    Text is a date if it begins with year, month and day. pandas would take "1234", "2024-01" and
-    "today" for dates as well, which may be codes and words.
-    """
-    kind = types.infer_dtype(values)
-    if kind not in ("string", "date", "datetime"):
-        return None
-    for part in (values[:100], values):  # most columns of text are refused by the first few rows
-        if kind == "string" and not part.str.match(r"\d{4}-\d\d-\d\d").all():
-            return None
-        try:
-            moments = pd.to_datetime(part, format="ISO8601", utc=True)
-        except ValueError:
-            return None
-    return _days(moments)
-
-
-def _days(moments: pd.Series) -> pd.Series:
-    return (moments - EPOCH.tz_localize(moments.dt.tz)) / DAY
-
-
-def _check_finite(name: Any, column: pd.Series) -> None:
-    if column.dtype.kind != "f":
-        return
-    with np.errstate(over="ignore"):
-        values = column.to_numpy(np.float32)  # in which XGBoost has them
-    if np.isinf(values).any():
-        raise ValueError(
-            f"X: column {name!r} has infinite values, or some beyond 3.4e38: leave them empty "
-            "instead"
-        )
+    return cautions
 
 
 def _is_date(given: pd.Series, column: pd.Series) -> bool:
@@ -168,7 +96,7 @@ def _is_date(given: pd.Series, column: pd.Series) -> bool:
 
 def _is_identifier(column: pd.Series) -> bool:
     """Whether each row has a value of its own, other than by being measured."""
-    return column.dtype.kind in "iuO" and column.is_unique and len(column) > 2
+    return column.dtype.kind in "iu" and column.is_unique and len(column) > 2
 
 
 def tells(column: pd.Series, y: Array) -> bool:
@@ -261,7 +189,7 @@ def as_time(time: Any, n_rows: int) -> Array | None:
     column = _column("time", time, n_rows)
     if column.isna().any():
         raise ValueError(f"time: {column.isna().sum()} of {column.size} values are missing")
-    feature = _as_feature("time", column)
+    feature = as_number_or_text("time", column)
     if not types.is_numeric_dtype(feature.dtype):
         value = column.iloc[0]
         raise ValueError(f"time: expected numbers or dates such as 2024-05-31, got {value!r}")
