@@ -585,4 +585,7 @@ def test_code_of_focal_loss():
 def test_thresholds():
     y, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8])
     assert threshold_of(y, p, np.ones(4), (9.0, 1.0))[0] == 0.1
-    assert threshold_of(y, p, np.ones(4), None) == (0.4, "the largest F1 over the test rows")
+    threshold, rule = threshold_of(y, p, np.ones(4), None)
+    assert (threshold, rule) == (0.25, "the largest F1 over the test rows")
+    assert list(p > threshold) == [False, True, True, True]
+    assert threshold_of(y, np.full(4, 0.5), np.ones(4), None)[0] == 0.25

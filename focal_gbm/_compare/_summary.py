@@ -214,12 +214,15 @@ def _found(best: Outcome) -> str:
 def threshold_of(
     y: Array, posterior: Array, weight: Array, costs: tuple[float, float] | None
 ) -> tuple[float, str]:
-    """A threshold of the posterior, and how it was chosen."""
+    """A threshold of the posterior, above which a row is positive, and how it was chosen."""
     if costs is not None:
         return best_threshold(*costs), "the costs of a miss and of a false alarm"
     precision, recall, thresholds = precision_recall_curve(y, posterior, sample_weight=weight)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return float(thresholds[f1[:-1].argmax()]), "the largest F1 over the test rows"
+    # scikit-learn counts rows at a threshold as positive: it is halfway to those below.
+    best = f1[:-1].argmax()
+    below = thresholds[best - 1] if best else 0.0
+    return float(thresholds[best] + below) / 2, "the largest F1 over the test rows"
 
 
 def best_estimator(
