@@ -84,6 +84,27 @@ def test_quiet_is_one_line(csv, capsys, tmp_path):
     assert len(list(tmp_path.glob("focal-gbm-data-*"))) == 2
 
 
+def test_names_that_the_terminal_cannot_show(frame, tmp_path):
+    frame.rename(columns={"day": "jour né"}).assign(**{"né": "2024-05-31"}).to_csv(
+        tmp_path / "data.csv", index=False
+    )
+    command = ["-m", "focal_gbm", "compare", "data.csv", *TARGET[:-1], "jour né", *QUICK]
+    found = subprocess.run(  # noqa: S603
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONIOENCODING": "ascii",
+        },
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert r"days since 1970: 'n\xe9'." in found.stdout
+
+
 def test_data_of_scikit_learn(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = _sources.rare_eights().iloc[::4, 20:]

@@ -127,6 +127,12 @@ def test_weights_that_leave_one_class(y, part):
         folds_of(y, None, time, 2, 1, 0, weight)
 
 
+def test_too_few_groups_for_a_search(y):
+    folds_of(y, np.arange(y.size) % 8, None, 2, 1, 0)
+    with pytest.raises(ValueError, match=r"^groups: fold 1 trains on 3, and a search needs at lea"):
+        folds_of(y, np.arange(y.size) % 6, None, 2, 1, 0)
+
+
 def test_fewer_groups_than_folds(y):
     with pytest.raises(ValueError, match="folds: 5 are more than there are groups, 3"):
         folds_of(y, np.arange(y.size) % 3, None, 5, 1, 0)

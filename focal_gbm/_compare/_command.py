@@ -1,6 +1,7 @@
 """The command ``focal-gbm``."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,8 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; what it returns is the exit status."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # which may not have the letters of columns' names
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _compare(arguments)
     except KeyboardInterrupt:

@@ -84,11 +84,22 @@ class Folds:
         for repeat, fold in self:
             train = self.train(repeat, fold)
             self._check_part(fold, "training", train, VALIDATION_SHARE)
+            self._check_groups(fold, train)
             search, valid = self.search(train, self.search_seed(repeat, fold))
             parts = {"test": self.test(repeat, fold), "training": search, "validation": valid}
             for name, rows in parts.items():
                 counting = rows if weight is None else rows[weight[rows] > 0]
                 self._check_part(fold, name, counting, 1)
+
+    def _check_groups(self, fold: int, train: Array) -> None:
+        if self.groups is None:
+            return
+        n_groups = np.unique(self.groups[train]).size
+        if n_groups < VALIDATION_SHARE:
+            raise ValueError(
+                f"groups: fold {fold + 1} trains on {n_groups}, and a search needs at least "
+                f"{VALIDATION_SHARE}, of which one validates"
+            )
 
     def search_seed(self, repeat: int, fold: int) -> int:
         """The seed of the inner split, which all contenders share."""

@@ -1,6 +1,7 @@
 """Tables from files, from openml.org, and the one that scikit-learn brings."""
 
 import lzma
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -86,7 +87,9 @@ def read_openml(data_id: int) -> tuple[pd.DataFrame, str | None]:
         Where there is none, or no network.
     """
     try:
-        data = fetch_openml(data_id=data_id, as_frame=True, parser="auto")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "A network error occurred")  # before the last try
+            data = fetch_openml(data_id=data_id, as_frame=True, parser="auto")
     except (OSError, ValueError) as error:
         raise ValueError(f"openml: {_first_line(error)}") from error
     is_single = isinstance(data.target, pd.Series)
