@@ -1,6 +1,7 @@
 """``focal-gbm compare``: what it prints and keeps, what it refuses, and how it is interrupted."""
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -310,8 +311,13 @@ def test_interrupted(frame, tmp_path):
     assert told["protocol"]["finished"] is False
     assert told["protocol"]["folds planned"] == 3
     assert told["protocol"]["folds finished"] == 2
-    assert told["cautions"][0] == "Interrupted: 2 of 3 folds are finished."
-    assert "Interrupted: 2 of 3 folds" in printed
+    hint = "Interrupted after 2 of 3 folds. Run the same command again to continue."
+    assert told["cautions"][0] == hint
+    assert hint in printed
+    # Contenders of a fold that is not finished are not compared with others.
+    assert {line["fold"] for line in told["scores"]} == {line["fold"] for line in told["trials"]}
+    assert len(told["scores"]) == 2 * 4
+    assert "Means over 2 folds" in printed
     assert "Traceback" not in errors
     assert "Unfinished" in (tmp_path / "kept" / "report.html").read_text()
 
@@ -343,4 +349,43 @@ def test_interrupted_before_anything_is_finished(csv, monkeypatch, capsys):
 
     monkeypatch.setattr(_experiment, "as_completed", run)
     assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 130
-    assert "Interrupted: what is finished is kept in kept\n" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "Interrupted before the first fold was finished. Run the same command again to continue: "
+        "what there is so far is kept in kept\n"
+    )
+
+
+def test_one_finished_fold_gives_no_model(csv, monkeypatch, capsys, tmp_path):
+    def stop_after(futures):
+        yield from itertools.islice(as_completed(futures), 6)
+        raise KeyboardInterrupt
+
+    as_completed = _experiment.as_completed
+    monkeypatch.setattr(_experiment, "as_completed", stop_after)
+    monkeypatch.setattr(_experiment, "_finished", lambda futures: [])
+    assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 130
+    printed = capsys.readouterr().out
+    assert "Means over 1 fold," in printed
+    assert "There is no verdict yet: it takes two finished folds." in printed
+    assert "nan" not in printed.lower()
+    assert "Classifier" not in printed
+    assert "Classifier" not in (tmp_path / "kept" / "report.html").read_text()
+
+
+def test_a_column_that_reveals_the_target(frame, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame.assign(paid=frame["outcome"] == "bad").to_csv("data.csv", index=False)
+    assert main(["compare", "data.csv", *TARGET, *QUICK, "--quiet"]) == 0
+    assert capsys.readouterr().out == (
+        "One column reveals the target; this comparison means nothing until it is dropped: 'paid'\n"
+    )
+
+
+def test_costs_without_the_metric(csv, capsys):
+    assert main(["compare", csv, *TARGET, *QUICK, "--cost-fn", "20", "--cost-fp", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "Costs set the threshold only; choose the metric 'cost' to compare by cost" in printed
+    (head,) = [
+        line for line in printed.split("\n") if "average precision" in line and "fit" in line
+    ]
+    assert " cost " in head

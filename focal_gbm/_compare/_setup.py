@@ -11,7 +11,7 @@ from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOS
 from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
 from focal_gbm._compare._folds import SEARCH_ROWS, folds_of
-from focal_gbm._compare._measures import measure_of
+from focal_gbm._compare._measures import USUAL, Measure, measure_of
 from focal_gbm._compare._search import Plan, Unit
 from focal_gbm._compare._store import fingerprint_of
 from focal_gbm._compare._table import as_features, as_groups, as_labels, as_time, as_weight
@@ -35,6 +35,12 @@ class Experiment:
     protocol: dict[str, Any]
     settings: dict[str, Any]  # what outcomes depend on
     contenders: tuple[str, ...] = CONTENDERS
+
+    @property
+    def measures(self) -> list[Measure]:
+        """What is reported."""
+        cost = [] if self.costs is None else [measure_of("cost", self.costs)]
+        return list({found.name: found for found in (*USUAL, self.plan.measure, *cost)}.values())
 
     @property
     def units(self) -> list[Unit]:
@@ -125,6 +131,12 @@ def prepared(
         seed,
         n_threads=jobs // n_workers,
     )
+    cautions = list(features.cautions)
+    if costs is not None and measure.name != "cost":
+        cautions.append(
+            "Costs set the threshold only; choose the metric 'cost' to compare by cost (--metric "
+            "cost)."
+        )
     names = [LIBRARIES[name].module for name in libraries]
     versions = {name: version(name) for name in ("focal_gbm", *names, "optuna", "scikit-learn")}
     settings = {
@@ -168,7 +180,7 @@ def prepared(
         positive=positive,
         encoder=features.encoder,
         leaks=features.leaks,
-        cautions=features.cautions,
+        cautions=cautions,
         protocol=protocol,
         settings={**settings, "data": fingerprint_of(plan)},
     )

@@ -42,7 +42,7 @@ def _keys(unit: Unit) -> dict[str, Any]:
     }
 
 
-def scores_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
+def scores_table(plan: Plan, outcomes: Outcomes, measures: Sequence[Measure]) -> pd.DataFrame:
     """A row for each outcome, and for each fold and contender the library that it would choose."""
     weight = np.ones(plan.y.size, np.float32) if plan.weight is None else plan.weight
     records: dict[Unit, dict[str, Any]] = {}
@@ -51,7 +51,7 @@ def scores_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
         rows = _test_rows(plan, unit)
         records[unit] = {
             **_keys(unit),
-            **scores_of(outcome, plan.y[rows], weight[rows], plan.measure),
+            **scores_of(outcome, plan.y[rows], weight[rows], measures),
             "trees": outcome.best["trees"],
             "trials": len(outcome.trials),
             "search seconds": outcome.search_seconds,
@@ -72,7 +72,7 @@ def _chosen(measure: Measure, outcomes: Sequence[Outcome]) -> Iterator[Unit]:
         unit = outcome.unit
         by_fold.setdefault((unit.contender, unit.repeat, unit.fold), []).append(outcome)
     for rivals in by_fold.values():
-        if len(libraries) > 1 and len(rivals) == len(libraries):
+        if len(libraries) > 1:
             yield max(rivals, key=lambda outcome: measure.sign * outcome.best["value"]).unit
 
 
@@ -177,9 +177,14 @@ _BEGINNINGS = {
 }
 
 
+def has_interval(difference: Difference | None) -> bool:
+    """Whether there are enough folds for a verdict."""
+    return difference is not None and not math.isnan(difference.low)
+
+
 def sentence(difference: Difference | None, measure: Measure, rope: float, best: Outcome) -> str:
     """The verdict."""
-    if difference is None or np.isnan(difference.low):
+    if difference is None or not has_interval(difference):
         return "There is no verdict yet: it takes two finished folds."
     verdict = difference.verdict
     beginning = _BEGINNINGS[verdict].format(verb="ranks" if measure.ranks else "does")
@@ -188,7 +193,7 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     digits = ".3f" if measure.greater_is_better else ".2g"
     least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
     said = difference.better if verdict == "unclear" else getattr(difference, verdict)
-    probability = f"probability {_rounded_down(said)}"
+    probability = f"probability {rounded_down(said)}"
     if verdict == "same":
         probability += f" that they differ by no more than {least}"
     elif verdict == "unclear":
@@ -200,9 +205,9 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     )
 
 
-def _rounded_down(probability: float) -> str:
+def rounded_down(probability: float) -> str:
     """To two decimals, of which 0.95 would otherwise be shown where it was not reached."""
-    return f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
+    return "" if math.isnan(probability) else f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
 
 
 def _found(best: Outcome) -> str:

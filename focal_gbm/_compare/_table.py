@@ -1,5 +1,6 @@
 """Columns as both libraries take them, and labels of 0 and 1."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,6 +85,16 @@ def _cautions(
             f"Columns of text with another value in every row, left out: {some(texts)}."
         )
     return cautions
+
+
+def leak_sentence(leaks: Sequence[Any]) -> str:
+    """What stands in place of a verdict where columns reveal the target."""
+    found, dropped = ("One column reveals", "it is")
+    if len(leaks) > 1:
+        found, dropped = f"{len(leaks)} columns reveal", "they are"
+    return (
+        f"{found} the target; this comparison means nothing until {dropped} dropped: {some(leaks)}"
+    )
 
 
 def _is_date(given: pd.Series, column: pd.Series) -> bool:
