@@ -79,7 +79,7 @@ def of_one_loss(X, y, seed, trials, jobs):
     for unit, outcome in others.items():
         outcome.unit = Unit(unit.library, FOCAL, unit.repeat, unit.fold)
         outcomes[outcome.unit] = outcome
-    scores = scores_table(plan, outcomes)
+    scores = scores_table(plan, outcomes, [plan.measure])
     return differences_table(scores, plan.measure, plan.folds.correlation, experiment.rope)
 
 

@@ -5,18 +5,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from focal_gbm._compare._api import compare
+    from focal_gbm._compare._encoder import TableEncoder
     from focal_gbm.display import FocalLossDisplay
     from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
     from focal_gbm.objective import FocalObjective
 
 __version__ = "0.1.0"
-__all__ = ["BinaryFocalLoss", "FocalLossDisplay", "FocalObjective", "SoftmaxFocalLoss", "compare"]
+__all__ = [
+    "BinaryFocalLoss",
+    "FocalLossDisplay",
+    "FocalObjective",
+    "SoftmaxFocalLoss",
+    "TableEncoder",
+    "compare",
+]
 
 _HOMES = {
     "BinaryFocalLoss": "losses",
     "FocalLossDisplay": "display",
     "FocalObjective": "objective",
     "SoftmaxFocalLoss": "losses",
+    "TableEncoder": "_compare._encoder",
     "compare": "_compare._api",
 }
 

@@ -1,6 +1,7 @@
 """``focal-gbm compare``: what it prints and keeps, what it refuses, and how it is interrupted."""
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -84,6 +85,27 @@ def test_quiet_is_one_line(csv, capsys, tmp_path):
     assert len(list(tmp_path.glob("focal-gbm-data-*"))) == 2
 
 
+def test_names_that_the_terminal_cannot_show(frame, tmp_path):
+    frame.rename(columns={"day": "jour né"}).assign(**{"né": "2024-05-31"}).to_csv(
+        tmp_path / "data.csv", index=False
+    )
+    command = ["-m", "focal_gbm", "compare", "data.csv", *TARGET[:-1], "jour né", *QUICK]
+    found = subprocess.run(  # noqa: S603
+        [sys.executable, *command],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONIOENCODING": "ascii",
+        },
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert r"days since 1970: 'n\xe9'." in found.stdout
+
+
 def test_data_of_scikit_learn(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = _sources.rare_eights().iloc[::4, 20:]
@@ -142,6 +164,8 @@ BAD = [
     (["data.csv", *TARGET, "--trials", "0"], "--trials: expected an integer >= 1, got 0"),
     (["data.csv", *TARGET, "--jobs", "0"], "--jobs: expected an integer >= 1, got 0"),
     (["data.csv", *TARGET, "--seed", "-1"], "--seed: expected an integer >= 0, got -1"),
+    (["data.csv", *TARGET, "--seed", "4294967296"], "--seed: expected an integer < 2**31, got 429"),
+    (["data.csv", *TARGET, "--time-budget", "inf"], "--time-budget: expected a time such as 90s"),
     (["data.csv", *TARGET, "--rope", "nan"], "--rope: expected a number > 0, got nan"),
     (
         ["data.csv", *TARGET, "--time-budget", "soon"],
@@ -287,10 +311,36 @@ def test_interrupted(frame, tmp_path):
     assert told["protocol"]["finished"] is False
     assert told["protocol"]["folds planned"] == 3
     assert told["protocol"]["folds finished"] == 2
-    assert told["cautions"][0] == "Interrupted: 2 of 3 folds are finished."
-    assert "Interrupted: 2 of 3 folds" in printed
+    hint = "Interrupted after 2 of 3 folds. Run the same command again to continue."
+    assert told["cautions"][0] == hint
+    assert hint in printed
+    # Contenders of a fold that is not finished are not compared with others.
+    assert {line["fold"] for line in told["scores"]} == {line["fold"] for line in told["trials"]}
+    assert len(told["scores"]) == 2 * 4
+    assert "Means over 2 folds" in printed
     assert "Traceback" not in errors
     assert "Unfinished" in (tmp_path / "kept" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("stage", ["_table", "_introduce", "_explain"])
+def test_interrupted_at_another_time(csv, monkeypatch, capsys, stage):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_command, stage, interrupt)
+    assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 130
+    assert capsys.readouterr().err == "Interrupted\n"
+
+
+def test_a_report_that_cannot_be_written(csv, capsys, tmp_path):
+    assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 0
+    (tmp_path / "kept" / "report.html").unlink()
+    (tmp_path / "kept" / "report.html").mkdir()
+    capsys.readouterr()
+    assert main(["compare", csv, *TARGET, *EXPERIMENT, "--quiet"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err == "focal-gbm: error: --output: kept/report.html: Is a directory\n"
+    assert printed.out == ""
 
 
 def test_interrupted_before_anything_is_finished(csv, monkeypatch, capsys):
@@ -299,4 +349,43 @@ def test_interrupted_before_anything_is_finished(csv, monkeypatch, capsys):
 
     monkeypatch.setattr(_experiment, "as_completed", run)
     assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 130
-    assert "Interrupted: what is finished is kept in kept\n" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "Interrupted before the first fold was finished. Run the same command again to continue: "
+        "what there is so far is kept in kept\n"
+    )
+
+
+def test_one_finished_fold_gives_no_model(csv, monkeypatch, capsys, tmp_path):
+    def stop_after(futures):
+        yield from itertools.islice(as_completed(futures), 6)
+        raise KeyboardInterrupt
+
+    as_completed = _experiment.as_completed
+    monkeypatch.setattr(_experiment, "as_completed", stop_after)
+    monkeypatch.setattr(_experiment, "_finished", lambda futures: [])
+    assert main(["compare", csv, *TARGET, *EXPERIMENT]) == 130
+    printed = capsys.readouterr().out
+    assert "Means over 1 fold," in printed
+    assert "There is no verdict yet: it takes two finished folds." in printed
+    assert "nan" not in printed.lower()
+    assert "Classifier" not in printed
+    assert "Classifier" not in (tmp_path / "kept" / "report.html").read_text()
+
+
+def test_a_column_that_reveals_the_target(frame, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame.assign(paid=frame["outcome"] == "bad").to_csv("data.csv", index=False)
+    assert main(["compare", "data.csv", *TARGET, *QUICK, "--quiet"]) == 0
+    assert capsys.readouterr().out == (
+        "One column reveals the target; this comparison means nothing until it is dropped: 'paid'\n"
+    )
+
+
+def test_costs_without_the_metric(csv, capsys):
+    assert main(["compare", csv, *TARGET, *QUICK, "--cost-fn", "20", "--cost-fp", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "Costs set the threshold only; choose the metric 'cost' to compare by cost" in printed
+    (head,) = [
+        line for line in printed.split("\n") if "average precision" in line and "fit" in line
+    ]
+    assert " cost " in head

@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 from sklearn.base import clone
 
 from focal_gbm import compare
-from focal_gbm._compare import _folds, _search, _setup
+from focal_gbm._compare import _api, _experiment, _folds, _search, _setup
 from focal_gbm._compare._contenders import (
     CONTENDERS,
     FOCAL,
@@ -37,8 +37,8 @@ from focal_gbm._compare._contenders import (
 from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._measures import measure_of
 from focal_gbm._compare._search import Control, Outcome, Unit
-from focal_gbm._compare._setup import prepared
-from focal_gbm._compare._store import Store, name_of
+from focal_gbm._compare._setup import prepared, seconds_of
+from focal_gbm._compare._store import Store
 from focal_gbm._compare._summary import (
     best_estimator,
     differences_table,
@@ -145,12 +145,30 @@ def test_best_and_its_code(table, found):
     names = {}
     exec(found.code, names)  # noqa: S102
     assert type(names["model"]) is type(found.best)
-    assert names["model"].get_params() == found.best.get_params()
-    assert isinstance(found.best, xgb.XGBClassifier | lgb.LGBMClassifier)
-    model = clone(found.best).fit(X[["a", "b"]], y == "bad")
-    p = model.predict_proba(X[["a", "b"]])[:, 1]
+    assert repr(names["model"]) == repr(found.best)
+    assert isinstance(found.best[-1], xgb.XGBClassifier | lgb.LGBMClassifier)
+    p = clone(found.best).fit(X, y == "bad").predict_proba(X)[:, 1]
     assert p[y == "bad"].mean() > 2 * p[y == "good"].mean()
     assert "# model.fit(X, y == 'bad')" in found.code
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_best_takes_the_table_that_was_compared(table, library, capfd):
+    X, y = table
+    X = X.assign(
+        day=pd.Timestamp("2024-01-01"),
+        written="2024-01-31",
+        sold=[True, None] * 200,
+        name=[f"customer {i}" for i in range(400)],
+    ).rename(columns={"a": "a, [x]"})
+    found = compare(X, y, **{**QUICK, "trials": 1}, library=library)
+    names = {"X": X, "y": y}
+    exec(found.code.replace("# model", "model"), names)  # noqa: S102
+    assert repr(names["model"]) == repr(found.best)
+    assert list(names["model"][0].names_) == ["a___x_", "b", "c", "d", "day", "written", "sold"]
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+    assert np.isfinite(clone(found.best).fit(X, y == "bad").predict_proba(X[:7])).all()
 
 
 def test_json(tmp_path, found):
@@ -397,6 +415,48 @@ def test_a_budget_too_small_for_a_trial_allows_one(table):
     found = compare(*table, **{**QUICK, "trials": 9}, library="lightgbm", time_budget=1e-3)
     assert set(found.scores["trials"]) == {1}
     assert found.protocol["time budget"] == 1e-3
+    assert found.cautions[0] == (
+        "The time budget allowed only 1 trial per search: gamma and alpha were not searched. Use a "
+        "larger time budget."
+    )
+
+
+def test_few_trials_are_said(found):
+    assert found.cautions[0] == (
+        "There were only 2 trials per search: gamma and alpha were hardly searched. Use more "
+        "trials."
+    )
+
+
+def test_the_bar_ends_where_the_fits_end(table):
+    plan = replace(prepared(*table, folds=2, jobs=1).plan, n_trials=9, seconds=1e-3)
+    units = [Unit("LightGBM", contender, 0, 0) for contender in CONTENDERS]
+    bar = _experiment.Bar(10 * 4, plan.measure, False)
+    outcomes, _ = _experiment.run_all(units, plan, Store(None, {}), 1, bar)
+    assert bar._bar.total == sum(len(found.trials) + 1 for found in outcomes.values()) == 8
+
+
+def test_positives_that_would_be_needed():
+    def said(half_width):
+        wide = Difference(0.0, -half_width, half_width, 0.4, 0.2, 0.4)
+        return _api._too_few_positives(wide, np.arange(300) < 287, 0.005)
+
+    assert said(0.001) == []
+    assert said(0.0631) == [
+        "To detect a difference of 0.005 you would need about 46,000 positives; you have 287."
+    ]
+    assert said(0.5) == [
+        "A difference of 0.005 cannot be detected in practice: you would need more than 1,000,000 "
+        "positives; you have 287."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [(90, 90), ("90s", 90), ("1.5 h", 5400), ("10m", 600), (1e-5, 1e-5), (np.float64(1e20), 1e20)],
+)
+def test_time_budgets(budget, seconds):
+    assert seconds_of(budget) == seconds
 
 
 def test_large_fits_follow_each_other_and_large_searches_take_part_of_the_rows(table, monkeypatch):
@@ -428,31 +488,6 @@ def test_what_is_kept_is_not_computed_again(tmp_path, table, monkeypatch):
     assert (first.verdict, first.code) == (second.verdict, second.code)
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"seed": 1}, r"its seed is 0, not 1"),
-        ({"trials": 3}, r"its trials is 2, not 3"),
-        ({"metric": "ROC AUC"}, r"its metric is 'average precision', not 'ROC AUC'"),
-        ({"data": "other"}, r"its data differ"),
-    ],
-)
-def test_a_folder_of_another_experiment_is_refused(tmp_path, changed, message):
-    settings = {"seed": 0, "trials": 2, "metric": "average precision", "data": "some"}
-    Store(tmp_path / "kept", settings)
-    Store(tmp_path / "kept", settings)
-    with pytest.raises(ValueError, match=rf"^output: .*kept' has another experiment \({message}"):
-        Store(tmp_path / "kept", {**settings, **changed})
-    assert name_of(settings) != name_of({**settings, **changed})
-
-
-def test_a_folder_of_something_else_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("all of it")
-    with pytest.raises(ValueError, match=r"^output: .* has files, but no experiment.json"):
-        Store(tmp_path, {})
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
 @pytest.mark.parametrize("change", ["value", "label", "category", "row order", "weight"])
 def test_the_fingerprint_sees_every_change(table, change):
     X, y = table
@@ -470,19 +505,6 @@ def test_the_fingerprint_sees_every_change(table, change):
     else:
         weight = np.ones(400)
     assert prepared(X, y, sample_weight=weight).settings["data"] != before
-
-
-def test_outcomes_come_back_as_they_were(tmp_path):
-    store = Store(tmp_path / "kept", {})
-    unit = Unit("XGBoost", FOCAL, 0, 1)
-    best = {"value": 0.1 + 0.2, "seconds": 1.5, "trees": 3, "parameters": {"focal_alpha": None}}
-    arrays = np.float32([0.1, 0.2]), np.float32([0.3, 0.4])
-    assert store.load(unit) is None
-    store.save(Outcome(unit, [best], best, 2.5, 0.5, *arrays))
-    found = store.load(unit)
-    assert (found.unit, found.trials, found.best) == (unit, [best], best)
-    assert (found.search_seconds, found.fit_seconds) == (2.5, 0.5)
-    assert_array_equal([found.posterior, found.sigmoid], arrays)
 
 
 # What is said.
@@ -542,16 +564,16 @@ def test_sentences():
 
 def test_code_of_focal_loss():
     estimator, code = best_estimator(
-        outcome(focal_gamma=1.23456, focal_alpha=0.75, max_depth=3), "yes", 0.123
+        outcome(focal_gamma=1.23456, focal_alpha=0.75, max_depth=3), "yes", 0.123, "a rule", None
     )
     assert code == (
         "from focal_gbm.xgboost import FocalXGBClassifier\n\n"
         "model = FocalXGBClassifier(\n    focal_gamma=1.235,\n    focal_alpha=0.75,\n"
         "    max_depth=3,\n    enable_categorical=True,\n    n_estimators=12,\n)\n"
-        "# model.fit(X, y == 'yes')\n# model.predict_proba(X)[:, 1] > 0.123\n"
+        "# model.fit(X, y == 'yes')\n# model.predict_proba(X)[:, 1] > 0.123  # a rule\n"
     )
     assert estimator.get_params()["focal_gamma"] == 1.235
-    of_booleans = best_estimator(outcome(max_depth=3), True, 0.5)
+    of_booleans = best_estimator(outcome(max_depth=3), True, 0.5, "a rule", None)
     assert "from xgboost import XGBClassifier\n" in of_booleans[1]
     assert "# model.fit(X, y)\n" in of_booleans[1]
 
@@ -559,4 +581,7 @@ def test_code_of_focal_loss():
 def test_thresholds():
     y, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8])
     assert threshold_of(y, p, np.ones(4), (9.0, 1.0))[0] == 0.1
-    assert threshold_of(y, p, np.ones(4), None) == (0.4, "the largest F1 over the test rows")
+    threshold, rule = threshold_of(y, p, np.ones(4), None)
+    assert (threshold, rule) == (0.25, "the largest F1 over the test rows")
+    assert list(p > threshold) == [False, True, True, True]
+    assert threshold_of(y, np.full(4, 0.5), np.ones(4), None)[0] == 0.25

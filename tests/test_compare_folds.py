@@ -115,6 +115,24 @@ def test_a_time_without_positives(y):
         folds_of(y, None, time, 3, 1, 0)
 
 
+@pytest.mark.parametrize("part", ["test", "training"])
+def test_weights_that_leave_one_class(y, part):
+    time = np.arange(y.size, dtype=float)
+    folds = folds_of(y, None, time, 2, 1, 0)
+    rows = folds.test(0, 0) if part == "test" else folds.train(0, 0)
+    weight = np.ones(y.size, np.float32)
+    weight[rows] = y[rows] == 0
+    folds_of(y, None, time, 2, 1, 0, np.ones(y.size, np.float32))
+    with pytest.raises(ValueError, match=rf"^folds: fold 1 of 2 has 0 positive {part} rows, and"):
+        folds_of(y, None, time, 2, 1, 0, weight)
+
+
+def test_too_few_groups_for_a_search(y):
+    folds_of(y, np.arange(y.size) % 8, None, 2, 1, 0)
+    with pytest.raises(ValueError, match=r"^groups: fold 1 trains on 3, and a search needs at lea"):
+        folds_of(y, np.arange(y.size) % 6, None, 2, 1, 0)
+
+
 def test_fewer_groups_than_folds(y):
     with pytest.raises(ValueError, match="folds: 5 are more than there are groups, 3"):
         folds_of(y, np.arange(y.size) % 3, None, 5, 1, 0)

@@ -57,6 +57,15 @@ def test_folds_that_all_agree_are_sure(value, verdict):
     assert sorted(found[3:]) == [0, 0, 1]
 
 
+@pytest.mark.parametrize("unit", [1e-15, 1.0, 1e15])
+def test_the_unit_does_not_matter(unit):
+    differences = np.array([0.03, -0.01, 0.02, 0.05])
+    expected = difference_of(differences, 0.2, 0.005)
+    found = difference_of(unit * differences, 0.2, unit * 0.005)
+    assert_allclose(found[:3], np.multiply(unit, expected[:3]))
+    assert_allclose(found[3:], expected[3:])
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_fewer_than_two_folds_say_nothing(n):
     found = difference_of(np.full(n, 0.5), 0.2, 0.005)

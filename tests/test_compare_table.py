@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
 
+from focal_gbm import TableEncoder
 from focal_gbm._compare import _sources
 from focal_gbm._compare._contenders import LIBRARIES, Rows, fitted, predicted
 from focal_gbm._compare._sources import divided, rare_eights, read_file, read_openml
@@ -53,17 +54,17 @@ def frame():
 
 
 def test_columns_are_numbers_and_categories(frame, y):
-    X, cautions = as_features(frame, y)
+    X, _, _, cautions = as_features(frame, y)
     kinds = "".join(dtype.kind for dtype in X.dtypes)
     assert kinds == "fifOOfffffff"
     assert_array_equal(X.isna(), frame.isna())
-    assert list(X["feature_3"].cat.categories) == ["grün", "red"]
-    assert_array_equal(X["feature_5"], frame["is_new"])
-    assert_array_equal(X["feature_6"].dropna(), frame["is_sold"].dropna().astype(float))
+    assert list(X["colour"].cat.categories) == ["grün", "red"]
+    assert_array_equal(X["is_new"], frame["is_new"])
+    assert_array_equal(X["is_sold"].dropna(), frame["is_sold"].dropna().astype(float))
     expected = (frame["day"] - pd.Timestamp(0)).dt.days
-    assert_allclose(X["feature_7"], expected)
-    assert_allclose(X["feature_9"].dropna(), expected[X["feature_9"].notna()])
-    assert_allclose(X["feature_10"], frame["lasted"].dt.total_seconds() / 86400)
+    assert_allclose(X["day"], expected)
+    assert_allclose(X["written"].dropna(), expected[X["written"].notna()])
+    assert_allclose(X["lasted"], frame["lasted"].dt.total_seconds() / 86400)
     assert cautions == ["Dates are taken as numbers, days since 1970: 'day', 'local', 'written'."]
 
 
@@ -76,15 +77,51 @@ def test_the_given_table_is_left_alone(frame, y):
 @pytest.mark.parametrize("library", LIBRARIES.values(), ids=list(LIBRARIES))
 @pytest.mark.parametrize("loss", [{}, {"focal_gamma": 1.0}], ids=["log loss", "focal"])
 def test_both_libraries_take_them(frame, y, library, loss):
-    X, _ = as_features(frame, y)
+    X, *_ = as_features(frame, y)
     train, test = Rows(X[:150], y[:150], None), X[150:]
     model = fitted(library, loss, train, 3, n_jobs=1, random_state=0)
     assert np.isfinite(predicted(library, model, test)[0]).all()
 
 
+def test_a_column_has_the_categories_of_fit(frame):
+    encoder = TableEncoder().fit(frame)
+    whole, part = encoder.transform(frame), encoder.transform(frame[50:60])
+    assert_frame_equal(part, whole[50:60].reset_index(drop=True))
+    assert_frame_equal(encoder.fit_transform(frame), whole)
+    new = encoder.transform(frame.assign(colour=["blue", "red"] * 100, grade=[3, 7] * 100))
+    assert list(new["colour"].cat.codes[:2]) == [-1, 1]
+    assert list(new["grade"].cat.codes[:2]) == [2, -1]
+    assert list(encoder.get_feature_names_out()[:2]) == ["size____cm_____x_", "count"]
+
+
+def test_what_fit_has_not_seen_is_refused(frame):
+    encoder = TableEncoder().fit(frame)
+    with pytest.raises(ValueError, match=r"^X: its columns \['count'.*not those of fit, \['size"):
+        encoder.transform(frame[["count"]])
+    with pytest.raises(ValueError, match=r"^X: column 'day' has text, where fit had numbers or"):
+        encoder.transform(frame.assign(day="soon"))
+
+
+def test_names_that_become_alike_stay_apart():
+    X = TableEncoder().fit_transform(pd.DataFrame([[1, 2, 3]], columns=["a b", "a:b", "a_b"]))
+    assert X.to_dict("list") == {"a_b": [1], "a_b_": [2], "a_b__": [3]}
+
+
+@pytest.mark.parametrize("is_needed", [True, False])
+def test_the_encoder_is_for_tables_that_the_libraries_do_not_take(frame, y, is_needed):
+    X = frame[["count"]] if not is_needed else frame
+    for table in (X, X.to_numpy(), X.rename(columns={"count": 3})):
+        features = as_features(table, y)
+        assert (features.encoder is not None) == is_needed
+        assert features.encoder is not None or features.X.equals(
+            pd.DataFrame(X).set_axis(features.X.columns, axis=1)
+        )
+    assert as_features(frame[["is_sold"]], y).encoder is not None
+
+
 def test_tables_of_other_kinds(y):
     values = np.random.default_rng(0).normal(size=(N, 2))
-    expected, _ = as_features(pd.DataFrame(values), y)
+    expected, *_ = as_features(pd.DataFrame(values), y)
     for table in (
         values,
         values.tolist(),
@@ -98,7 +135,11 @@ def test_tables_of_other_kinds(y):
     ("column", "message"),
     [
         (np.full(N, np.inf), r"X: column 'a' has infinite values"),
+        (pd.Series([1.0, np.inf, None] * 66 + [1.0] * 2, dtype=object), "has infinite values"),
+        (np.full(N, 1e300), r"X: column 'a' has infinite values, or some beyond 3.4e38"),
         (np.full(N, 1j), r"X: column 'a' has complex numbers"),
+        ([[1, 2], None] * 100, r"X: column 'a' has lists: give each of their values a column"),
+        ([{"b": 1}, None] * 100, r"X: column 'a' has lists"),
         ([f"row {i}" for i in range(N)], r"X: no two rows share a value of 'a', and there is no"),
     ],
 )
@@ -136,22 +177,74 @@ def test_columns_that_identify_rows_or_tell_the_target_are_named(y):
             "constant": 1,
         }
     )
-    X, cautions = as_features(frame, y)
+    X, _, _, cautions = as_features(frame, y)
     assert [caution for caution in cautions if "tell the target" in caution] == [
         "Columns that tell the target: 'outcome', 'coded', 'paid_on'. If they are not known when a "
         "prediction is wanted, leave them out."
     ]
     assert any("another value in every row: 'number'." in caution for caution in cautions)
     assert any("every row, left out: 'name'." in caution for caution in cautions)
-    assert "feature_1" not in X
+    assert "name" not in X
     assert X.shape[1] == 7
 
 
 def test_text_that_looks_like_dates_only_at_first_is_text(y):
     column = ["2024-01-01"] * 150 + ["unknown"] * 50
-    X, cautions = as_features(pd.DataFrame({"a": column}), y)
-    assert list(X["feature_0"].cat.categories) == ["2024-01-01", "unknown"]
+    X, _, _, cautions = as_features(pd.DataFrame({"a": column}), y)
+    assert list(X["a"].cat.categories) == ["2024-01-01", "unknown"]
     assert not cautions
+
+
+@pytest.mark.parametrize(
+    "codes", [["1234", "2001"], ["20240131", "20240229"], ["2024-01", "2023-12"], ["now", "today"]]
+)
+def test_text_that_pandas_could_take_for_dates_is_text(y, codes):
+    X, _, _, cautions = as_features(pd.DataFrame({"a": codes * 100}), y)
+    assert list(X["a"].cat.categories) == sorted(codes)
+    assert not cautions
+
+
+@pytest.mark.parametrize("unit", ["s", "us", None])
+def test_dates_that_stand_for_no_end(y, unit):
+    text = ["2024-01-31", "9999-12-31"] * 100
+    column = text if unit is None else np.array(text, f"datetime64[{unit}]")
+    X, *_ = as_features(pd.DataFrame({"a": column}), y)
+    assert_array_equal(X["a"], np.array(text, "datetime64[D]").astype(int))
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "category", "float64", "Int64", "datetime64[s]"])
+@pytest.mark.parametrize("library", LIBRARIES.values(), ids=list(LIBRARIES))
+def test_a_column_without_values(y, dtype, library):
+    column = pd.Series([None] * N, dtype=dtype)
+    X, *_ = as_features(pd.DataFrame({"a": column, "b": np.arange(N) % 7}), y)
+    assert X["a"].isna().all()
+    model = fitted(library, {}, Rows(X, y, None), 3, n_jobs=1, random_state=0)
+    assert np.isfinite(predicted(library, model, X)[0]).all()
+
+
+def test_columns_of_arrow(y):
+    moments = pd.date_range("2024-01-31", periods=N, freq="h")
+    table = pa.table(
+        {
+            "text": pa.array(["a", None] * 100),
+            "day": pa.array(moments.date, pa.date32()),
+            "moment": pa.array(moments, pa.timestamp("us")),
+            "local": pa.array(moments, pa.timestamp("ms", "Europe/Berlin")),
+            "lasted": pa.array([1, None] * 100, pa.duration("s")),
+            "price": pa.array([1, None] * 100, pa.decimal128(5, 2)),
+            "is_new": pa.array([True, None] * 100),
+        }
+    )
+    X, *_ = as_features(table.to_pandas(types_mapper=pd.ArrowDtype), y)
+    expected, *_ = as_features(table, y)
+    assert_frame_equal(X, expected)
+    assert "".join(dtype.kind for dtype in X.dtypes) == "Offffff"
+
+
+def test_rows_may_have_any_index(y, frame):
+    expected, *_ = as_features(frame, y)
+    found, *_ = as_features(frame.set_axis([0] * N), y)
+    assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +279,7 @@ def test_labels(y, positive, expected):
             "positive: there are 3 labels, 'a', 'b', 'c', and two are compared",
         ),
         (["a", "b"], "d", "positive: no label is 'd': they are 'a', 'b'"),
+        (np.ones((3, 1)), None, r"y: expected one column, got an array of shape \(3, 1\)"),
     ],
 )
 def test_labels_that_cannot_be_used(y, positive, message):
@@ -209,6 +303,8 @@ def test_weights_groups_and_times():
         (as_weight, [1, "heavy", 1], "sample_weight: expected numbers >= 0, got 'heavy' in row 1"),
         (as_weight, [1, 1, -2.0], r"sample_weight: expected numbers >= 0, got -2.0 in row 2"),
         (as_weight, [1, None, 1], "sample_weight: expected numbers >= 0, got None in row 1"),
+        (as_weight, [1, 1, 1e39], r"sample_weight: expected numbers >= 0, got 1e\+39 in row 2"),
+        (as_weight, np.ones((3, 2)), r"sample_weight: expected one column, got an array of shape"),
         (as_weight, [1, 2], "sample_weight: expected one value for each of 3 rows, got 2"),
         (as_groups, ["a", None, "b"], "groups: 1 of 3 values are missing"),
         (as_groups, ["a"], "groups: expected one value for each of 3 rows, got 1"),
@@ -243,6 +339,20 @@ def test_files(tmp_path, small):
         assert list(found["b"].dropna()) == ["x", "grün"]
 
 
+def test_a_column_of_a_long_file_is_of_one_kind(tmp_path):
+    values = ["01", "x", *["01"] * 300_000]
+    (tmp_path / "a.csv").write_text("a\n" + "\n".join(values))
+    assert list(read_file(str(tmp_path / "a.csv"))["a"].unique()) == ["01", "x"]
+
+
+def test_names_of_columns_are_text(tmp_path, small):
+    small.set_axis([0, 1, 2], axis=1).to_parquet(tmp_path / "a.parquet")
+    assert list(read_file(str(tmp_path / "a.parquet")).columns) == ["0", "1", "2"]
+
+
+GZIPPED = gzip.compress(str(list(range(999))).encode())
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -256,6 +366,10 @@ def test_files(tmp_path, small):
         ("a.csv", b"a,b\n1,2\n1,2,3,4\n", r"data: .*a.csv' cannot be read: "),
         ("a.csv", b"\xff\xfe\x00\xd8", r"data: .*a.csv' cannot be read: "),
         ("a.csv.gz", b"not compressed", r"data: .*a.csv.gz'"),
+        ("a.csv.gz", GZIPPED[:-40], r"data: .*a.csv.gz' cannot be read: "),
+        ("a.csv.gz", GZIPPED[:20] + b"\xff" * 40, r"data: .*a.csv.gz' cannot be read: "),
+        ("a.csv.xz", b"not compressed", r"data: .*a.csv.xz' cannot be read: "),
+        ("a.csv.zip", b"not compressed", r"data: .*a.csv.zip' cannot be read: "),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, message):
@@ -272,6 +386,13 @@ def test_columns_have_one_meaning(small):
     assert_array_equal(table.sample_weight, small["a"])
     assert_array_equal(table.groups, 1)
     assert table.time is None
+
+
+def test_a_column_that_is_there_twice(small):
+    twice = small[["a", "c", "c"]]
+    with pytest.raises(ValueError, match="target: there are 2 columns 'c': rename them"):
+        divided("small", twice, "c")
+    assert divided("small", twice, "a").X.shape == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -303,8 +424,7 @@ def test_openml(monkeypatch, small):
     monkeypatch.setattr(_sources, "fetch_openml", lambda **_: Data)
     assert read_openml(7) == (small, "c")
     Data.target = small[["b", "c"]]
-    with pytest.raises(ValueError, match="openml: data set 7 has no single target column"):
-        read_openml(7)
+    assert read_openml(7) == (small, None)
 
 
 @pytest.mark.parametrize("error", [OSError("no network"), ValueError("no data set 7\nmore")])

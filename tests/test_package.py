@@ -78,6 +78,7 @@ LEVELS = [
     "onnx._converter",
     "onnx.*",
     "torch.*",
+    "_compare._encoder",
     "_compare._measures",
     "_compare._inference",
     "_compare._folds",
@@ -207,6 +208,7 @@ def test_public_names():
         "FocalLossDisplay",
         "FocalObjective",
         "SoftmaxFocalLoss",
+        "TableEncoder",
         "compare",
     ]
     for name in focal_gbm.__all__:
@@ -281,6 +283,7 @@ def test_a_module_that_is_not_imported(module):
         ),
         *((library, "compare", "focal_gbm.compare", "from focal_gbm import compare")
           for library in ("optuna", "pandas", "pyarrow", "sklearn", "tqdm")),
+        ("pandas", "compare", "TableEncoder", "from focal_gbm import TableEncoder"),
     ],
 )  # fmt: skip
 def test_a_missing_library_names_its_extra(library, extra, name, program):

@@ -16,12 +16,13 @@ with needed_by("focal_gbm.compare", "compare", "optuna", "pandas", "pyarrow", "t
     from focal_gbm._compare._experiment import Bar, Outcomes, fits_of, run_all
     from focal_gbm._compare._inference import Difference, positives_needed
     from focal_gbm._compare._result import Comparison
-    from focal_gbm._compare._search import Outcome, Unit
+    from focal_gbm._compare._search import Outcome, Plan, Unit
     from focal_gbm._compare._setup import Experiment, prepared
     from focal_gbm._compare._store import Store
     from focal_gbm._compare._summary import (
         best_estimator,
         differences_table,
+        has_interval,
         headline_of,
         predictions_table,
         rope_of,
@@ -30,6 +31,10 @@ with needed_by("focal_gbm.compare", "compare", "optuna", "pandas", "pyarrow", "t
         threshold_of,
         trials_table,
     )
+    from focal_gbm._compare._table import leak_sentence
+
+FEW_TRIALS = 5
+MOST_POSITIVES = 1_000_000
 
 
 def compare(
@@ -162,17 +167,16 @@ def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> C
         outcomes, is_finished = run_all(units, plan, store, experiment.n_workers, bar)
     finally:
         bar.close()
-    of_folds = {unit: found for unit, found in outcomes.items() if unit.fold is not None}
-    if not any(unit.contender == LOG_LOSS for unit in of_folds):
-        raise KeyboardInterrupt  # there is nothing to compare with
+    of_folds = _of_finished_folds(units, outcomes)
+    if not of_folds:
+        raise KeyboardInterrupt  # there is nothing to compare
     final = {unit: found for unit, found in outcomes.items() if unit.fold is None}
     comparison = _comparison(experiment, of_folds, final if is_finished else of_folds)
-    n_finished = _n_finished_folds(units, of_folds)
+    n_finished = len({(unit.repeat, unit.fold) for unit in of_folds})
     if not is_finished:
         n_planned = experiment.protocol["folds planned"]
-        comparison.cautions.insert(
-            0, f"Interrupted: {n_finished} of {n_planned} folds are finished."
-        )
+        hint = "" if store.folder is None else " Run the same command again to continue."
+        comparison.cautions.insert(0, f"Interrupted after {n_finished} of {n_planned} folds.{hint}")
     comparison.protocol |= {
         "folds finished": n_finished,
         "finished": is_finished,
@@ -182,17 +186,20 @@ def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> C
     return comparison
 
 
-def _n_finished_folds(units: list[Unit], outcomes: Outcomes) -> int:
-    """How many folds have all their parts."""
-    folds = {(unit.repeat, unit.fold) for unit in units if unit.fold is not None}
+def _of_finished_folds(units: list[Unit], outcomes: Outcomes) -> Outcomes:
+    """Those of folds that all contenders have: means over others would not be comparable."""
     unfinished = {(unit.repeat, unit.fold) for unit in units if unit not in outcomes}
-    return len(folds - unfinished)
+    return {
+        unit: found
+        for unit, found in outcomes.items()
+        if unit.fold is not None and (unit.repeat, unit.fold) not in unfinished
+    }
 
 
 def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes) -> Comparison:
     """What outcomes of folds say, and the best of the candidates."""
     plan = experiment.plan
-    scores = scores_table(plan, outcomes)
+    scores = scores_table(plan, outcomes, experiment.measures)
     rope = rope_of(scores, plan.measure, experiment.rope)
     differences = differences_table(scores, plan.measure, plan.folds.correlation, rope)
     headline = headline_of(differences)
@@ -200,14 +207,23 @@ def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes
     best = _best(candidates, FOCAL if is_better else LOG_LOSS, plan.measure.sign)
     predictions = predictions_table(plan, outcomes)
     threshold, rule = _threshold(predictions, best, experiment.costs)
-    estimator, code = best_estimator(best, experiment.positive, threshold)
+    verdict = sentence(headline, plan.measure, rope, best)
+    estimator, code = best_estimator(best, experiment.positive, threshold, rule, experiment.encoder)
+    if experiment.leaks:
+        verdict = leak_sentence(experiment.leaks)
+    if experiment.leaks or not has_interval(headline):
+        estimator, code = None, ""
     return Comparison(
         scores=scores,
         trials=trials_table(outcomes),
         predictions=predictions,
         differences=differences,
-        verdict=sentence(headline, plan.measure, rope, best),
-        cautions=[*experiment.cautions, *_cautions(headline, plan.y, rope)],
+        verdict=verdict,
+        cautions=[
+            *experiment.cautions,
+            *_too_few_trials(scores, plan),
+            *_too_few_positives(headline, plan.y, rope),
+        ],
         best=estimator,
         code=code,
         protocol={**experiment.protocol, "rope": float(f"{rope:.3g}")},
@@ -235,12 +251,32 @@ def _threshold(
     return threshold_of(y, posterior, weight, costs)
 
 
-def _cautions(headline: Difference | None, y: Array, rope: float) -> list[str]:
+def _too_few_trials(scores: pd.DataFrame, plan: Plan) -> list[str]:
+    trials = scores.loc[scores["contender"] == FOCAL, "trials"]
+    fewest = int(trials.min())
+    if fewest >= FEW_TRIALS:
+        return []
+    found = f"only {fewest} {'trial' if fewest == 1 else 'trials'}"
+    place = "per search" if trials.eq(fewest).all() else "in some searches"
+    searched = f"gamma and alpha were {'not' if fewest == 1 else 'hardly'} searched"
+    if fewest < plan.n_trials:
+        return [f"The time budget allowed {found} {place}: {searched}. Use a larger time budget."]
+    return [
+        f"There {'was' if fewest == 1 else 'were'} {found} {place}: {searched}. Use more trials."
+    ]
+
+
+def _too_few_positives(headline: Difference | None, y: Array, rope: float) -> list[str]:
     positives = int(y.sum())
     needed = None if headline is None else positives_needed(headline, positives, rope)
     if needed is None:
         return []
+    if needed > MOST_POSITIVES:
+        return [
+            f"A difference of {rope:.2g} cannot be detected in practice: you would need more than "
+            f"{MOST_POSITIVES:,} positives; you have {positives:,}."
+        ]
     return [
-        f"{positives:,} positives are too few to tell a difference of {rope:.2g}: that would take "
-        f"about {needed:,}."
+        f"To detect a difference of {rope:.2g} you would need about {needed:,} positives; you have "
+        f"{positives:,}."
     ]

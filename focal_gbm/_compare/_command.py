@@ -1,6 +1,7 @@
 """The command ``focal-gbm``."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,8 +39,17 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; what it returns is the exit status."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # which may not have the letters of columns' names
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return _compare(arguments)
+    except KeyboardInterrupt:
+        print("Interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _compare(arguments: argparse.Namespace) -> int:
     try:
         from focal_gbm._compare._api import run_experiment
         from focal_gbm._compare._setup import prepared
@@ -68,11 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _introduce(experiment)
     try:
         comparison = run_experiment(experiment, store, progress=not arguments.quiet)
+        comparison.to_html(folder / "report.html")
+        result = comparison.to_json(folder / "result.json")
     except KeyboardInterrupt:
-        print(f"Interrupted: what is finished is kept in {folder}", file=sys.stderr)
+        print(
+            "Interrupted before the first fold was finished. Run the same command again to "
+            f"continue: what there is so far is kept in {folder}",
+            file=sys.stderr,
+        )
         return INTERRUPTED
-    comparison.to_html(folder / "report.html")
-    result = comparison.to_json(folder / "result.json")
+    except OSError as error:
+        return _fail(f"--output: {error.filename or folder}: {error.strerror}")
     if is_chatty:
         _explain(comparison, experiment)
     print(result if arguments.json else comparison)
@@ -207,22 +223,29 @@ def _introduce(experiment: "Experiment") -> None:
 
 
 def _explain(comparison: "Comparison", experiment: "Experiment") -> None:
+    from focal_gbm._compare._summary import rounded_down
+
     metric = comparison.protocol["metric"]
     groups = comparison.scores.groupby(["library", "contender"], sort=False)
-    means = groups[[metric, "log loss", "Brier score"]].mean()
+    shown = [metric, "log loss", "Brier score", *["cost"] * (comparison.costs is not None)]
+    means = groups[list(dict.fromkeys(shown))].mean()
     effort = groups[["trials", "search seconds", "fit seconds"]].sum()
-    table = means.loc[:, ~means.columns.duplicated()].join(effort)
+    table = means.join(effort)
     times = ("search seconds", "fit seconds")
     cells = {name: "{:.4f}" if name in means else "{:.1f}" for name in (*means, *times)}
     formatters = {name: cell.format for name, cell in cells.items()}
-    print(
-        f"\nMeans over {comparison.protocol['folds finished']} folds, sums of trials and seconds:"
-    )
+    n_folds = comparison.protocol["folds finished"]
+    folds = "1 fold" if n_folds == 1 else f"{n_folds} folds"
+    print(f"\nMeans over {folds}, sums of trials and seconds:")
     print(table.reset_index().to_string(index=False, formatters=formatters))
     if "chosen" in means.index:
         print("'chosen' has, of each fold, the library whose search found the better score.")
-    shown = comparison.differences.to_string(index=False, float_format="{:.3f}".format)
-    print(f"\nGain over log loss, 95 % interval, probabilities:\n{shown}\n")
-    print(comparison.code)
+    differences = comparison.differences.copy()
+    probabilities = ["better", "same", "worse"]
+    differences[probabilities] = differences[probabilities].map(rounded_down)
+    text = differences.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+    print(f"\nGain over log loss, 95 % interval, probabilities:\n{text}\n")
+    if comparison.code:
+        print(comparison.code)
     new = [caution for caution in comparison.cautions if caution not in experiment.cautions]
     print(*new, sep="\n", end="\n" * bool(new))

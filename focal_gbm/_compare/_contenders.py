@@ -49,9 +49,10 @@ class Library:
     classifiers : callable
         Without arguments; the library's own classifier and the focal one.
     needed : dict
-        Parameters without which those that are searched, or categories, do not count.
+        Parameters without which those that are searched, or categories, do not count, or every
+        tree prints a warning.
     repeatable : dict
-        Parameters with which a fit gives the same model again, and is silent.
+        Parameters with which a fit gives the same model again.
     metrics : tuple of str
         The library's names of log loss, ROC AUC and average precision.
     stopping : callable
@@ -169,9 +170,9 @@ LIGHTGBM = Library(
     },
     suggest=_suggest_lightgbm,
     classifiers=_lightgbm_classifiers,
-    needed={"subsample_freq": 1},
+    needed={"subsample_freq": 1, "verbosity": -1},
     # Otherwise LightGBM chooses between two ways to sum by how long each takes.
-    repeatable={"deterministic": True, "force_col_wise": True, "verbosity": -1},
+    repeatable={"deterministic": True, "force_col_wise": True},
     metrics=("binary_logloss", "auc", "average_precision"),
     stopping=_lightgbm_stopping,
     trees=lambda model: max(1, int(model.best_iteration_)),

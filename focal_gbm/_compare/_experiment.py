@@ -37,13 +37,13 @@ class Bar:
             sign = self._measure.sign
             if value is not None and (self._best is None or sign * value > sign * self._best):
                 self._best = value
-                name = f"{unit.contender}, {unit.library}"
-                self._bar.set_postfix_str(f"best {self._measure.name} {value:.4g} ({name})")
+                self._bar.set_postfix_str(f"best {value:.4g} {unit.contender}, {unit.library}")
 
     def skip(self, n_fits: int) -> None:
-        """Count fits that there is no need or no time for."""
+        """Leave out fits that there is no need or no time for."""
         with self._lock:
-            self._bar.update(n_fits)
+            self._bar.total -= n_fits
+            self._bar.refresh()
 
     def stop(self) -> None:
         """Say that an interruption was heard."""
@@ -76,8 +76,9 @@ def run_all(
         return outcome
 
     with _quiet(), ThreadPoolExecutor(n_workers) as pool:
-        futures = [pool.submit(run_one, unit) for unit in units if unit not in outcomes]
-        try:
+        futures: list[Future[Outcome]] = []
+        try:  # the pool's own exit would wait for all that was submitted
+            futures.extend(pool.submit(run_one, unit) for unit in units if unit not in outcomes)
             for future in as_completed(futures):
                 outcomes[future.result().unit] = future.result()
         except BaseException as error:

@@ -79,15 +79,27 @@ class Folds:
         train, valid = next(splitter.split(rows, self.y[rows], self.groups[rows]))
         return rows[train], rows[valid]
 
-    def check(self) -> None:
-        """Refuse parts that have one class only."""
+    def check(self, weight: Array | None) -> None:
+        """Refuse parts in which rows of only one class count."""
         for repeat, fold in self:
-            self._check_part(fold, "test", self.test(repeat, fold), 1)
             train = self.train(repeat, fold)
             self._check_part(fold, "training", train, VALIDATION_SHARE)
+            self._check_groups(fold, train)
             search, valid = self.search(train, self.search_seed(repeat, fold))
-            self._check_part(fold, "training", search, 1)
-            self._check_part(fold, "validation", valid, 1)
+            parts = {"test": self.test(repeat, fold), "training": search, "validation": valid}
+            for name, rows in parts.items():
+                counting = rows if weight is None else rows[weight[rows] > 0]
+                self._check_part(fold, name, counting, 1)
+
+    def _check_groups(self, fold: int, train: Array) -> None:
+        if self.groups is None:
+            return
+        n_groups = np.unique(self.groups[train]).size
+        if n_groups < VALIDATION_SHARE:
+            raise ValueError(
+                f"groups: fold {fold + 1} trains on {n_groups}, and a search needs at least "
+                f"{VALIDATION_SHARE}, of which one validates"
+            )
 
     def search_seed(self, repeat: int, fold: int) -> int:
         """The seed of the inner split, which all contenders share."""
@@ -104,14 +116,20 @@ class Folds:
 
 
 def folds_of(
-    y: Array, groups: Array | None, time: Array | None, folds: int, repeats: int, seed: int
+    y: Array,
+    groups: Array | None,
+    time: Array | None,
+    folds: int,
+    repeats: int,
+    seed: int,
+    weight: Array | None = None,
 ) -> Folds:
     """Folds that are stratified, keep groups together or go forward in time.
 
     Raises
     ------
     ValueError
-        Where there are too few rows of a class, groups or times.
+        Where there are too few rows of a class, groups or times, or none with a weight above 0.
     """
     rarest = int(np.bincount(y, minlength=2).min())
     if rarest < folds:
@@ -121,7 +139,7 @@ def folds_of(
         raise ValueError(f"folds: {folds} are more than there are groups, {np.unique(groups).size}")
     places = [_places(y, groups, time, folds, seed + repeat) for repeat in range(repeats)]
     found = Folds(y, places, groups, time, seed)
-    found.check()
+    found.check(weight)
     return found
 
 

@@ -58,7 +58,7 @@ def difference_of(differences: Array, correlation: float, rope: float) -> Differ
         return Difference(mean, *[math.nan] * 5)
     mean = float(differences.mean())
     scale = float(differences.std(ddof=1) * math.sqrt(1 / n + correlation / (1 - correlation)))
-    if scale <= 1e-12 * max(1.0, abs(mean)):
+    if scale <= 1e-12 * abs(mean):
         # All folds agree, and the distribution is a point: as SciPy has none, the outcome is sure.
         certain = [float(mean > rope), float(abs(mean) <= rope), float(mean < -rope)]
         return Difference(mean, mean, mean, *certain)

@@ -49,7 +49,7 @@ def _page(comparison: Any) -> str:
         contenders=contenders_table(comparison),
         pictures=figures_of(comparison),
         decisions=decisions_section(comparison),
-        code=escape(comparison.code),
+        model=_model(comparison.code),
         measures=measures_table(comparison.scores),
         protocol=_protocol(comparison.protocol),
     )
@@ -121,6 +121,16 @@ def _cautions(cautions: list[str]) -> str:
         return ""
     items = "".join(f"<li>{escape(caution)}</li>" for caution in cautions)
     return f'<aside class="cautions"><h2>Before you rely on this</h2><ul>{items}</ul></aside>'
+
+
+def _model(code: str) -> str:
+    if not code:
+        return ""
+    return (
+        '<section aria-labelledby="model"><h2 id="model">The model to take</h2>'
+        '<div class="copyable"><button type="button" id="copy" hidden>Copy</button>'
+        f'<pre tabindex="0"><code id="code">{escape(code)}</code></pre></div></section>'
+    )
 
 
 # The bottom: how it was done.

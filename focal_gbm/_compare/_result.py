@@ -41,10 +41,11 @@ class Comparison:
         The answer in one sentence.
     cautions : list of str
         What to know before the answer is trusted.
-    best : estimator
-        Not fitted.
+    best : estimator or None
+        Not fitted, and None where there is no verdict. A classifier, or where the libraries do not
+        take the table as it is a pipeline with a ``TableEncoder``.
     code : str
-        Python source that makes ``best``.
+        Python source that makes ``best``, empty where that is None.
     protocol : dict
         How it was done: metric, folds, repeats, trials, time budget, seed, rope, rows, positives,
         features, positive label, what was subsampled, versions, whether it was finished.

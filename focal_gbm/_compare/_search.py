@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -184,8 +184,10 @@ def weight_of(rows: Rows) -> Array:
     return np.ones(rows.y.size, np.float32) if rows.weight is None else rows.weight
 
 
-def scores_of(outcome: Outcome, y: Array, weight: Array, measure: Measure) -> dict[str, float]:
-    """All metrics of the predictions of test rows."""
+def scores_of(
+    outcome: Outcome, y: Array, weight: Array, measures: Sequence[Measure]
+) -> dict[str, float]:
+    """Metrics of the predictions of test rows."""
     log_loss = next(usual for usual in USUAL if usual.name == "log loss")
-    found = {usual.name: usual(y, outcome.posterior, weight) for usual in (*USUAL, measure)}
+    found = {measure.name: measure(y, outcome.posterior, weight) for measure in measures}
     return {**found, "log loss of the sigmoid": log_loss(y, outcome.sigmoid, weight)}

@@ -8,9 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS
+from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
 from focal_gbm._compare._folds import SEARCH_ROWS, folds_of
-from focal_gbm._compare._measures import measure_of
+from focal_gbm._compare._measures import USUAL, Measure, measure_of
 from focal_gbm._compare._search import Plan, Unit
 from focal_gbm._compare._store import fingerprint_of
 from focal_gbm._compare._table import as_features, as_groups, as_labels, as_time, as_weight
@@ -28,10 +29,18 @@ class Experiment:
     rope: float
     costs: tuple[float, float] | None
     positive: Any
+    encoder: TableEncoder | None  # that the recommended model needs
+    leaks: list[Any]
     cautions: list[str]
     protocol: dict[str, Any]
     settings: dict[str, Any]  # what outcomes depend on
     contenders: tuple[str, ...] = CONTENDERS
+
+    @property
+    def measures(self) -> list[Measure]:
+        """What is reported."""
+        cost = [] if self.costs is None else [measure_of("cost", self.costs)]
+        return list({found.name: found for found in (*USUAL, self.plan.measure, *cost)}.values())
 
     @property
     def units(self) -> list[Unit]:
@@ -89,6 +98,8 @@ def prepared(
         )
     trials = check_integer("trials", trials, 1, "an integer >= 1")
     seed = check_integer("seed", seed, 0, "an integer >= 0")
+    if seed >= 2**31:  # NumPy takes one more bit, and each repeat the next seed
+        raise ValueError(f"seed: expected an integer < 2**31, got {seed}")
     jobs = available_threads() if jobs is None else jobs
     jobs = check_integer("jobs", jobs, 1, "an integer >= 1")
     budget = seconds_of(time_budget)
@@ -98,7 +109,13 @@ def prepared(
     features = as_features(X, labels)
     weight = as_weight(sample_weight, labels.size)
     split = folds_of(
-        labels, as_groups(groups, labels.size), as_time(time, labels.size), folds, repeats, seed
+        labels,
+        as_groups(groups, labels.size),
+        as_time(time, labels.size),
+        folds,
+        repeats,
+        seed,
+        weight,
     )
     largest = max(split.train(*fold).size for fold in split)
     n_workers = jobs if largest <= SIDE_BY_SIDE_ROWS else 1
@@ -114,6 +131,12 @@ def prepared(
         seed,
         n_threads=jobs // n_workers,
     )
+    cautions = list(features.cautions)
+    if costs is not None and measure.name != "cost":
+        cautions.append(
+            "Costs set the threshold only; choose the metric 'cost' to compare by cost (--metric "
+            "cost)."
+        )
     names = [LIBRARIES[name].module for name in libraries]
     versions = {name: version(name) for name in ("focal_gbm", *names, "optuna", "scikit-learn")}
     settings = {
@@ -155,7 +178,9 @@ def prepared(
         rope=rope,
         costs=costs,
         positive=positive,
-        cautions=features.cautions,
+        encoder=features.encoder,
+        leaks=features.leaks,
+        cautions=cautions,
         protocol=protocol,
         settings={**settings, "data": fingerprint_of(plan)},
     )
@@ -208,11 +233,11 @@ def seconds_of(duration: float | str | None) -> float | None:
     """Seconds of a number, or of text such as "90s", "10m" and "1.5h"."""
     if duration is None:
         return None
-    match = re.fullmatch(r"\s*([\d.]+)\s*([smh]?)\s*", str(duration))
+    match = re.fullmatch(r"\s*(.*?)\s*([smh]?)\s*", str(duration))
     try:
         seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0
     except ValueError:
         seconds = 0
-    if not seconds > 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(f"time_budget: expected a time such as 90s, 10m or 1.5h, got {duration!r}")
     return seconds

@@ -1,5 +1,9 @@
 """Tables from files, from openml.org, and the one that scikit-learn brings."""
 
+import lzma
+import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +13,9 @@ import pyarrow as pa
 from sklearn.datasets import fetch_openml, load_digits
 
 SHIPPED = "-"
+
+# Of compressed files that are damaged, and where what reads them is not installed.
+_UNREADABLE = (EOFError, ImportError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 class Table(NamedTuple):
@@ -31,7 +38,7 @@ def read_file(path: str) -> pd.DataFrame:
         Where it cannot be read.
     """
     kinds: dict[str, Callable[[str], pd.DataFrame]] = {
-        ".csv": pd.read_csv,
+        ".csv": _read_csv,
         ".parquet": pd.read_parquet,
         ".pq": pd.read_parquet,
         ".arrow": _read_arrow,
@@ -44,11 +51,17 @@ def read_file(path: str) -> pd.DataFrame:
     if read is None:
         raise ValueError(f"data: {path!r} has none of the endings {', '.join(kinds)} (.csv.gz)")
     try:
-        return read(path)
+        frame = read(path)
     except OSError as error:
         raise ValueError(f"data: {path!r}: {error.strerror or error}") from error
-    except (ValueError, pa.ArrowException) as error:
+    except (ValueError, pa.ArrowException, *_UNREADABLE) as error:
         raise ValueError(f"data: {path!r} cannot be read: {_first_line(error)}") from error
+    return frame.set_axis([str(name) for name in frame.columns], axis=1)  # as options name them
+
+
+def _read_csv(path: str) -> pd.DataFrame:
+    # In pieces, "01" would be a number in those that have numbers only, and text in others.
+    return pd.read_csv(path, low_memory=False)
 
 
 def _read_arrow(path: str) -> pd.DataFrame:
@@ -65,21 +78,22 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def read_openml(data_id: int) -> tuple[pd.DataFrame, str]:
-    """A table of openml.org, and the name of its target.
+def read_openml(data_id: int) -> tuple[pd.DataFrame, str | None]:
+    """A table of openml.org, and the name of its target if it has a single one.
 
     Raises
     ------
     ValueError
-        Where there is none, no network, or not one target.
+        Where there is none, or no network.
     """
     try:
-        data = fetch_openml(data_id=data_id, as_frame=True, parser="auto")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "A network error occurred")  # before the last try
+            data = fetch_openml(data_id=data_id, as_frame=True, parser="auto")
     except (OSError, ValueError) as error:
         raise ValueError(f"openml: {_first_line(error)}") from error
-    if not isinstance(data.target, pd.Series):
-        raise ValueError(f"openml: data set {data_id} has no single target column: give --target")
-    return data.frame, str(data.target.name)
+    is_single = isinstance(data.target, pd.Series)
+    return data.frame, str(data.target.name) if is_single else None
 
 
 def rare_eights() -> pd.DataFrame:
@@ -105,7 +119,7 @@ def divided(
     Raises
     ------
     ValueError
-        For a column that is not there, that has two meanings, or that leaves no feature.
+        For a column that is not there or twice, that has two meanings, or that leaves no feature.
     """
     roles = {"target": target, "weight": weight, "group": group, "time": time}
     given: dict[str, str] = {role: column for role, column in roles.items() if column is not None}
@@ -114,6 +128,8 @@ def divided(
     for option, column in meanings:
         if column not in frame.columns:
             raise ValueError(f"{option}: there is no column {column!r} among {some(frame.columns)}")
+        if option != "drop" and (n_columns := (frame.columns == column).sum()) > 1:
+            raise ValueError(f"{option}: there are {n_columns} columns {column!r}: rename them")
         if column in seen and {option, seen[column]} != {"drop"}:
             raise ValueError(f"{option}: {column!r} is given as --{seen[column]} as well")
         seen[column] = option

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def fingerprint_of(plan: Plan) -> str:
         column = plan.X.iloc[:, i]
         digest.update(f"{column.name} {column.dtype.kind}".encode())
         digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().tobytes())
-    for array in (plan.y, plan.weight, *plan.folds.places):
+    folds = plan.folds
+    for array in (plan.y, plan.weight, folds.groups, folds.time, *folds.places):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
@@ -57,7 +59,7 @@ class Store:
             return
         record = folder / "experiment.json"
         if record.exists():
-            _check_same(folder, json.loads(record.read_text()), settings)
+            _check_same(folder, _settings_in(record), settings)
         elif folder.exists() and any(
             not path.name.startswith(".focal_gbm-") for path in folder.iterdir()
         ):
@@ -69,15 +71,18 @@ class Store:
         write_whole(record, json.dumps(settings, indent=1).encode())
 
     def load(self, unit: Unit) -> Outcome | None:
-        """What came of a unit, if it is there."""
+        """What came of a unit, if it is there and not damaged."""
         path = self._file_of(unit)
-        if path is None or not path.exists():
+        if path is None:
             return None
-        with np.load(path) as archive:
-            record = json.loads(archive["record"].tobytes())
-            return Outcome(
-                unit, **record, posterior=archive["posterior"], sigmoid=archive["sigmoid"]
-            )
+        try:
+            with np.load(io.BytesIO(path.read_bytes())) as archive:
+                record = json.loads(archive["record"].tobytes())
+                return Outcome(
+                    unit, **record, posterior=archive["posterior"], sigmoid=archive["sigmoid"]
+                )
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            return None
 
     def save(self, outcome: Outcome) -> None:
         """Keep what came of a unit."""
@@ -101,6 +106,16 @@ class Store:
 
     def _file_of(self, unit: Unit) -> Path | None:
         return None if self.folder is None else self.folder / "parts" / f"{unit.name}.npz"
+
+
+def _settings_in(record: Path) -> Settings:
+    try:
+        found = json.loads(record.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"output: {str(record)!r} is damaged: give a new folder")
+    return found
 
 
 def _check_same(folder: Path, found: Settings, settings: Settings) -> None:

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 from sklearn.metrics import precision_recall_curve
+from sklearn.pipeline import make_pipeline
 
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS, estimator_of
+from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import Outcomes
 from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._measures import Measure, best_threshold
@@ -39,7 +42,7 @@ def _keys(unit: Unit) -> dict[str, Any]:
     }
 
 
-def scores_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
+def scores_table(plan: Plan, outcomes: Outcomes, measures: Sequence[Measure]) -> pd.DataFrame:
     """A row for each outcome, and for each fold and contender the library that it would choose."""
     weight = np.ones(plan.y.size, np.float32) if plan.weight is None else plan.weight
     records: dict[Unit, dict[str, Any]] = {}
@@ -48,7 +51,7 @@ def scores_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
         rows = _test_rows(plan, unit)
         records[unit] = {
             **_keys(unit),
-            **scores_of(outcome, plan.y[rows], weight[rows], plan.measure),
+            **scores_of(outcome, plan.y[rows], weight[rows], measures),
             "trees": outcome.best["trees"],
             "trials": len(outcome.trials),
             "search seconds": outcome.search_seconds,
@@ -69,7 +72,7 @@ def _chosen(measure: Measure, outcomes: Sequence[Outcome]) -> Iterator[Unit]:
         unit = outcome.unit
         by_fold.setdefault((unit.contender, unit.repeat, unit.fold), []).append(outcome)
     for rivals in by_fold.values():
-        if len(libraries) > 1 and len(rivals) == len(libraries):
+        if len(libraries) > 1:
             yield max(rivals, key=lambda outcome: measure.sign * outcome.best["value"]).unit
 
 
@@ -174,9 +177,14 @@ _BEGINNINGS = {
 }
 
 
+def has_interval(difference: Difference | None) -> bool:
+    """Whether there are enough folds for a verdict."""
+    return difference is not None and not math.isnan(difference.low)
+
+
 def sentence(difference: Difference | None, measure: Measure, rope: float, best: Outcome) -> str:
     """The verdict."""
-    if difference is None or np.isnan(difference.low):
+    if difference is None or not has_interval(difference):
         return "There is no verdict yet: it takes two finished folds."
     verdict = difference.verdict
     beginning = _BEGINNINGS[verdict].format(verb="ranks" if measure.ranks else "does")
@@ -185,7 +193,7 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     digits = ".3f" if measure.greater_is_better else ".2g"
     least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
     said = difference.better if verdict == "unclear" else getattr(difference, verdict)
-    probability = f"probability {_rounded_down(said)}"
+    probability = f"probability {rounded_down(said)}"
     if verdict == "same":
         probability += f" that they differ by no more than {least}"
     elif verdict == "unclear":
@@ -197,9 +205,9 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     )
 
 
-def _rounded_down(probability: float) -> str:
+def rounded_down(probability: float) -> str:
     """To two decimals, of which 0.95 would otherwise be shown where it was not reached."""
-    return f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
+    return "" if math.isnan(probability) else f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
 
 
 def _found(best: Outcome) -> str:
@@ -211,16 +219,24 @@ def _found(best: Outcome) -> str:
 def threshold_of(
     y: Array, posterior: Array, weight: Array, costs: tuple[float, float] | None
 ) -> tuple[float, str]:
-    """A threshold of the posterior, and how it was chosen."""
+    """A threshold of the posterior, above which a row is positive, and how it was chosen."""
     if costs is not None:
         return best_threshold(*costs), "the costs of a miss and of a false alarm"
     precision, recall, thresholds = precision_recall_curve(y, posterior, sample_weight=weight)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    return float(thresholds[f1[:-1].argmax()]), "the largest F1 over the test rows"
+    # scikit-learn counts rows at a threshold as positive: it is halfway to those below.
+    best = f1[:-1].argmax()
+    below = thresholds[best - 1] if best else 0.0
+    return float(thresholds[best] + below) / 2, "the largest F1 over the test rows"
 
 
-def best_estimator(best: Outcome, positive: Any, threshold: float) -> tuple[Any, str]:
-    """An unfitted classifier of what a search found, and the source that makes it."""
+def best_estimator(
+    best: Outcome, positive: Any, threshold: float, rule: str, encoder: TableEncoder | None
+) -> tuple[Any, str]:
+    """An unfitted classifier of what a search found, and the source that makes it.
+
+    Where the libraries do not take the table as it was given, it is a pipeline.
+    """
     library = LIBRARIES[best.unit.library]
     parameters = {
         name: float(f"{value:.4g}") if isinstance(value, float) else value
@@ -229,15 +245,28 @@ def best_estimator(best: Outcome, positive: Any, threshold: float) -> tuple[Any,
     }
     estimator = estimator_of(library, parameters, n_estimators=best.best["trees"])
     given = {**parameters, **library.needed, "n_estimators": best.best["trees"]}
+    name = type(estimator).__name__
+    imports = [f"from {_public_module(type(estimator))} import {name}"]
+    arguments = [f"    {name}={value!r}," for name, value in given.items()]
+    made = [f"{name}(", *arguments, ")"]
+    if encoder is not None:
+        estimator = make_pipeline(clone(encoder), estimator)
+        imports = [
+            "from sklearn.pipeline import make_pipeline",
+            "",
+            "from focal_gbm import TableEncoder",
+            *imports,
+        ]
+        made = ["make_pipeline(", "    TableEncoder(),", *(f"    {line}" for line in made), ")"]
+        made[-2] += ","
     target = "y" if positive is True else f"y == {positive!r}"
     lines = [
-        f"from {_public_module(type(estimator))} import {type(estimator).__name__}",
+        *imports,
         "",
-        f"model = {type(estimator).__name__}(",
-        *(f"    {name}={value!r}," for name, value in given.items()),
-        ")",
+        f"model = {made[0]}",
+        *made[1:],
         f"# model.fit(X, {target})",
-        f"# model.predict_proba(X)[:, 1] > {threshold:.3g}",
+        f"# model.predict_proba(X)[:, 1] > {threshold:.3g}  # {rule}",
     ]
     return estimator, "\n".join(lines) + "\n"
 

@@ -1,60 +1,72 @@
 """Columns as both libraries take them, and labels of 0 and 1."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
+from focal_gbm._compare._encoder import TableEncoder, as_frame, as_number_or_text
 from focal_gbm._compare._sources import some
 from focal_gbm._types import Array
-
-DAY = pd.Timedelta(days=1)
-
-# What pandas calls values of columns that may hold any.
-_NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty")
 
 
 class Features(NamedTuple):
     """Features, and what is to be said about them."""
 
     X: pd.DataFrame
+    encoder: TableEncoder | None  # without which the libraries would not take what was given
+    leaks: list[Any]  # names of columns that reveal the target
     cautions: list[str]
 
 
 def as_features(X: Any, y: Array) -> Features:
-    """Numbers and categories, of columns that may be anything.
-
-    Numbers and categories stay what they are, and missing values missing: both libraries know what
-    to do with them. Text becomes categories, booleans 0 and 1, dates days since 1970.
+    """Numbers and categories, of columns that may be anything, as ``TableEncoder`` makes them.
 
     Raises
     ------
     TypeError, ValueError
-        For columns that are neither, for infinite values, and where rows and labels differ.
+        For columns that cannot be used, and where rows and labels differ.
     """
-    frame = X if isinstance(X, pd.DataFrame) else _as_frame(X)
+    frame = as_frame(X)
     if len(frame) != y.size:
         raise ValueError(f"X: it has {len(frame)} rows, but y has {y.size} labels")
     if not frame.shape[1]:
         raise ValueError("X: it has no columns")
-    columns: dict[str, pd.Series] = {}
+    encoder = TableEncoder()
+    encoded = encoder.fit_transform(frame)
+    columns = list(encoded.items())
     dates, identifiers, leaks, texts = [], [], [], []
-    for i, name in enumerate(frame.columns):
-        given = frame.iloc[:, i]
-        column = _as_feature(name, given)
-        if _is_date(given, column):
+    for i, (name, dtype) in enumerate(zip(frame.columns, encoder.dtypes_, strict=True)):
+        if dtype is None:
+            texts.append(name)
+            continue
+        _, column = columns[i - len(texts)]
+        if _is_date(frame.iloc[:, i], column):
             dates.append(name)
         if tells(column, y):
             leaks.append(name)
         elif _is_identifier(column):
             identifiers.append(name)
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                texts.append(name)  # a category that no two rows share has nothing to teach
-                continue
-        columns[f"feature_{i}"] = column  # LightGBM refuses some characters in names
     if not columns:
         raise ValueError(f"X: no two rows share a value of {some(texts)}, and there is no other")
+    is_taken_as_it_is = (
+        isinstance(X, pd.DataFrame | np.ndarray)
+        and list(encoded.dtypes) == list(frame.dtypes)
+        and list(encoded.columns) == [str(name) for name in frame.columns]
+    )
+    return Features(
+        encoded,
+        None if is_taken_as_it_is else encoder,
+        leaks,
+        _cautions(dates, leaks, identifiers, texts),
+    )
+
+
+def _cautions(
+    dates: list[Any], leaks: list[Any], identifiers: list[Any], texts: list[Any]
+) -> list[str]:
     cautions = []
     if dates:
         cautions.append(f"Dates are taken as numbers, days since 1970: {some(dates)}.")
@@ -63,77 +75,39 @@ def as_features(X: Any, y: Array) -> Features:
             f"Columns that tell the target: {some(leaks)}. If they are not known when a prediction "
             "is wanted, leave them out."
         )
-    if kept := [name for name in identifiers if name not in texts]:
+    if identifiers:
         cautions.append(
-            f"Columns with another value in every row: {some(kept)}. If they identify rows, leave "
-            "them out."
+            f"Columns with another value in every row: {some(identifiers)}. If they identify rows, "
+            "leave them out."
         )
     if texts:
         cautions.append(
             f"Columns of text with another value in every row, left out: {some(texts)}."
         )
-    return Features(pd.DataFrame(columns).reset_index(drop=True), cautions)
+    return cautions
 
 
-def _as_frame(X: Any) -> pd.DataFrame:
-    if hasattr(X, "to_pandas"):  # a table of polars or PyArrow
-        frame: pd.DataFrame = X.to_pandas()
-        return frame
-    array = np.asarray(X)
-    if array.ndim != 2:
-        raise ValueError(f"X: expected a table, got an array of shape {array.shape}")
-    return pd.DataFrame(array)
-
-
-def _as_feature(name: Any, column: pd.Series) -> pd.Series:
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        return column.astype(str).where(column.notna()).astype("category")
-    if types.is_bool_dtype(dtype):
-        return column.astype("float32")
-    if types.is_datetime64_any_dtype(dtype):
-        return (column - pd.Timestamp(0, tz=getattr(dtype, "tz", None))) / DAY
-    if types.is_timedelta64_dtype(dtype):
-        return column / DAY
-    if types.is_complex_dtype(dtype):
-        raise TypeError(f"X: column {name!r} has complex numbers: give their parts as two columns")
-    if types.is_numeric_dtype(dtype):
-        if not isinstance(dtype, np.dtype) or dtype == np.float16:
-            column = column.astype("float64")
-        if np.isinf(column.to_numpy()).any():
-            raise ValueError(f"X: column {name!r} has infinite values: leave them empty instead")
-        return column
-    return _of_text(column)
-
-
-def _of_text(column: pd.Series) -> pd.Series:
-    present = column.dropna()
-    if types.infer_dtype(present) in _NUMBERS:
-        return column.astype("float64")
-    if (days := as_days(present)) is not None:
-        return days.reindex(column.index)
-    return column.astype("string").astype("category")
-
-
-def as_days(text: pd.Series) -> pd.Series | None:
-    """Days since 1970 of dates, None of anything else."""
-    for part in (text[:100], text):  # most columns of text are refused by the first few rows
-        try:
-            moments = pd.to_datetime(part, format="ISO8601", utc=True)
-        except (ValueError, TypeError):
-            return None
-    return None if text.empty else (moments - pd.Timestamp(0, tz="UTC")) / DAY
+def leak_sentence(leaks: Sequence[Any]) -> str:
+    """What stands in place of a verdict where columns reveal the target."""
+    found, dropped = ("One column reveals", "it is")
+    if len(leaks) > 1:
+        found, dropped = f"{len(leaks)} columns reveal", "they are"
+    return (
+        f"{found} the target; this comparison means nothing until {dropped} dropped: {some(leaks)}"
+    )
 
 
 def _is_date(given: pd.Series, column: pd.Series) -> bool:
     if types.is_datetime64_any_dtype(given.dtype):
         return True
-    return types.infer_dtype(given.dropna()) in ("string", "date") and column.dtype == np.float64
+    present = given.dropna()
+    kinds = ("string", "date", "datetime")
+    return len(present) > 0 and types.infer_dtype(present) in kinds and column.dtype.kind == "f"
 
 
 def _is_identifier(column: pd.Series) -> bool:
     """Whether each row has a value of its own, other than by being measured."""
-    return column.dtype.kind in "iuO" and column.is_unique and len(column) > 2
+    return column.dtype.kind in "iu" and column.is_unique and len(column) > 2
 
 
 def tells(column: pd.Series, y: Array) -> bool:
@@ -152,7 +126,7 @@ def as_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
     ValueError
         For missing values, one class, and more than two where none is named.
     """
-    target = pd.Series(np.asarray(y) if not isinstance(y, pd.Series) else y.to_numpy())
+    target = _column("y", y)
     if target.isna().any():
         raise ValueError(
             f"y: {target.isna().sum()} of {target.size} values are missing: leave those rows out"
@@ -185,15 +159,15 @@ def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
     """
     if sample_weight is None:
         return None
-    weight = pd.to_numeric(pd.Series(np.asarray(sample_weight)), errors="coerce").to_numpy(float)
-    _check_size("sample_weight", weight, n_rows)
+    given = _column("sample_weight", sample_weight, n_rows)
+    with np.errstate(over="ignore"):
+        weight: Array = pd.to_numeric(given, errors="coerce").to_numpy(np.float32)
     wrong = ~(np.isfinite(weight) & (weight >= 0))
     if wrong.any():
         row = int(np.argmax(wrong))
-        value = np.asarray(sample_weight).tolist()[row]
+        value = given.tolist()[row]
         raise ValueError(f"sample_weight: expected numbers >= 0, got {value!r} in row {row}")
-    found: Array = weight.astype(np.float32)
-    return found
+    return weight
 
 
 def as_groups(groups: Any, n_rows: int) -> Array | None:
@@ -206,8 +180,7 @@ def as_groups(groups: Any, n_rows: int) -> Array | None:
     """
     if groups is None:
         return None
-    codes: Array = pd.factorize(pd.Series(np.asarray(groups)))[0]
-    _check_size("groups", codes, n_rows)
+    codes: Array = pd.factorize(_column("groups", groups, n_rows))[0]
     if (codes < 0).any():
         raise ValueError(f"groups: {(codes < 0).sum()} of {codes.size} values are missing")
     return codes
@@ -224,11 +197,10 @@ def as_time(time: Any, n_rows: int) -> Array | None:
     """
     if time is None:
         return None
-    column = time.reset_index(drop=True) if isinstance(time, pd.Series) else pd.Series(time)
-    _check_size("time", column, n_rows)
+    column = _column("time", time, n_rows)
     if column.isna().any():
         raise ValueError(f"time: {column.isna().sum()} of {column.size} values are missing")
-    feature = _as_feature("time", column)
+    feature = as_number_or_text("time", column)
     if not types.is_numeric_dtype(feature.dtype):
         value = column.iloc[0]
         raise ValueError(f"time: expected numbers or dates such as 2024-05-31, got {value!r}")
@@ -236,6 +208,11 @@ def as_time(time: Any, n_rows: int) -> Array | None:
     return found
 
 
-def _check_size(name: str, values: Any, n_rows: int) -> None:
-    if len(values) != n_rows:
-        raise ValueError(f"{name}: expected one value for each of {n_rows} rows, got {len(values)}")
+def _column(name: str, values: Any, n_rows: int | None = None) -> pd.Series:
+    """One value for each row, whatever index they come with."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected one column, got an array of shape {array.shape}")
+    if n_rows is not None and array.size != n_rows:
+        raise ValueError(f"{name}: expected one value for each of {n_rows} rows, got {array.size}")
+    return pd.Series(array)
