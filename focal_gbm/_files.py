@@ -42,6 +42,7 @@ def write_whole(fname: str | os.PathLike[str], data: bytes | bytearray) -> None:
         temporary = _written_beside(target, data)
     except OSError as error:
         if error.errno not in _KEEPS_ITS_PLACE or not target.exists():
+            error.filename = os.fspath(fname)  # and not that of the temporary file
             raise
         target.write_bytes(data)
         return

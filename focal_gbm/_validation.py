@@ -60,7 +60,10 @@ def check_prior(name: str, prior: Any, n_classes: int) -> Array:
     """The share of each class, from that of the positive one of two, or from all."""
     expected = "one probability in (0, 1) per class, in class order, and a sum of 1"
     if n_classes == 2:
-        expected = f"the positive class's probability in (0, 1), or {expected}"
+        expected = (
+            "a probability in (0, 1) of the positive class, which is the second in sorted order, "
+            f"or {expected}"
+        )
     checked = _number_or_per_class(name, prior, expected, n_classes)
     if isinstance(checked, float):
         if n_classes != 2:

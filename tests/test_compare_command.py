@@ -61,6 +61,9 @@ def test_what_is_printed_and_kept(csv, capsys, tmp_path):
     told = json.loads((tmp_path / "kept" / "result.json").read_text())
     assert f"\n{told['verdict']}\nReport: kept/report.html\n" in printed
     assert told["code"] in printed
+    assert told["code"].startswith(
+        f"# X, y = table.drop(columns={['outcome', *OTHERS]!r}), table['outcome']\n"
+    )
     assert told["protocol"]["versions"]["focal_gbm"] == __version__
     for contender in ("log loss", "scale_pos_weight", "focal loss, defaults", "focal loss"):
         assert f"LightGBM {contender:>20}" in printed
@@ -111,7 +114,9 @@ def test_data_of_scikit_learn(monkeypatch, capsys, tmp_path):
     small = _sources.rare_eights().iloc[::4, 20:]
     monkeypatch.setattr(_sources, "rare_eights", lambda: small)
     assert main(["compare", "-", *QUICK]) == 0
-    assert "the target is 'eight'" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("scikit-learn's handwritten digits: 100 of the eights and all other")
+    assert "the target is 'eight'" in printed
 
 
 def test_data_of_openml(frame, monkeypatch, capsys, tmp_path):
@@ -147,7 +152,19 @@ BAD = [
     (["data.csv", "--target", "outcome", "--group", "g"], "--group: there is no column 'g' among"),
     (["data.csv", "--target", "outcome", "--time", "colour"], "--time: "),
     (["data.csv", *TARGET, "--drop", "x"], "--drop: there is no column 'x' among"),
-    (["data.csv", *TARGET, "--metric", "accuracy"], "--metric: there is no 'accuracy': use one of"),
+    (
+        ["data.csv", *TARGET, "--metric", "accuracy"],
+        "--metric: there is no 'accuracy': use one of average-precision, roc-auc, log-loss",
+    ),
+    (
+        ["data.csv", *TARGET, "--metric", "auc"],
+        "--metric: there is no 'auc' (did you mean roc-auc?)",
+    ),
+    (
+        ["--library", "xgboost", "data.csv", "--target", "y"],
+        "--library: it took 'data.csv' as a name: put the file first",
+    ),
+    (["--target", "y", "--drop", "b", "-"], "--drop: it took '-' as a name: put the file first"),
     (["data.csv", *TARGET, "--metric", "cost"], "--metric: 'cost' needs the cost of a miss and"),
     (["data.csv", *TARGET, "--cost-fn", "3"], "--cost-fp: give the cost of a miss together with"),
     (
@@ -224,6 +241,31 @@ def test_without_the_extra(library):
         f"focal-gbm: error: focal_gbm.compare needs {library}, which is not installed: "
         "pip install 'focal_gbm[compare]'\n"
     )
+
+
+def test_a_reader_that_reads_no_further(frame, tmp_path):
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    command = [sys.executable, "-m", "focal_gbm", "compare", "data.csv", *TARGET, *QUICK]
+    process = subprocess.Popen(  # noqa: S603
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().startswith("300 rows")
+    process.stdout.close()
+    process.stdout = None
+    assert process.communicate(timeout=120)[1] == ""
+    assert process.returncode == 1
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--version"])
+    assert exit_info.value.code == 0
+    assert capsys.readouterr().out == f"focal-gbm {__version__}\n"
 
 
 def test_the_entry_point():

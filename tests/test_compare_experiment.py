@@ -177,6 +177,7 @@ def test_json(tmp_path, found):
     assert (tmp_path / "result.json").read_text() == text
     assert told["verdict"] == found.verdict
     assert told["protocol"]["finished"] is True
+    assert told["protocol"]["positive label"] == "bad"
     assert_frame_equal(pd.DataFrame(told["differences"]), found.differences)
     assert len(told["trials"]) == len(found.trials)
 

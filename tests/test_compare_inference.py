@@ -189,7 +189,7 @@ def test_names_of_metrics(given, name):
 @pytest.mark.parametrize("name", ["accuracy", "recall at precision 2", "recall at fpr 0.0", "", 3])
 def test_unknown_metrics(name):
     with pytest.raises(
-        ValueError, match=r"^metric: there is no .*: use one of 'average precision'"
+        ValueError, match=r"^metric: there is no .*: use one of average-precision, roc-auc"
     ):
         measure_of(name)
 

@@ -111,6 +111,7 @@ CASES = {
     "no focal loss": lambda: part(lambda table: ~table["contender"].str.startswith("focal")),
     "no log loss": lambda: part(lambda table: table["contender"] != "log loss"),
     "nothing": lambda: part(lambda table: table["contender"] == "none"),
+    "no model": lambda: replace(usual(), best=None, code=""),
     "a loss": lambda: with_protocol(usual(), metric="Brier score"),
 }
 
@@ -247,6 +248,10 @@ def test_page_is_written_whole(comparison, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     with pytest.raises(AttributeError):
         write_report(replace(comparison, verdict=None), path)
+    missing = tmp_path / "none" / "report.html"
+    with pytest.raises(FileNotFoundError) as error:
+        write_report(comparison, missing)
+    assert error.value.filename == str(missing)
     assert path.read_text().endswith("</html>\n")
     assert [entry.name for entry in tmp_path.iterdir()] == ["old.html"]
 
@@ -301,6 +306,7 @@ def test_costs_are_those_of_the_decisions(comparison):
         (percent, 0, "0\xa0%"),
         (percent, 0.001, "<1\xa0%"),
         (percent, 0.5, "50\xa0%"),
+        (percent, 0.9499, "94\xa0%"),
         (percent, 0.999, ">99\xa0%"),
         (percent, 1, "100\xa0%"),
         (percent, np.nan, "\N{EN DASH}"),
@@ -340,6 +346,7 @@ class TestDisplay:
     def test_draws_into_given_axes_with_given_lines(self, comparison):
         _, ax = mpl.pyplot.subplots()
         display = ComparisonDisplay.from_comparison(comparison, ax=ax, fmt="s")
+        assert repr(display) == "ComparisonDisplay(9 differences in average precision)"
         assert display.ax_ is ax
         assert display.figure_ is ax.figure
         assert display.lines_[0][0].get_marker() == "s"

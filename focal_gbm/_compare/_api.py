@@ -74,7 +74,7 @@ def compare(
     y : array-like of shape (n,)
         Two values, or more with ``positive``.
     positive : label, optional
-        The value of ``y`` that is to be found; by default the rarer one.
+        The label treated as positive; by default the rarer one.
     sample_weight : array-like of shape (n,), optional
         Weights >= 0, of fits and of scores.
     groups : array-like of shape (n,), optional
@@ -87,19 +87,20 @@ def compare(
         Or "ROC AUC", "log loss", "Brier score", "recall at precision 0.9", "recall at FPR 0.01"
         (with any number), or "cost".
     cost_fn, cost_fp : float, optional
-        Of a miss and of a false alarm.
+        Of a missed positive and of a false alarm. They set the threshold, and what the metric
+        "cost" is.
     folds : int, default=5
         Outer folds.
     repeats : int, optional
         How often all rows are divided into folds; by default twice, and once with ``time``.
     trials : int, default=20
-        Of the search of each contender in each fold.
+        Per search, of which each contender has one in each fold.
     time_budget : float or str, optional
         Seconds, or "10m" or "1.5h". Every search has an equal share, and starts no trial which that
         does not suffice for, after the first. Results then depend on the machine.
     rope : float, default=0.005
-        A smaller difference does not matter. In the unit of the metric; for log loss, Brier score
-        and cost, whose scale is that of the data, as a share of log loss's own.
+        Differences smaller than this count as equal. In the unit of the metric; for log loss, Brier
+        score and cost, whose scale is that of the data, as a share of log loss's own.
     jobs : int, optional
         Threads; by default one for each processor. Up to 50,000 training rows fits stand side by
         side, each on one thread.

@@ -2,10 +2,13 @@
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from focal_gbm import __version__
 
 # pandas and all else that an extra brings is imported once there are arguments.
 if TYPE_CHECKING:
@@ -43,10 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # which may not have the letters of columns' names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _compare(arguments)
+        status = _compare(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # of `focal-gbm compare ... | head`
+        # Python flushes again when it ends, which would be another error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -75,9 +84,13 @@ def _compare(arguments: argparse.Namespace) -> int:
         return _fail(f"--output: {error.filename}: {error.strerror}")
     is_chatty = not (arguments.quiet or arguments.json)
     if is_chatty:
+        if arguments.data == "-":
+            print("scikit-learn's handwritten digits: 100 of the eights and all other digits")
         _introduce(experiment)
     try:
         comparison = run_experiment(experiment, store, progress=not arguments.quiet)
+        if comparison.code:
+            comparison.code = table.code + comparison.code
         comparison.to_html(folder / "report.html")
         result = comparison.to_json(folder / "result.json")
     except KeyboardInterrupt:
@@ -105,6 +118,7 @@ _PASSED = (
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="focal-gbm", description="Focal loss for gradient boosting.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     compare = commands.add_parser(
         "compare",
@@ -127,37 +141,41 @@ class _Parser(argparse.ArgumentParser):
 def _add_data(group: Any) -> None:
     add = group.add_argument
     add("data", metavar="DATA", nargs="?", help="CSV (.csv.gz), Parquet or Arrow file; '-' for "
-        "scikit-learn's handwritten digits, of which eights are to be found")  # fmt: skip
+        "scikit-learn's handwritten digits: 100 of the eights against all others")  # fmt: skip
     add("--openml", metavar="ID", type=int, help="a data set of openml.org instead, by its number")
-    add("--target", metavar="COLUMN", help="what is to be predicted")
-    add("--positive", metavar="LABEL", help="the value to be found; by default the rarer of two")
-    add("--drop", metavar="COLUMN", nargs="+", default=[], help="columns to leave out")
-    add("--weight", metavar="COLUMN", help="weights of rows")
+    add("--target", metavar="COLUMN", help="the column to predict")
+    add(
+        "--positive",
+        metavar="LABEL",
+        help="the label treated as positive (default: the rarer of two)",
+    )
+    add("--drop", metavar="COLUMN", nargs="+", default=[], help="columns to ignore")
+    add("--weight", metavar="COLUMN", help="row weights")
     add("--group", metavar="COLUMN", help="folds keep rows of the same group together")
-    add("--time", metavar="COLUMN", help="folds train on what came before them")
+    add("--time", metavar="COLUMN", help="each fold trains on earlier rows only")
 
 
 def _add_experiment(group: Any) -> None:
     add = group.add_argument
-    add("--library", nargs="+", metavar="NAME", help="xgboost, lightgbm; by default both")
+    add("--library", nargs="+", metavar="NAME", help="xgboost, lightgbm (default: both)")
     add("--metric", default="average precision", help="average-precision (default), roc-auc, "
         "log-loss, brier, recall-at-precision-0.9, recall-at-fpr-0.01, cost")  # fmt: skip
-    add("--cost-fn", type=float, metavar="COST", help="of a miss")
-    add("--cost-fp", type=float, metavar="COST", help="of a false alarm")
+    add("--cost-fn", type=float, metavar="COST", help="cost of a missed positive")
+    add("--cost-fp", type=float, metavar="COST", help="cost of a false alarm")
     add("--folds", type=int, default=5, metavar="N", help="outer folds (default: 5)")
-    add("--repeats", type=int, metavar="N", help="of the folds (default: 2, with --time 1)")
-    add("--trials", type=int, default=20, metavar="N", help="of each search (default: 20)")
-    add("--time-budget", metavar="TIME", help="such as 10m, in equal shares for all searches")
-    add("--rope", type=float, default=0.005, help="what difference does not matter (default: "
-        "0.005; of log loss, Brier score and cost this share)")  # fmt: skip
-    add("--jobs", type=int, metavar="N", help="threads; by default one for each processor")
-    add("--seed", type=int, default=0, help="of folds, searches and boosters (default: 0)")
+    add("--repeats", type=int, metavar="N", help="repeats of the folds (default: 2, with --time 1)")
+    add("--trials", type=int, default=20, metavar="N", help="trials per search (default: 20)")
+    add("--time-budget", metavar="TIME", help="such as 10m; every search has an equal share")
+    add("--rope", type=float, default=0.005, help="differences smaller than this count as "
+        "equal (default: 0.005; of log loss, Brier score and cost this share)")  # fmt: skip
+    add("--jobs", type=int, metavar="N", help="threads (default: one per processor)")
+    add("--seed", type=int, default=0, help="seed of folds, searches and boosters (default: 0)")
 
 
 def _add_output(group: Any) -> None:
     add = group.add_argument
-    add("--output", metavar="FOLDER", type=Path, help="where results are kept, and an interrupted "
-        "experiment goes on; by default named after the data")  # fmt: skip
+    add("--output", metavar="FOLDER", type=Path, help="folder for the results; the same "
+        "command continues from there (default: named after the data)")  # fmt: skip
     add("--json", action="store_true", help="print the result as JSON")
     add("--quiet", action="store_true", help="print the verdict only")
 
@@ -178,6 +196,8 @@ def _with_option(message: str) -> str:
 def _table(arguments: argparse.Namespace) -> "Table":
     from focal_gbm._compare import _sources
 
+    if arguments.data is arguments.openml is None:
+        _check_swallowed(arguments)
     if (arguments.data is None) == (arguments.openml is None):
         raise ValueError("data: give a file, '-' or --openml, and one of them only")
     target = arguments.target
@@ -201,6 +221,14 @@ def _table(arguments: argparse.Namespace) -> "Table":
         group=arguments.group,
         time=arguments.time,
     )
+
+
+def _check_swallowed(arguments: argparse.Namespace) -> None:
+    """Refuse a file that an option with several values has taken for one of them."""
+    for name in ("library", "drop"):
+        *_, last = getattr(arguments, name) or [""]
+        if last == "-" or Path(last).suffix:
+            raise ValueError(f"{name}: it took {last!r} as a name: put the file first")
 
 
 def _folder(output: Path | None, table: "Table", experiment: "Experiment") -> Path:
@@ -239,7 +267,7 @@ def _explain(comparison: "Comparison", experiment: "Experiment") -> None:
     print(f"\nMeans over {folds}, sums of trials and seconds:")
     print(table.reset_index().to_string(index=False, formatters=formatters))
     if "chosen" in means.index:
-        print("'chosen' has, of each fold, the library whose search found the better score.")
+        print("'chosen' uses, in each fold, whichever library did better in the inner search.")
     differences = comparison.differences.copy()
     probabilities = ["better", "same", "worse"]
     differences[probabilities] = differences[probabilities].map(rounded_down)

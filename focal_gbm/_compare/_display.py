@@ -57,6 +57,9 @@ class ComparisonDisplay:
         self.metric = metric
         self.rope = rope
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.differences)} differences in {self.metric})"
+
     @classmethod
     def from_comparison(cls, comparison: Any, *, ax: Any = None, **line_kw: Any) -> Self:
         """Draw what a comparison has found.

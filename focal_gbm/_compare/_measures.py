@@ -1,5 +1,6 @@
 """The metrics by which models are compared."""
 
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,7 +93,9 @@ USUAL = (
     Measure("log loss", _log_loss, greater_is_better=False, ranks=False),
     Measure("Brier score", _brier_score, greater_is_better=False, ranks=False),
 )
-NAMES = (*(measure.name for measure in USUAL), "recall at precision 0.9", "recall at FPR 0.01")
+# As they are typed in a shell.
+NAMES = ("average-precision", "roc-auc", "log-loss", "brier", "recall-at-precision-0.9",
+         "recall-at-fpr-0.01", "cost")  # fmt: skip
 
 
 def measure_of(name: str, costs: tuple[float, float] | None = None) -> Measure:
@@ -101,7 +104,7 @@ def measure_of(name: str, costs: tuple[float, float] | None = None) -> Measure:
     Parameters
     ----------
     name : str
-        One of ``NAMES``, with any number in (0, 1) for theirs, or "cost".
+        One of ``NAMES``, with any number in (0, 1) for theirs.
     costs : tuple of float, optional
         Of a miss and of a false alarm.
 
@@ -121,9 +124,10 @@ def measure_of(name: str, costs: tuple[float, float] | None = None) -> Measure:
     match = re.fullmatch(r"recall at (precision|fpr) (0?\.\d+)", words)
     if match and float(match[2]) > 0:
         return _recall_at(match[1], float(match[2]))
+    close = difflib.get_close_matches(words.replace(" ", "-"), NAMES, 1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise ValueError(
-        f"metric: there is no {name!r}: use one of {', '.join(map(repr, NAMES))} (or another "
-        "number) and 'cost'"
+        f"metric: there is no {name!r}{hint}: use one of {', '.join(NAMES)} (or another number)"
     )
 
 

@@ -153,6 +153,7 @@ class Comparison:
                 },
             },
             indent=1,
+            default=str,  # a label may be a date
         )
         if path is not None:
             write_whole(path, text.encode())

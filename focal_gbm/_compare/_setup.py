@@ -153,6 +153,7 @@ def prepared(
     }
     protocol = {
         **settings,
+        "positive label": positive,
         "folds planned": len(list(split)),
         "folds are": "forward in time"
         if time is not None

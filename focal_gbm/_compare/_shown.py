@@ -1,5 +1,6 @@
 """What the parts of a report share: which rows of a comparison they show, and numbers as text."""
 
+import math
 from collections.abc import Iterable
 from html import escape
 from typing import Any
@@ -91,13 +92,14 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
+    """Rounded down, so that none shows what was not reached."""
     if pd.isna(share):
         return NOTHING
-    if 0 < share < 0.005:
+    if 0 < share < 0.01:
         return "<1\N{NO-BREAK SPACE}%"
-    if 0.995 < share < 1:
+    if 0.99 < share < 1:
         return ">99\N{NO-BREAK SPACE}%"
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+    return f"{math.floor(100 * share + 1e-9)}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float) -> str:

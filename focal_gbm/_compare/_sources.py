@@ -1,5 +1,6 @@
 """Tables from files, from openml.org, and the one that scikit-learn brings."""
 
+import difflib
 import lzma
 import warnings
 import zipfile
@@ -24,6 +25,7 @@ class Table(NamedTuple):
     name: str
     X: pd.DataFrame
     y: pd.Series
+    code: str  # how both come from the file, as a comment
     sample_weight: pd.Series | None = None
     groups: pd.Series | None = None
     time: pd.Series | None = None
@@ -39,6 +41,7 @@ def read_file(path: str) -> pd.DataFrame:
     """
     kinds: dict[str, Callable[[str], pd.DataFrame]] = {
         ".csv": _read_csv,
+        ".tsv": _read_csv,
         ".parquet": pd.read_parquet,
         ".pq": pd.read_parquet,
         ".arrow": _read_arrow,
@@ -54,14 +57,30 @@ def read_file(path: str) -> pd.DataFrame:
         frame = read(path)
     except OSError as error:
         raise ValueError(f"data: {path!r}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"data: {path!r} is not UTF-8: save it as UTF-8") from error
     except (ValueError, pa.ArrowException, *_UNREADABLE) as error:
         raise ValueError(f"data: {path!r} cannot be read: {_first_line(error)}") from error
     return frame.set_axis([str(name) for name in frame.columns], axis=1)  # as options name them
 
 
 def _read_csv(path: str) -> pd.DataFrame:
+    separator = ","
+    names = _header(path, separator)
+    if len(names) == 1:
+        separator = max(",;\t|", key=str(names[0]).count)
+        names = _header(path, separator)
     # In pieces, "01" would be a number in those that have numbers only, and text in others.
-    return pd.read_csv(path, low_memory=False)
+    frame = pd.read_csv(path, sep=separator, low_memory=False)
+    if len(names) == frame.shape[1]:
+        # pandas numbers names that are there twice, and the target may be one of them.
+        known = zip(names, frame.columns, strict=True)
+        frame.columns = pd.Index([made if pd.isna(name) else name for name, made in known])
+    return frame
+
+
+def _header(path: str, separator: str) -> list[Any]:
+    return list(pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str).iloc[0])
 
 
 def _read_arrow(path: str) -> pd.DataFrame:
@@ -127,7 +146,9 @@ def divided(
     seen: dict[str, str] = {}
     for option, column in meanings:
         if column not in frame.columns:
-            raise ValueError(f"{option}: there is no column {column!r} among {some(frame.columns)}")
+            raise ValueError(
+                f"{option}: there is no column {column!r}{_suggestion(column, frame.columns)}"
+            )
         if option != "drop" and (n_columns := (frame.columns == column).sum()) > 1:
             raise ValueError(f"{option}: there are {n_columns} columns {column!r}: rename them")
         if column in seen and {option, seen[column]} != {"drop"}:
@@ -141,10 +162,16 @@ def divided(
         name,
         X,
         of_role["target"],
+        f"# X, y = table.drop(columns={list(seen)!r}), table[{target!r}]\n",
         of_role.get("weight"),
         of_role.get("group"),
         of_role.get("time"),
     )
+
+
+def _suggestion(name: str, names: pd.Index) -> str:
+    close = difflib.get_close_matches(name, names, 1, cutoff=0.7)
+    return f": did you mean {close[0]!r}?" if close else f" among {some(names)}"
 
 
 def some(values: Any) -> str:

@@ -1,5 +1,6 @@
 """Columns as both libraries take them, and labels of 0 and 1."""
 
+import shlex
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,8 +38,10 @@ def as_features(X: Any, y: Array) -> Features:
     encoder = TableEncoder()
     encoded = encoder.fit_transform(frame)
     columns = list(encoded.items())
-    dates, identifiers, leaks, texts = [], [], [], []
+    dates, identifiers, leaks, texts, with_commas = [], [], [], [], []
     for i, (name, dtype) in enumerate(zip(frame.columns, encoder.dtypes_, strict=True)):
+        if not types.is_numeric_dtype(dtype) and _has_commas(frame.iloc[:, i]):
+            with_commas.append(name)
         if dtype is None:
             texts.append(name)
             continue
@@ -60,31 +63,61 @@ def as_features(X: Any, y: Array) -> Features:
         encoded,
         None if is_taken_as_it_is else encoder,
         leaks,
-        _cautions(dates, leaks, identifiers, texts),
+        _cautions(
+            list(frame.columns[frame.columns.duplicated()]),
+            with_commas,
+            dates,
+            leaks,
+            identifiers,
+            texts,
+        ),
     )
 
 
+def _has_commas(column: pd.Series) -> bool:
+    """Whether it is text of numbers with commas."""
+    values = pd.Series(column.dropna().unique()).astype(str)
+    return bool(values.str.fullmatch(r"[+-]?[\d.]*\d,[\d,]*\d(\.\d+)?").all())
+
+
 def _cautions(
-    dates: list[Any], leaks: list[Any], identifiers: list[Any], texts: list[Any]
+    twice: list[Any],
+    with_commas: list[Any],
+    dates: list[Any],
+    leaks: list[Any],
+    identifiers: list[Any],
+    texts: list[Any],
 ) -> list[str]:
     cautions = []
+    if twice:
+        cautions.append(f"There is more than one column called {some(twice)}.")
+    if with_commas:
+        cautions.append(
+            f"Numbers with commas are taken as text: {some(with_commas)}. Write them with a "
+            "decimal point and no other separator."
+        )
     if dates:
         cautions.append(f"Dates are taken as numbers, days since 1970: {some(dates)}.")
     if leaks:
         cautions.append(
-            f"Columns that tell the target: {some(leaks)}. If they are not known when a prediction "
-            "is wanted, leave them out."
+            f"Columns that reveal the target: {some(leaks)}. If they are not known when a "
+            f"prediction is made, drop them: {_drop(leaks)}"
         )
     if identifiers:
+        advice = "it is an identifier, drop it"
+        if len(identifiers) > 1:
+            advice = "they are identifiers, drop them"
         cautions.append(
-            f"Columns with another value in every row: {some(identifiers)}. If they identify rows, "
-            "leave them out."
+            f"Every value in {some(identifiers)} is unique. If {advice}: {_drop(identifiers)}"
         )
     if texts:
-        cautions.append(
-            f"Columns of text with another value in every row, left out: {some(texts)}."
-        )
+        cautions.append(f"Text columns with all values unique were ignored: {some(texts)}.")
     return cautions
+
+
+def _drop(names: list[Any]) -> str:
+    """The option that drops columns."""
+    return f"--drop {shlex.join(map(str, names))}"
 
 
 def leak_sentence(leaks: Sequence[Any]) -> str:
@@ -126,11 +159,14 @@ def as_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
     ValueError
         For missing values, one class, and more than two where none is named.
     """
-    target = _column("y", y)
-    if target.isna().any():
-        raise ValueError(
-            f"y: {target.isna().sum()} of {target.size} values are missing: leave those rows out"
+    if isinstance(y, str):
+        raise TypeError(
+            f"y: give the labels, not a column name: compare(df.drop(columns={y!r}), df[{y!r}])"
         )
+    target = _column("y", y)
+    if target.empty:
+        raise ValueError("y: there are no rows")
+    _check_present("y", target)
     counts = target.value_counts()
     values = sorted(counts.index, key=str)
     if len(values) < 2:
@@ -142,11 +178,22 @@ def as_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
                 "name the positive one, against all others"
             )
         positive = min(reversed(values), key=lambda value: counts[value])
-    matching = [value for value in values if value == positive or str(value) == str(positive)]
+    matching = [value for value in values if str(value) == str(positive)]
+    matching += [value for value in values if _is_same(value, positive)]
     if not matching:
         raise ValueError(f"positive: no label is {positive!r}: they are {some(values)}")
     found = matching[0].item() if isinstance(matching[0], np.generic) else matching[0]
     return (target == matching[0]).to_numpy(np.int8), found
+
+
+def _is_same(label: Any, given: Any) -> bool:
+    """Whether a label is meant: 1 may be given as 1.0, and True as true."""
+    if label == given or str(label).lower() == str(given).lower():
+        return True
+    try:
+        return float(label) == float(given)
+    except (TypeError, ValueError):
+        return False
 
 
 def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
@@ -180,9 +227,9 @@ def as_groups(groups: Any, n_rows: int) -> Array | None:
     """
     if groups is None:
         return None
-    codes: Array = pd.factorize(_column("groups", groups, n_rows))[0]
-    if (codes < 0).any():
-        raise ValueError(f"groups: {(codes < 0).sum()} of {codes.size} values are missing")
+    column = _column("groups", groups, n_rows)
+    _check_present("groups", column)
+    codes: Array = pd.factorize(column)[0]
     return codes
 
 
@@ -198,14 +245,21 @@ def as_time(time: Any, n_rows: int) -> Array | None:
     if time is None:
         return None
     column = _column("time", time, n_rows)
-    if column.isna().any():
-        raise ValueError(f"time: {column.isna().sum()} of {column.size} values are missing")
+    _check_present("time", column)
     feature = as_number_or_text("time", column)
     if not types.is_numeric_dtype(feature.dtype):
         value = column.iloc[0]
         raise ValueError(f"time: expected numbers or dates such as 2024-05-31, got {value!r}")
     found: Array = feature.to_numpy(np.float64)
     return found
+
+
+def _check_present(name: str, column: pd.Series) -> None:
+    if column.isna().any():
+        raise ValueError(
+            f"{name}: {column.isna().sum()} of {column.size} values are missing: remove those rows "
+            "from the table, or fill them in"
+        )
 
 
 def _column(name: str, values: Any, n_rows: int | None = None) -> pd.Series:

@@ -150,10 +150,13 @@ def decisions_section(comparison: Any) -> str:
         f"<tbody>{rows}</tbody>",
         "confusion",
     )
+    optimism = ""
+    if comparison.costs is None:
+        optimism = ", the same rows as below: expect somewhat less on new ones"
     return (
         '<section aria-labelledby="decisions"><h2 id="decisions">Decisions at the threshold</h2>'
         f"<p>Rows with a probability above {threshold:.3g} are flagged as “{label}”. "
-        f"The threshold was chosen by {escape(comparison.threshold_rule)}.</p>{matrices}"
+        f"The threshold was chosen by {escape(comparison.threshold_rule)}{optimism}.</p>{matrices}"
         f'<p class="rates">{" ".join(_rates(*item) for item in tables.items())}</p></section>'
     )
 
