@@ -5,10 +5,9 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-from focal_gbm import __version__
 
 # pandas and all else that an extra brings is imported once there are arguments.
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ _PASSED = (
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="focal-gbm", description="Focal loss for gradient boosting.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('focal_gbm')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     compare = commands.add_parser(
         "compare",
