@@ -91,8 +91,13 @@ def test_ctrl_c_waits_for_the_other_threads(is_at_work):
 
     n_rows = 8 if is_at_work else 2
     chunk = threads._CHUNK
-    with pytest.raises(KeyboardInterrupt):
-        in_two_threads(worker, n_rows * chunk)
+    # A process in the background of a shell ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_two_threads(worker, n_rows * chunk)
+    finally:
+        signal.signal(signal.SIGINT, before)
     result = out.copy()
     threading.Event().wait(0.5)
     assert_array_equal(out, result)
