@@ -28,7 +28,8 @@ SCORE = X[:, 0] + X[:, 1] ** 2 / 2 + RNG.normal(size=len(X))
 LABELS = {2: (SCORE > 2.5).astype(int), 3: np.digitize(SCORE, [0.0, 2.5])}
 ITERATIONS = (1, 5, 10)
 N_ROUNDS = 12
-OBJECTIVE = FocalObjective(2.0, "balanced")
+OBJECTIVE = FocalObjective(2.0)
+BALANCED = FocalObjective(2.0, "balanced")  # of which two classes start at zero
 LIGHTGBM = {"num_leaves": 8, "num_threads": 1, "force_row_wise": True, "verbosity": -1}
 DART = {"boosting": "dart", "drop_rate": 0.5, "skip_drop": 0.0}
 BAGGING = {"bagging_fraction": 0.5, "bagging_freq": 1, "feature_fraction": 0.5}
@@ -42,8 +43,7 @@ def of_cases(cases):
 
 
 def train(n_rounds, n_classes, *, callbacks=None, model=None, options=None, **params):
-    params = {**LIGHTGBM, "num_class": n_classes, **params}
-    params["objective"] = OBJECTIVE
+    params = {**LIGHTGBM, "num_class": n_classes, "objective": OBJECTIVE, **params}
     dataset = lgb.Dataset(X, LABELS[n_classes], free_raw_data=False)
     options = {} if options is None else options(dataset)
     return focal_gbm.lightgbm.train(
@@ -138,6 +138,21 @@ def test_a_checkpoint_of_a_continued_training(n_classes, params, tmp_path):
     for n_rounds, checkpoint in checkpoints.items():
         model = train(n_rounds, n_classes, model=first, **params) if params is DART else whole
         check_cut(checkpoint, model, 3 + n_rounds)
+
+
+@pytest.mark.parametrize("params", [{}, {"linear_tree": True}], ids=["trees", "linear trees"])
+@two_and_three
+def test_a_checkpoint_has_the_margins_that_its_training_started_from(n_classes, params):
+    params = {**params, "learning_rate": 1e-9}
+    checkpoints = Checkpoints(copy.copy)
+    train(1, n_classes, callbacks=[checkpoints], **params)
+    loss = OBJECTIVE.loss if n_classes == 2 else OBJECTIVE.softmax_loss(n_classes)
+    start = loss.initial_margin(LABELS[n_classes])
+    found = margins(checkpoints[1])
+    assert_allclose(found, np.broadcast_to(start, found.shape), atol=1e-7)
+    first = train(3, n_classes)
+    train(1, n_classes, model=first, callbacks=[checkpoints], **params)
+    assert_allclose(margins(checkpoints[1]), margins(first) - told(first)["shift"], atol=1e-7)
 
 
 @of_cases(CASES)
@@ -241,7 +256,7 @@ def test_a_booster_that_is_kept_from_an_interrupted_training_is_a_checkpoint():
     check_cut(kept[0], whole, 5)
     continued = train(N_ROUNDS - 5, 2, model=kept[0])
     assert_allclose(margins(continued), margins(whole), rtol=1e-7, atol=1e-7)
-    classifier = FocalLGBMClassifier(n_estimators=7, focal_alpha="balanced", **LIGHTGBM)
+    classifier = FocalLGBMClassifier(n_estimators=7, **LIGHTGBM)
     classifier.fit(X, LABELS[2], init_model=kept[0])
     assert_allclose(margins(classifier.booster_), margins(whole), rtol=1e-7, atol=1e-7)
 
@@ -254,14 +269,15 @@ def test_a_checkpoint_before_the_first_iteration():
 
     save.before_iteration = True
     train(1, 2, callbacks=[save])
-    first = train(3, 2)
-    train(1, 2, model=first, callbacks=[save])
+    first = train(3, 2, objective=BALANCED)
+    train(1, 2, model=first, callbacks=[save], objective=BALANCED)
     none, before = (lgb.Booster(model_str=text) for text in texts)
     assert none.num_trees() == 0
     assert_allclose(margins(before), margins(first) - told(first)["shift"], rtol=1e-12)
     assert "loss" not in told(before)  # as the labels have not been counted for alpha
-    found = margins(train(1, 2, model=before))
-    assert_allclose(found, margins(train(4, 2)), rtol=1e-7, atol=1e-7)
+    found = train(1, 2, model=before, objective=BALANCED)
+    expected = train(4, 2, objective=BALANCED)
+    assert_allclose(margins(found), margins(expected), rtol=1e-7, atol=1e-7)
 
 
 @two_and_three

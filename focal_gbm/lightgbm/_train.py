@@ -75,7 +75,8 @@ def train(
     callbacks : list of callables, optional
         As for ``lightgbm.train``. What their ``env.model`` saves, dumps, predicts and is copied to
         is the complete model of that iteration, before the shift of the intercept; as
-        ``init_model`` it goes on as if there had been no interruption.
+        ``init_model`` it goes on as if there had been no interruption, except that LightGBM's
+        bagging and DART draw anew.
     feval : callable or list of callables, optional
         As for ``lightgbm.train``; it gets margins, not probabilities: convert them by
         ``objective.loss.posterior(margin)``. ``focal_metric`` makes one.
@@ -288,7 +289,6 @@ class TrainingBooster(lgb.Booster):
     def checkpoint(self) -> lgb.Booster:
         """The model of this iteration, a booster of its own."""
         model = lgb.Booster(model_str=super().model_to_string(num_iteration=-1))
-        model.params = dict(self.params)
         if model.num_trees():  # else there is nothing yet to have a start
             finish(model, self.training)
         return model
@@ -323,6 +323,7 @@ class TrainingBooster(lgb.Booster):
 
 def prepare(booster: Any, training: LightGBMTraining) -> None:
     """Bring the booster into a defined state before its first iteration."""
+    # LightGBM makes the booster itself, hands it to callbacks, and returns it: it is not replaced.
     booster.__class__, booster.training = TrainingBooster, training
     objective_is_none(booster)
     if is_dart(booster):
