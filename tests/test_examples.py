@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-# What the extra "examples" does not bring, because it is large: CatBoost and YDF have wheels of 110
-# megabytes together, and MLflow brings a hundred packages.
-NEEDED = {"mlflow_models": ["mlflow"], "other_libraries": ["catboost", "ydf"]}
+# What the extra "examples" does not bring: CatBoost and YDF have wheels of 110 megabytes together,
+# MLflow brings a hundred packages, and FLAML pins an older XGBoost.
+NEEDED = {
+    "automl_with_flaml": ["flaml"],
+    "mlflow_models": ["mlflow"],
+    "other_libraries": ["catboost", "ydf"],
+}
 FOLDER = Path(__file__).parents[1] / "examples"
 
 
