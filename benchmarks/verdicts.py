@@ -32,7 +32,7 @@ from focal_gbm._compare import _search
 from focal_gbm._compare._api import run_experiment
 from focal_gbm._compare._contenders import FOCAL, LOG_LOSS, predicted
 from focal_gbm._compare._experiment import Bar, run_all
-from focal_gbm._compare._inference import Difference, difference_of
+from focal_gbm._compare._inference import SURE, Difference, difference_of
 from focal_gbm._compare._search import Unit
 from focal_gbm._compare._setup import prepared
 from focal_gbm._compare._store import Store
@@ -155,9 +155,9 @@ def measure_overhead(trials, jobs):
 def report(found):
     synthetic = found[found["kind"] != "real"]
     sure = synthetic.assign(
-        better=synthetic["better"] >= 0.95,
-        same=synthetic["same"] >= 0.95,
-        worse=synthetic["worse"] >= 0.95,
+        better=synthetic["better"] >= SURE,
+        same=synthetic["same"] >= SURE,
+        worse=synthetic["worse"] >= SURE,
         seeds=1,
     )
     counts = sure.groupby(["kind", "data", "library"], sort=False)

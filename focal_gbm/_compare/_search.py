@@ -180,7 +180,8 @@ def _searched(
     return Outcome(unit, trials, best, time.perf_counter() - start)
 
 
-def weight_of(rows: Rows) -> Array:
+def weight_of(rows: Rows | Plan) -> Array:
+    """Weights of rows, which are one where none are given."""
     return np.ones(rows.y.size, np.float32) if rows.weight is None else rows.weight
 
 

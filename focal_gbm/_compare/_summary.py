@@ -15,7 +15,7 @@ from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import Outcomes
 from focal_gbm._compare._inference import Difference, difference_of
 from focal_gbm._compare._measures import Measure, best_threshold
-from focal_gbm._compare._search import Outcome, Plan, Unit, scores_of
+from focal_gbm._compare._search import Outcome, Plan, Unit, scores_of, weight_of
 from focal_gbm._types import Array
 
 CHOSEN = "chosen"
@@ -44,7 +44,7 @@ def _keys(unit: Unit) -> dict[str, Any]:
 
 def scores_table(plan: Plan, outcomes: Outcomes, measures: Sequence[Measure]) -> pd.DataFrame:
     """A row for each outcome, and for each fold and contender the library that it would choose."""
-    weight = np.ones(plan.y.size, np.float32) if plan.weight is None else plan.weight
+    weight = weight_of(plan)
     records: dict[Unit, dict[str, Any]] = {}
     for outcome in tested(outcomes):
         unit = outcome.unit
@@ -106,7 +106,7 @@ def predictions_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
     sizes = [of_unit.size for of_unit in rows]
     units = [outcome.unit for outcome in found]
     row = np.concatenate(rows)
-    weight = np.ones(plan.y.size, np.float32) if plan.weight is None else plan.weight
+    weight = weight_of(plan)
 
     def repeated(values: list[Any]) -> Array:
         return np.repeat(np.array(values, np.int16), sizes)
