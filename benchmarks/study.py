@@ -48,7 +48,7 @@ CONTENDERS = (
     *("log loss", "scale_pos_weight", "focal loss, defaults"),
     *("focal loss, gamma", "focal loss, gamma and alpha"),
 )
-MOST_TREES, PATIENCE, INNER_FOLDS, MOST_ROWS = 300, 20, 3, 8000
+MOST_TREES, PATIENCE, FOLDS, INNER_FOLDS, MOST_ROWS = 300, 20, 5, 3, 8000
 NARROW = "gamma 0.5 to 2"  # in the place of the number of trials: all of them with such a gamma
 
 
@@ -106,8 +106,7 @@ def classifier(library, booster, of_loss, **further):
 
 def stopped_early(library, booster, of_loss, train, valid):
     """A classifier that has seen the validation rows, and its number of trees."""
-    X, y = valid
-    weights = [np.where(y == 1, of_loss.get("scale_pos_weight", 1.0), 1.0)]
+    weights = [np.where(valid[1] == 1, of_loss.get("scale_pos_weight", 1.0), 1.0)]
     if library == "XGBoost":
         stopping = {"early_stopping_rounds": PATIENCE, "eval_metric": "logloss"}
         model = classifier(library, booster, of_loss, n_estimators=MOST_TREES, **stopping)
@@ -194,7 +193,7 @@ def lines_of(name, X, y, library, settings):
     warnings.simplefilter("ignore")
     positives = int(y.sum())
     common = {"data": name, "library": library, "rows": len(y), "positives": positives}
-    n_folds = min(5, positives)
+    n_folds = min(FOLDS, positives)
     by_rule = {}
     seed_of_data = zlib.crc32(name.encode())
     try:
