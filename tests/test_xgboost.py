@@ -45,11 +45,11 @@ def sigmoid(margin):
     return 1 / (1 + np.exp(-margin))
 
 
-def test_signature_is_that_of_xgboost():
+def test_signature_is_that_of_xgboost_and_label_totals():
     ours, theirs = inspect.signature(train).parameters, inspect.signature(xgb.train).parameters
-    assert [(p.name, p.kind, p.default) for p in ours.values()] == [
-        (p.name, p.kind, p.default) for p in theirs.values()
-    ]
+    *places, added = [(p.name, p.kind, p.default) for p in ours.values()]
+    assert added == ("label_totals", inspect.Parameter.KEYWORD_ONLY, None)
+    assert places == [(p.name, p.kind, p.default) for p in theirs.values()]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
