@@ -5,27 +5,25 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-import numpy as np
 import xgboost as xgb
 from numpy.typing import ArrayLike
-from xgboost import collective
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
 from focal_gbm._autologging import log_loss_parameters
-from focal_gbm._engines import checked_totals, is_any, together
+from focal_gbm._engines import checked_totals, is_any
 from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
-from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
+from focal_gbm.objective import FocalObjective, check_objective, loss_for
 from focal_gbm.xgboost._attributes import (
     intercept_of,
     text_of_class_prior,
     text_of_intercept,
     text_of_loss,
 )
-from focal_gbm.xgboost._collective import sum_of_all_workers
+from focal_gbm.xgboost._collective import sum_of_all_workers, totals_of_all_workers
 from focal_gbm.xgboost._internals import (
     base_margin_of,
     is_autologged,
@@ -242,9 +240,7 @@ def train_with(
     training, params, xgb_model, intercept = set_up(
         objective,
         params,
-        _totals_of_all_workers(dtrain, loss_for(objective, n_classes))
-        if totals is None
-        else totals,
+        totals_of_all_workers(dtrain, loss_for(objective, n_classes)) if totals is None else totals,
         xgb_model,
         has_margins=is_any(dtrain.get_base_margin().size > 0, sum_of_all_workers),
     )
@@ -297,20 +293,6 @@ def check_splits(booster: xgb.Booster, num_boost_round: int) -> None:
     """Warn where no tree has a split."""
     if num_boost_round > 0 and not booster.get_score():
         warn_of_no_split("min_child_weight, lambda and min_split_loss")
-
-
-def _totals_of_all_workers(dtrain: xgb.DMatrix, loss: Loss) -> Array:
-    """Total weight of each class; where workers train together, in the rows of all.
-
-    Each worker has some of the rows, and must start where the others do.
-    """
-
-    def count() -> Array:
-        is_empty = collective.is_distributed() and not dtrain.num_row()
-        labels = (np.zeros(0), None) if is_empty else labels_and_weights(dtrain)
-        return loss._totals(*labels)
-
-    return sum_of_all_workers(together(count, sum_of_all_workers))
 
 
 def _resident(
