@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from focal_gbm._compare._api import compare
     from focal_gbm._compare._encoder import TableEncoder
+    from focal_gbm._engines import label_totals
     from focal_gbm.display import FocalLossDisplay
     from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
     from focal_gbm.objective import FocalObjective
@@ -18,6 +19,7 @@ __all__ = [
     "SoftmaxFocalLoss",
     "TableEncoder",
     "compare",
+    "label_totals",
 ]
 
 _HOMES = {
@@ -27,6 +29,7 @@ _HOMES = {
     "SoftmaxFocalLoss": "losses",
     "TableEncoder": "_compare._encoder",
     "compare": "_compare._api",
+    "label_totals": "_engines",
 }
 
 

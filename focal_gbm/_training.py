@@ -7,6 +7,7 @@ import numpy as np
 
 from focal_gbm._arrays import check_rows
 from focal_gbm._curvature import boosted_gradient_hessian
+from focal_gbm._engines import SumOfAll, alone
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._types import Array
 from focal_gbm.objective import (
@@ -43,6 +44,8 @@ class Training:
     n_threads : int or str, optional
         Threads of the booster, which are kept to unless the objective has a number of its own;
         below 1 it takes all.
+    sum_of_all : callable, optional
+        The sum of an array over all workers that train together.
     """
 
     library: str  # "xgboost" or "lightgbm"
@@ -54,12 +57,14 @@ class Training:
         totals: Array | None = None,
         *,
         n_threads: Any = None,
+        sum_of_all: SumOfAll = alone,
     ) -> None:
         self.objective = objective
         self.loss: Loss = loss_for(objective, n_classes)
         self.n_classes = n_classes
         self.n_threads = objective.n_threads or max(0, int(n_threads or 0)) or None
         self.device = objective.device
+        self.sum_of_all = sum_of_all
         self.totals = totals
         self.start: Any = None  # what the margins that are given lack
         self.dataset: Any = None  # that is trained on
@@ -91,13 +96,9 @@ class Training:
             return np.zeros(1 if self.n_classes == 2 else self.n_classes)
 
         def totals_at(shift: Array) -> Array:
-            return self.of_all(posterior_totals(self.loss, margin, sample_weight, shift))
+            return self.sum_of_all(posterior_totals(self.loss, margin, sample_weight, shift))
 
         return shift_of(totals_at, self.totals)
-
-    def of_all(self, totals: Array) -> Array:
-        """The sum over all workers that train together."""
-        return totals
 
     def initial_margin(self) -> Any:
         """The constant margin that minimises the loss of the training labels, one per class."""

@@ -264,7 +264,8 @@ class SoftmaxFocalLoss(FocalLoss):
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
         y, sample_weight = labels_and_weights(y, sample_weight)
         check_classes(y, self.n_classes)
-        return np.bincount(y.astype(np.intp), sample_weight, self.n_classes)
+        totals = np.bincount(y.astype(np.intp), sample_weight, self.n_classes)
+        return totals.astype(np.float64, copy=False)  # integers where there are no rows
 
     def _balanced(self, totals: Array) -> tuple[float, ...]:
         return tuple(map(float, 1 - totals / totals.sum()))

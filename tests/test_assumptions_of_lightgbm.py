@@ -101,10 +101,6 @@ def test_early_stopping_tells_its_best_iterations():
     assert _internals.best_iterations(lgb.record_evaluation({})) == []
 
 
-def test_a_network_can_be_left_without_a_booster():
-    _internals.leave_network()
-
-
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_the_text_of_a_model_has_the_lines_that_are_replaced(n_classes, tmp_path):
     params = {} if n_classes == 2 else {"num_class": n_classes}

@@ -35,7 +35,70 @@ def train_lightgbm(params=None, label=LABELS, **arguments):
     return focal_gbm.lightgbm.train(params, lgb.Dataset(X, label), 1, **arguments)
 
 
+MACHINES = {"nodes": "127.0.0.1:1,127.0.0.1:2"}
+
+
+def train_with_totals(totals, num_class=2):
+    """Of both libraries, of which the first raises, and the second has to raise the same."""
+    params = {"num_class": num_class}
+    with pytest.raises((TypeError, ValueError)) as of_xgboost:
+        train_xgboost(params, label_totals=totals)
+    with pytest.raises(of_xgboost.type, match=re.escape(str(of_xgboost.value))):
+        train_lightgbm(params, label_totals=totals)
+    raise of_xgboost.value
+
+
 CASES = {
+    # label_totals of both
+    "totals of a class more": (
+        ValueError,
+        "label_totals",
+        "shape (3,), but 2 classes",
+        lambda: train_with_totals([1, 2, 3]),
+    ),
+    "totals of a class less": (
+        ValueError,
+        "label_totals",
+        "shape (2,), but 3 classes",
+        lambda: train_with_totals([1, 2], 3),
+    ),
+    "totals in a column": (
+        ValueError,
+        "label_totals",
+        "(2, 1)",
+        lambda: train_with_totals([[1], [2]]),
+    ),
+    "totals below 0": (ValueError, "label_totals", "-1.0", lambda: train_with_totals([-1, 2])),
+    "totals NaN": (ValueError, "label_totals", "nan", lambda: train_with_totals([np.nan, 2])),
+    "totals infinite": (ValueError, "label_totals", "inf", lambda: train_with_totals([1, np.inf])),
+    "totals of nothing": (
+        ValueError,
+        "label_totals",
+        "[0.0, 0.0]",
+        lambda: train_with_totals([0, 0]),
+    ),
+    "totals of text": (TypeError, "label_totals", "<U1", lambda: train_with_totals(["1", "2"])),
+    "totals by class": (TypeError, "label_totals", "dict", lambda: train_with_totals({0: 1, 1: 2})),
+    "totals that lack a class": (ValueError, "y", "5, 0", lambda: train_with_totals([5, 0])),
+    "label of totals": (ValueError, "y", "[0, 1]", lambda: focal_gbm.label_totals([0, 2])),
+    "label of totals of several classes": (
+        ValueError,
+        "y",
+        "0 to 2",
+        lambda: focal_gbm.label_totals([0.5], n_classes=3),
+    ),
+    "weight of totals": (
+        ValueError,
+        "sample_weight",
+        "-1.0",
+        lambda: focal_gbm.label_totals([0, 1], [1, -1]),
+    ),
+    "classes of totals": (
+        ValueError,
+        "n_classes",
+        "got 1",
+        lambda: focal_gbm.label_totals([0, 1], n_classes=1),
+    ),
     # metrics
     "metric of gamma": (TypeError, "objective", "2.0", lambda: focal_gbm.xgboost.focal_metric(2.0)),
     "metric of None": (
@@ -126,17 +189,35 @@ CASES = {
         "'RF'",
         lambda: train_lightgbm({"boost": "RF"}),
     ),
-    "several machines": (
+    "several machines without addresses": (
         ValueError,
         "num_machines",
-        "2",
+        "addresses are missing",
         lambda: train_lightgbm({"num_machine": 2}),
     ),
-    "machines": (
+    "several machines, each for itself": (
         ValueError,
-        "num_machines",
-        "127.0.0.1",
-        lambda: train_lightgbm({"nodes": "127.0.0.1:1,127.0.0.1:2"}),
+        "tree_learner",
+        "'serial'",
+        lambda: train_lightgbm(MACHINES),
+    ),
+    "several machines, each with all rows": (
+        ValueError,
+        "tree_learner",
+        "'Feature'",
+        lambda: train_lightgbm({**MACHINES, "tree": "Feature"}),
+    ),
+    "several machines, linear trees": (
+        ValueError,
+        "linear_tree",
+        "leave it out",
+        lambda: train_lightgbm({**MACHINES, "tree_learner": "data", "linear_tree": True}),
+    ),
+    "several machines, a booster in training": (
+        ValueError,
+        "keep_training_booster",
+        "2 machines",
+        lambda: train_lightgbm({**MACHINES, "tree": "voting"}, keep_training_booster=True),
     ),
     "lightgbm bagging by query": (
         ValueError,

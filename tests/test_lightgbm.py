@@ -44,11 +44,11 @@ def splits(booster):
     return frame[["node_depth", "split_feature", "threshold", "count"]]
 
 
-def test_signature_is_that_of_lightgbm():
+def test_signature_is_that_of_lightgbm_and_label_totals():
     ours, theirs = inspect.signature(train).parameters, inspect.signature(lgb.train).parameters
-    assert [(p.name, p.kind, p.default) for p in ours.values()] == [
-        (p.name, p.kind, p.default) for p in theirs.values()
-    ]
+    *places, added = [(p.name, p.kind, p.default) for p in ours.values()]
+    assert added == ("label_totals", inspect.Parameter.KEYWORD_ONLY, None)
+    assert places == [(p.name, p.kind, p.default) for p in theirs.values()]
 
 
 @pytest.mark.parametrize("weighted", [False, True])

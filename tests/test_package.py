@@ -62,6 +62,7 @@ LEVELS = [
     "_warnings",
     "_curvature",
     "objective",
+    "_engines",
     "_intercept",
     "_training",
     "_autologging",
@@ -210,6 +211,7 @@ def test_public_names():
         "SoftmaxFocalLoss",
         "TableEncoder",
         "compare",
+        "label_totals",
     ]
     for name in focal_gbm.__all__:
         assert getattr(focal_gbm, name).__name__ == name

@@ -21,8 +21,8 @@ from focal_gbm.xgboost import FocalXGBClassifier
 LEFT_OUT = {"group", "eval_group", "eval_at", "kwargs"}
 
 PAIRS = [
-    (focal_xgboost.train, xgb.train, set()),
-    (focal_lightgbm.train, lgb.train, set()),
+    (focal_xgboost.train, xgb.train, {"label_totals"}),
+    (focal_lightgbm.train, lgb.train, {"label_totals"}),
     (focal_xgboost.cv, xgb.cv, set()),
     (focal_lightgbm.cv, lgb.cv, set()),
     (dask_train, dxgb.train, set()),

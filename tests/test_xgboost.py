@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
-from xgboost.tracker import RabitTracker
+from together import run_with_tracker
 
 from focal_gbm import FocalObjective
 from focal_gbm.xgboost import focal_metric, train
@@ -45,11 +45,11 @@ def sigmoid(margin):
     return 1 / (1 + np.exp(-margin))
 
 
-def test_signature_is_that_of_xgboost():
+def test_signature_is_that_of_xgboost_and_label_totals():
     ours, theirs = inspect.signature(train).parameters, inspect.signature(xgb.train).parameters
-    assert [(p.name, p.kind, p.default) for p in ours.values()] == [
-        (p.name, p.kind, p.default) for p in theirs.values()
-    ]
+    *places, added = [(p.name, p.kind, p.default) for p in ours.values()]
+    assert added == ("label_totals", inspect.Parameter.KEYWORD_ONLY, None)
+    assert places == [(p.name, p.kind, p.default) for p in theirs.values()]
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -393,22 +393,6 @@ if rank == 0:
 """
 
 
-def run_together(program, n_workers, folder):
-    """Run a program in several processes, which get their rank and the tracker's arguments."""
-    tracker = RabitTracker(n_workers=n_workers, host_ip="127.0.0.1")
-    tracker.start()
-    arguments = json.dumps(tracker.worker_args())
-    workers = [
-        subprocess.Popen([sys.executable, "-c", program, str(rank), arguments], cwd=folder)  # noqa: S603
-        for rank in range(n_workers)
-    ]
-    try:
-        assert [worker.wait(240) for worker in workers] == [0] * n_workers
-    finally:
-        for worker in workers:
-            worker.kill()
-
-
 def test_workers_that_train_together_start_and_stop_together(tmp_path):
     """As they do under Ray, Spark's barriers or a tracker of one's own."""
     rng = np.random.default_rng(0)
@@ -418,7 +402,7 @@ def test_workers_that_train_together_start_and_stop_together(tmp_path):
     X[:1500], y[:1500] = X[:1500][order], y[:1500][order]  # the first worker has one class only
     weight = np.ones(len(y), np.float32)
     np.savez(tmp_path / "data.npz", X=X, y=y, weight=weight)
-    run_together(WORKER, 3, tmp_path)
+    run_with_tracker(WORKER, 3, tmp_path)
     dtrain, log = xgb.DMatrix(X, y, weight=weight), {}
     expected = train(
         {"max_depth": 3, "eval_metric": ["logloss"]},
@@ -457,4 +441,4 @@ sys.exit("it has been fitted")
 
 
 def test_a_classifier_is_not_fitted_on_one_of_several_workers(tmp_path):
-    run_together(CLASSIFIER_ON_A_WORKER, 2, tmp_path)
+    run_with_tracker(CLASSIFIER_ON_A_WORKER, 2, tmp_path)

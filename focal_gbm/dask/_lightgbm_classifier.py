@@ -1,19 +1,15 @@
 """The classifier on LightGBM's Dask interface."""
 
-import uuid
 from collections.abc import Sequence
 from typing import Any, Self
 
 import dask
 import dask.array as da
-import distributed
 import lightgbm as lgb
 import numpy as np
 import scipy.sparse
 
-from focal_gbm._estimator import Targets, check_at_most, item
-from focal_gbm._intercept import needs_shift, shift_of
-from focal_gbm._types import Array
+from focal_gbm._estimator import check_at_most, item
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -25,13 +21,12 @@ from focal_gbm.dask._collections import (
     partitioned,
     parts_of,
 )
-from focal_gbm.dask._lightgbm_worker import NameOfTraining, OnWorker, forget, totals_on
-from focal_gbm.lightgbm._attributes import stored_of, with_stored
+from focal_gbm.dask._lightgbm_worker import NameOfTraining, OnWorker
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._evaluation import pairs_of
 from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, other_params
 from focal_gbm.lightgbm._parameters import canonical, is_on
-from focal_gbm.lightgbm._train import check_splits, raise_first_trees
+from focal_gbm.lightgbm._train import check_splits
 
 # What errors call the fields of evaluation sets.
 _NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")
@@ -201,49 +196,26 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             "eval_names": names,
             "eval_class_weight": eval_class_weight,
         }
-        key = uuid.uuid4().hex
-        try:
-            dask_fit(
-                self,
-                model_factory=OnWorker,
-                X=rows.X,
-                y=rows.y,
-                sample_weight=rows.weight,
-                init_score=rows.margin,
-                targets=targets,
-                rows_key=key,
-                evaluation=client.compute(dask.delayed(evaluation)) if sets else {},
-                options={
-                    "eval_metric": eval_metric,
-                    "init_model": booster_to_continue(init_model, targets),
-                    "callbacks": callbacks,
-                    "feature_name": feature_name,
-                    "categorical_feature": categorical_feature,
-                },
-            )
-            self._shift_intercept(client, targets, key)
-        finally:
-            client.run(forget, key, on_error="ignore")
+        dask_fit(
+            self,
+            model_factory=OnWorker,
+            X=rows.X,
+            y=rows.y,
+            sample_weight=rows.weight,
+            init_score=rows.margin,
+            targets=targets,
+            evaluation=client.compute(dask.delayed(evaluation)) if sets else {},
+            options={
+                "eval_metric": eval_metric,
+                "init_model": booster_to_continue(init_model, targets),
+                "callbacks": callbacks,
+                "feature_name": feature_name,
+                "categorical_feature": categorical_feature,
+            },
+        )
         if not targets.is_one_class:
             check_splits(self.booster_)
         return self
-
-    def _shift_intercept(self, client: distributed.Client, targets: Targets, key: str) -> None:
-        """Make the probabilities of all workers' rows sum to the weights of the classes."""
-        loss = targets.loss
-        if not needs_shift(loss):
-            return
-
-        def totals_at(shift: Array) -> Array:
-            by_worker = client.run(totals_on, key, loss, shift)
-            totals: Array = np.sum(list(by_worker.values()), axis=0)
-            return totals
-
-        totals: Any = targets.sample_weight  # one row of each class has the weight of all
-        shift = shift_of(totals_at, totals)
-        raise_first_trees(self.booster_, shift)
-        stored = {**stored_of(self.booster_), "shift": shift.tolist()}
-        self.booster_.model_from_string(with_stored(self.booster_.model_to_string(), stored))
 
     def to_local(self) -> FocalLGBMClassifier:
         """The same classifier for arrays and dataframes in memory.

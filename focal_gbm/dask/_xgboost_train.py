@@ -10,12 +10,12 @@ import xgboost.dask as dxgb
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import to_host
+from focal_gbm._engines import label_totals
 from focal_gbm._types import Array
-from focal_gbm._validation import as_rows
 from focal_gbm.dask._collections import (
     check_client,
 )
-from focal_gbm.objective import FocalObjective, check_objective, loss_for
+from focal_gbm.objective import FocalObjective, check_objective
 from focal_gbm.xgboost._internals import (
     partitions_of,
     warn_of_places,
@@ -139,7 +139,7 @@ def train_with(
             raise TypeError(f"evals: expected a DaskDMatrix, got {type(dataset).__name__}")
     client = check_client(client)
     params, n_classes = checked_params(params)
-    totals, has_margins = summed_up or _summed_up(client, dtrain, objective, n_classes)
+    totals, has_margins = summed_up or _summed_up(client, dtrain, n_classes)
     training, params, xgb_model, intercept = set_up(
         objective, params, totals, xgb_model, has_margins=has_margins
     )
@@ -165,26 +165,27 @@ def train_with(
 
 
 def _summed_up(
-    client: distributed.Client, dtrain: dxgb.DaskDMatrix, objective: FocalObjective, n_classes: int
+    client: distributed.Client, dtrain: dxgb.DaskDMatrix, n_classes: int
 ) -> tuple[Array, bool]:
     """Total weight of each class, and whether there are margins to start from."""
-    loss = loss_for(objective, n_classes)
     sums = [
         # Where the partition is, unless its worker is gone.
-        client.submit(_sum_of, part, loss, pure=False, workers=[worker], allow_other_workers=True)
+        client.submit(
+            _sum_of, part, n_classes, pure=False, workers=[worker], allow_other_workers=True
+        )
         for worker, part in partitions_of(dtrain)
     ]
     totals, has_margins = zip(*client.gather(sums), strict=True)
     return np.sum(totals, axis=0), any(has_margins)
 
 
-def _sum_of(part: dict[str, Any], loss: Any) -> tuple[Array, bool]:
+def _sum_of(part: dict[str, Any], n_classes: int) -> tuple[Array, bool]:
     y, weight = part.get("label"), part.get("weight")
     if y is None:
         raise ValueError("y: the DaskDMatrix has no labels")
     y = np.ravel(to_host(y))
     weight = None if weight is None else np.ravel(to_host(weight))
-    totals = loss._totals(as_rows("y", y), weight)
+    totals = label_totals(y, weight, n_classes=n_classes)
     return totals, part.get("base_margin") is not None
 
 

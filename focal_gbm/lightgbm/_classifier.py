@@ -33,7 +33,7 @@ from focal_gbm.lightgbm._internals import (
     set_fitted,
     set_globals,
 )
-from focal_gbm.lightgbm._parameters import as_booster, canonical
+from focal_gbm.lightgbm._parameters import as_booster, canonical, refuse_machines
 from focal_gbm.lightgbm._saving import SavedClassifier
 from focal_gbm.lightgbm._train import check_splits, train_with
 
@@ -104,7 +104,7 @@ class FocalLGBMClassifier(SavedClassifier):
         "alpha": "LightGBM's parameter of Huber and quantile loss",
     }
     _min_rows = 2
-    _take_rows: Any = None  # what takes the margins of the rows, where others have rows too
+    _knows_all_labels = False  # where other machines have rows too
 
     def __init__(
         self,
@@ -236,7 +236,6 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             feval=callables,
             init_model=init_model,
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
-            take_rows=self._take_rows,
             classes=targets.classes,
         )
         if not targets.is_one_class:
@@ -260,6 +259,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             )
         if params.get("metric") in _LOG_LOSSES:  # what LightGBM fills in where none is given
             params.pop("metric", None)
+        if not self._knows_all_labels:
+            refuse_machines(params, type(self).__name__)
         check_num_class(params, n_classes)
         params.pop("num_class", None)
         return params if n_classes == 2 else {**params, "num_class": n_classes}

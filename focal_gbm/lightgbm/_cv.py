@@ -98,7 +98,7 @@ eval_train_metric
     if not isinstance(train_set, lgb.Dataset):
         raise TypeError(f"train_set: expected a Dataset, got {type(train_set).__name__}")
     refuse_on_gpu(params, objective, train_set)
-    refuse_machines(params)
+    refuse_machines(params, "cv")
     check_train_set(train_set, init_model)
     model = model_to_continue(init_model, n_classes)
     if metrics is not None:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import lightgbm as lgb
 import numpy as np
-from lightgbm.basic import _LIB  # type: ignore[attr-defined]
 
 from focal_gbm._types import Array
 
@@ -174,14 +173,6 @@ def other_params(model: lgb.LGBMModel) -> dict[str, Any]:
     """
     params: dict[str, Any] = model._other_params
     return params
-
-
-def leave_network() -> None:
-    """End a network that a training has left up when it failed (basic.py).
-
-    Only ``Booster.free_network`` is public, and there is no booster then.
-    """
-    _LIB.LGBM_NetworkFree()
 
 
 # Parameters of data that has a row or two, and still a feature to split.

@@ -7,6 +7,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import ArrayLike
 
+from focal_gbm._engines import SumOfAll, mean_of_all
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._internals import TWO_ROWS_SUFFICE, is_constructed, set_globals
@@ -54,6 +55,22 @@ class _OfMargin:
 
     def __call__(self, margin: Array, dataset: lgb.Dataset) -> Any:
         return self.training.resolved(self.metric)(self.training.started(margin), dataset)
+
+
+class OfAllMachines:
+    """A metric's results on several machines: means by the weight of the rows that each has."""
+
+    def __init__(self, metric: Any, sum_of_all: SumOfAll) -> None:
+        self.metric = metric
+        self.sum_of_all = sum_of_all
+
+    def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+        found = self.metric(margin, dataset)
+        names, values, larger = zip(*(found if isinstance(found, list) else [found]), strict=True)
+        weights: Any = dataset.get_weight()
+        weight = float(dataset.num_data()) if weights is None else weights.sum(dtype=np.float64)
+        means = mean_of_all(np.array(values, np.float64), weight, self.sum_of_all)
+        return list(zip(names, means.tolist(), larger, strict=True))
 
 
 class _NamedMetrics:

@@ -20,6 +20,9 @@ ALIASES = {
     "num_gpu": (),
     "num_machines": ("num_machine",),
     "machines": ("workers", "nodes"),
+    "local_listen_port": ("local_port", "port"),
+    "time_out": (),
+    "tree_learner": ("tree", "tree_type", "tree_learner_type"),
     "linear_tree": ("linear_trees",),
     "min_sum_hessian_in_leaf": (
         "min_sum_hessian_per_leaf",
@@ -168,13 +171,47 @@ def refuse_on_gpu(
         )
 
 
-def refuse_machines(params: dict[str, Any]) -> None:
-    """Raise for several machines where the rows of one are counted."""
-    if params.get("machines") or int(params.get("num_machines", 1)) > 1:
+def n_machines(params: dict[str, Any]) -> int:
+    """How many machines train together, by the list of them unless it is to be cut short."""
+    machines = params.get("machines") or ()
+    listed = machines.split(",") if isinstance(machines, str) else machines
+    return int(params.get("num_machines", max(1, len(listed))))
+
+
+def refuse_for_machines(params: dict[str, Any], keep_training_booster: bool) -> None:
+    """Raise for what several machines cannot do together."""
+    n = n_machines(params)
+    if n <= 1:
+        return
+    if not params.get("machines"):
         raise ValueError(
-            f"num_machines: {params.get('num_machines', params.get('machines'))!r} machines train "
-            "together, but a callable objective sees the rows of its own, and LightGBM cannot "
-            "count those of all: use focal_gbm.dask"
+            f"num_machines: {n} machines are to train together, but their addresses are missing: "
+            "give machines='host:port,host:port' too"
+        )
+    learner = str(params.get("tree_learner", "serial"))
+    if not learner.lower().startswith(("data", "voting")):
+        raise ValueError(
+            f"tree_learner: with {learner!r} LightGBM does not train {n} machines on the rows of "
+            "all: use 'data' or 'voting'"
+        )
+    if is_on(params.get("linear_tree")):
+        raise ValueError(
+            "linear_tree: LightGBM would train each machine's trees on its own rows: leave it out"
+        )
+    if keep_training_booster:
+        raise ValueError(
+            f"keep_training_booster: {n} machines are connected only until train returns: leave "
+            "it out, and train on with init_model"
+        )
+
+
+def refuse_machines(params: dict[str, Any], who: str) -> None:
+    """Raise for several machines where one must have all labels."""
+    n = n_machines(params)
+    if n > 1:
+        raise ValueError(
+            f"num_machines: {n} machines are to train together, but {who} knows the labels of one: "
+            "use focal_gbm.lightgbm.train, or the classifier of focal_gbm.dask"
         )
 
 

@@ -2,13 +2,16 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import lightgbm as lgb
 import numpy as np
+from numpy.typing import ArrayLike
 
 from focal_gbm._autologging import log_loss_parameters, warn_of_autologging
+from focal_gbm._engines import checked_totals, together
 from focal_gbm._intercept import needs_shift
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn_of_no_split, warn_of_other_loss
@@ -26,7 +29,8 @@ from focal_gbm.lightgbm._internals import (
     with_linear_leaves_raised,
     with_objective,
 )
-from focal_gbm.lightgbm._metrics import take_metrics
+from focal_gbm.lightgbm._metrics import OfAllMachines, take_metrics
+from focal_gbm.lightgbm._network import Network
 from focal_gbm.lightgbm._parameters import (
     as_booster,
     canonical,
@@ -34,7 +38,7 @@ from focal_gbm.lightgbm._parameters import (
     early_stopping,
     is_on,
     refuse,
-    refuse_machines,
+    refuse_for_machines,
     refuse_on_gpu,
     warn_of_cancelling_curvature,
 )
@@ -52,6 +56,8 @@ def train(
     init_model: str | Path | lgb.Booster | None = None,
     keep_training_booster: bool = False,
     callbacks: list[Callable[..., Any]] | None = None,
+    *,
+    label_totals: ArrayLike | None = None,
 ) -> lgb.Booster:
     """``lightgbm.train`` with focal loss as if it were built in.
 
@@ -84,6 +90,10 @@ def train(
         As for ``lightgbm.train``. Before ``Booster.update(fobj=objective)`` call
         ``Booster.reset_parameter({"objective": "none"})``, which makes the booster predict margins
         again. A file of this booster says that it is one of log loss.
+    label_totals : array-like of shape (n_classes,), optional
+        Total weight of each class in the training rows of all machines, as
+        ``focal_gbm.label_totals`` has it of each part of them. It is used as it is, and labels are
+        not counted.
 
     Returns
     -------
@@ -94,6 +104,15 @@ def train(
         the parameters in the model's text, "focal_gbm", has the parameters of the loss.
         ``Booster.refit`` raises, as LightGBM knows no focal loss.
 
+    Notes
+    -----
+    Several machines train together with ``machines``, ``local_listen_port`` and a ``tree_learner``
+    of "data" or "voting", as with ``lightgbm.train``, of which every one calls this function with
+    rows of its own, and gets the same model. Labels, posteriors and metrics are those of all
+    rows: a metric is the mean of the machines' by the weight of their rows, so that they stop
+    together. Machines are connected until this function returns or raises; then the others raise
+    too.
+
     Raises
     ------
     TypeError
@@ -103,9 +122,13 @@ def train(
         ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
         ``boosting="rf"``, for what crashes or misleads LightGBM with one (``bagging_by_query``;
         with ``device_type="cuda"`` several GPUs, GOSS and a ``train_set`` constructed for the CPU),
-        for several machines outside of ``focal_gbm.dask``, for an objective on a GPU, for an
-        unknown metric, for labels outside [0, 1], and, where a
-        starting margin is chosen, for labels that lack a class.
+        for an objective on a GPU, for an unknown metric, for labels outside [0, 1], where a
+        starting margin is chosen, for labels that lack a class, and for ``label_totals`` that are
+        no positive weights. With several machines for ``linear_tree``, ``keep_training_booster``,
+        another ``tree_learner``, addresses that are missing, and where they do not have as many
+        ``valid_sets`` each.
+    lightgbm.basic.LightGBMError
+        Where another machine is lost.
 
     Warns
     -----
@@ -130,7 +153,7 @@ def train(
     if init_model is not None:
         init_model = as_booster(init_model)
     booster = train_with(
-        None,
+        label_totals,
         params,
         train_set,
         num_boost_round,
@@ -152,7 +175,7 @@ def train(
 
 
 def train_with(
-    totals: Array | None,
+    totals: ArrayLike | None,
     params: dict[str, Any],
     train_set: lgb.Dataset,
     num_boost_round: int,
@@ -163,14 +186,11 @@ def train_with(
     init_model: Any,
     keep_training_booster: bool = False,
     callbacks: list[Callable[..., Any]] | None,
-    take_rows: Callable[[Array, Array | None], None] | None = None,
     classes: Array | None = None,
 ) -> lgb.Booster:
-    """``train``, with the total weight of each class where ``train_set`` does not have all.
+    """``train``, with the total weight of each class where it is known.
 
-    ``take_rows`` gets the margins and weights of the rows here, where other machines have rows too:
-    the shift of the intercept needs all. The model tells the labels of its ``classes``, if there
-    are any.
+    The model tells the labels of its ``classes``, if there are any.
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
     model = model_to_continue(init_model, n_classes)
@@ -179,13 +199,16 @@ def train_with(
         if not isinstance(dataset, lgb.Dataset):
             raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
     refuse_on_gpu(params, objective, train_set)
-    if take_rows is None:
-        refuse_machines(params)
-    check_train_set(train_set, init_model)
+    refuse_for_machines(params, keep_training_booster)
     has_start = model is None and is_on(params.get("boost_from_average", True))
     threads = params.get("num_threads")
     training = LightGBMTraining(
-        objective, n_classes, totals, n_threads=threads, has_start=has_start, classes=classes
+        objective,
+        n_classes,
+        checked_totals(totals, n_classes),
+        n_threads=threads,
+        has_start=has_start,
+        classes=classes,
     )
     training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
     if model is not None:
@@ -196,29 +219,31 @@ def train_with(
     if is_autologged():
         callbacks.insert(0, before_first_iteration(lambda _: log_loss_parameters(training.loss)))
     params = {**params, "objective": training, "metric": "None"}
-    if keep_training_booster and has_start:
-        train_set, valid_sets = training.with_start(params, train_set, valid_sets)
-    booster = estimators_train(
-        params,
-        train_set,
-        num_boost_round,
-        valid_sets=valid_sets or None,
-        valid_names=valid_names,
-        feval=metrics,
-        init_model=model,
-        keep_training_booster=True,
-        callbacks=[
-            before_first_iteration(lambda booster: prepare(booster, training)),
-            training.keep_margins(callbacks),
-            *callbacks,
-        ],
-    )
-    if training.keeps_margins:
-        rows = training.rows_used(booster)
-        if take_rows is not None:
-            take_rows(*rows)
-        else:
-            training.shift_intercept(*rows)
+    with Network(params) as network:
+        training.sum_of_all = network.sum_of_all
+        together(partial(check_train_set, train_set, init_model), network.sum_of_all)
+        if network.n_machines > 1:
+            check_equal_numbers(valid_sets, network)
+            metrics = [OfAllMachines(metric, network.sum_of_all) for metric in metrics]
+        if keep_training_booster and has_start:
+            train_set, valid_sets = training.with_start(params, train_set, valid_sets)
+        booster = estimators_train(
+            network.params,
+            train_set,
+            num_boost_round,
+            valid_sets=valid_sets or None,
+            valid_names=valid_names,
+            feval=metrics,
+            init_model=model,
+            keep_training_booster=True,
+            callbacks=[
+                before_first_iteration(lambda booster: prepare(booster, training)),
+                training.keep_margins(callbacks),
+                *callbacks,
+            ],
+        )
+        if training.keeps_margins:
+            training.shift_intercept(*training.rows_used(booster))
     finish(booster, training, keep_training_booster=keep_training_booster)
     return booster
 
@@ -261,8 +286,21 @@ def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
             )
         return
     y: Any = None if train_set.label is None else np.asarray(train_set.label)
+    if y is not None and not y.size:
+        raise ValueError("train_set: it has no rows: LightGBM needs some on each machine")
     if y is not None and y.dtype.kind == "f" and np.isnan(y).any():
         raise ValueError("train_set: a label is NaN, which LightGBM takes for 0: remove its row")
+
+
+def check_equal_numbers(valid_sets: list[lgb.Dataset], network: Network) -> None:
+    """Refuse evaluation sets of which other machines have more, or fewer, and would wait."""
+    n_sets = len(valid_sets)
+    of_all, of_squares = network.sum_of_all(np.array([n_sets, n_sets**2], np.float64))
+    if not np.isclose(of_squares * network.n_machines, of_all**2):
+        raise ValueError(
+            f"valid_sets: there are {n_sets} here, and another number on another machine: give "
+            "each machine as many, of which each may have other rows"
+        )
 
 
 def before_first_iteration(act: Callable[[Any], None]) -> Callable[..., None]:

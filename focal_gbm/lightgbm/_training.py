@@ -1,11 +1,13 @@
 """One training of a booster of LightGBM: what lasts as long as it does, and no longer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 
+from focal_gbm._engines import alone, is_any, together
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._attributes import margins_of, to_store
@@ -85,11 +87,19 @@ class LightGBMTraining(Training):
         return self.started(margin.astype(np.float32, order="C", copy=False)), weight
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
+        if self.sum_of_all is not alone:
+            count = partial(self._totals_here, dataset)
+            totals = together(count, self.sum_of_all)
+            if self.totals is None:
+                self._resolve(self.sum_of_all(totals))
         rows = super()._read(margin, dataset)
-        if self.has_start and dataset.get_init_score() is None:
+        if self.has_start and not is_any(dataset.get_init_score() is not None, self.sum_of_all):
             self.start = self.initial_margin()
             self.first_start = self.folded = np.array(self.start, ndmin=1)
         return rows
+
+    def _totals_here(self, dataset: lgb.Dataset) -> Array:
+        return self.loss._totals(*labels_and_weights(dataset))
 
     def with_start(
         self, params: dict[str, Any], train_set: lgb.Dataset, valid_sets: list[lgb.Dataset]
@@ -102,7 +112,7 @@ class LightGBMTraining(Training):
         if train_set.get_init_score() is not None:
             return train_set, valid_sets
         if self.totals is None:
-            self._resolve(self.loss._totals(*labels_and_weights(train_set)))
+            self._resolve(self._totals_here(train_set))
         self.first_start = self.folded = np.array(self.initial_margin(), ndmin=1)
         copies = {train_set: self._copy(train_set)}
         for dataset in valid_sets:

@@ -8,6 +8,7 @@ import xgboost as xgb
 from numpy.typing import ArrayLike
 from xgboost import collective
 
+from focal_gbm._engines import mean_of_all
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.losses import SoftmaxFocalLoss
@@ -20,6 +21,7 @@ from focal_gbm.objective import (
     labels_and_weights,
     n_classes_of,
 )
+from focal_gbm.xgboost._collective import sum_of_all_workers
 from focal_gbm.xgboost._internals import evaluated
 from focal_gbm.xgboost._parameters import library_objective, threads_of
 from focal_gbm.xgboost._resident import DeviceRows
@@ -173,8 +175,8 @@ class OfAllWorkers:
                 raise ValueError("evals: no row has a weight above 0")
             self.names = collective.broadcast([name for name, _ in found], root)
         values = np.array([value for _, value in found] if weight else [0.0] * len(self.names))
-        sums = collective.allreduce(np.append(values * weight, weight), collective.Op.SUM)
-        return list(zip(self.names, (sums[:-1] / sums[-1]).tolist(), strict=True))
+        means = mean_of_all(values, weight, sum_of_all_workers)
+        return list(zip(self.names, means.tolist(), strict=True))
 
     def _of_this_one(
         self, dataset: xgb.DMatrix, margin: Any, rows: DeviceRows | None

@@ -5,24 +5,25 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-import numpy as np
 import xgboost as xgb
-from xgboost import collective
+from numpy.typing import ArrayLike
 from xgboost.callback import TrainingCallback
 
 from focal_gbm._arrays import cuda_problem
 from focal_gbm._autologging import log_loss_parameters
+from focal_gbm._engines import checked_totals, is_any
 from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
-from focal_gbm.objective import FocalObjective, Loss, check_objective, labels_and_weights, loss_for
+from focal_gbm.objective import FocalObjective, check_objective, loss_for
 from focal_gbm.xgboost._attributes import (
     intercept_of,
     text_of_class_prior,
     text_of_intercept,
     text_of_loss,
 )
+from focal_gbm.xgboost._collective import sum_of_all_workers, totals_of_all_workers
 from focal_gbm.xgboost._internals import (
     base_margin_of,
     is_autologged,
@@ -57,6 +58,7 @@ def train(
     xgb_model: str | os.PathLike[str] | xgb.Booster | bytearray | None = None,
     callbacks: Sequence[TrainingCallback] | None = None,
     custom_metric: Any = None,
+    label_totals: ArrayLike | None = None,
 ) -> xgb.Booster:
     """``xgboost.train`` with focal loss as if it were built in.
 
@@ -84,6 +86,10 @@ xgb_model, callbacks
     custom_metric : callable, optional
         As for ``xgboost.train``; it gets margins, not probabilities: convert them by
         ``obj.loss.posterior(margin)``. ``focal_metric`` makes one.
+    label_totals : array-like of shape (n_classes,), optional
+        Total weight of each class in the training rows of all workers, as
+        ``focal_gbm.label_totals`` has it of each part of them. It is used as it is, and labels are
+        not counted. Give it to all workers or to none.
 
     Returns
     -------
@@ -100,7 +106,8 @@ xgb_model, callbacks
     ValueError
         For a parameter that XGBoost ignores for a custom objective (``scale_pos_weight``) or that
         contradicts the objective, for an ``xgb_model`` of another objective, for labels
-        outside [0, 1], and, where a starting margin is chosen, for labels that lack a class.
+        outside [0, 1], where a starting margin is chosen, for labels that lack a class, and for
+        ``label_totals`` that are no weights.
 
     Warns
     -----
@@ -135,15 +142,16 @@ xgb_model, callbacks
         xgb_model=xgb_model,
         callbacks=callbacks,
         custom_metric=custom_metric,
+        totals=label_totals,
     )
     check_splits(booster, num_boost_round)
     return booster
 
 
 class XGBoostTraining(Training):
-    """A training whose workers, if there are several, sum up by XGBoost's collective.
+    """A training that keeps the margins of the best iteration, as far as it is told which that is.
 
-    It keeps the margins of the best iteration, as far as it is told which that is.
+    Its workers, if there are several, sum up by XGBoost's collective.
     """
 
     library = "xgboost"
@@ -154,10 +162,6 @@ class XGBoostTraining(Training):
         if self.is_best:
             self.best_margin = margin  # XGBoost has made the array for this call
         return super().__call__(margin, dataset)
-
-    def of_all(self, totals: Array) -> Array:
-        """The sum over all workers that train together."""
-        return _sum_of_all_workers(totals)
 
 
 class Setup(NamedTuple):
@@ -178,7 +182,13 @@ def set_up(
     has_margins: bool,
 ) -> Setup:
     """The training of labels that are summed up by class, and where it starts."""
-    training = XGBoostTraining(objective, len(totals), totals, n_threads=threads_of(params))
+    training = XGBoostTraining(
+        objective,
+        len(totals),
+        totals,
+        n_threads=threads_of(params),
+        sum_of_all=sum_of_all_workers,
+    )
     if xgb_model is not None:
         xgb_model = checked_model(xgb_model, training.loss)
         if needs_shift(training.loss):
@@ -213,7 +223,7 @@ def train_with(
     xgb_model: Any,
     callbacks: Sequence[TrainingCallback] | None,
     custom_metric: Any,
-    totals: Array | None = None,
+    totals: ArrayLike | None = None,
     library_train: Callable[..., xgb.Booster] | None = None,
     **options: Any,
 ) -> xgb.Booster:
@@ -225,15 +235,14 @@ def train_with(
     if not isinstance(dtrain, xgb.DMatrix):
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
     params, n_classes = checked_params(params)
+    totals = checked_totals(totals, n_classes)
     evals = list(evals or [])
     training, params, xgb_model, intercept = set_up(
         objective,
         params,
-        _totals_of_all_workers(dtrain, loss_for(objective, n_classes))
-        if totals is None
-        else totals,
+        totals_of_all_workers(dtrain, loss_for(objective, n_classes)) if totals is None else totals,
         xgb_model,
-        has_margins=_is_any(dtrain.get_base_margin().size),
+        has_margins=is_any(dtrain.get_base_margin().size > 0, sum_of_all_workers),
     )
     training.dataset = dtrain
     device = gpu_of(params, objective)
@@ -284,29 +293,6 @@ def check_splits(booster: xgb.Booster, num_boost_round: int) -> None:
     """Warn where no tree has a split."""
     if num_boost_round > 0 and not booster.get_score():
         warn_of_no_split("min_child_weight, lambda and min_split_loss")
-
-
-def _totals_of_all_workers(dtrain: xgb.DMatrix, loss: Loss) -> Array:
-    """Total weight of each class; where workers train together, in the rows of all.
-
-    Each worker has some of the rows, and must start where the others do.
-    """
-    is_empty = collective.is_distributed() and not dtrain.num_row()
-    labels = (np.zeros(0), None) if is_empty else labels_and_weights(dtrain)
-    return _sum_of_all_workers(loss._totals(*labels))
-
-
-def _sum_of_all_workers(totals: Array) -> Array:
-    if not collective.is_distributed():
-        return totals
-    return collective.allreduce(totals, collective.Op.SUM)
-
-
-def _is_any(value: Any) -> bool:
-    """Whether it is so on any worker."""
-    if not collective.is_distributed():
-        return bool(value)
-    return bool(collective.allreduce(np.array([float(bool(value))]), collective.Op.MAX)[0])
 
 
 def _resident(
