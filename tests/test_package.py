@@ -62,6 +62,7 @@ LEVELS = [
     "_warnings",
     "_curvature",
     "objective",
+    "_metrics",
     "_intercept",
     "_training",
     "_autologging",
