@@ -93,7 +93,7 @@ def check_xgboost(n_classes, rows):
     name = "binary:logistic" if n_classes == 2 else "multi:softprob"
     own = log_of_xgboost(xgb.train, *arguments, posterior, weight, more={"objective": name})
     assert list(ours) == list(own)
-    for name, value in own.items():  # of which xgboost.train keeps six decimals
+    for name, value in own.items():
         assert_allclose(ours[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
@@ -137,6 +137,16 @@ def test_lightgbms_metrics_of_two_classes(rows):
 @given(evaluated_rows(3))
 def test_lightgbms_metrics_of_several_classes(rows):
     check_lightgbm(3, rows)
+
+
+def test_log_loss_of_confident_predictions():
+    margin = np.linspace(10, 15, 1000, dtype=np.float32)
+    y = np.ones(1000, np.float32)
+    options = 2, ["logloss"], y, margin, None
+    ours = log_of_xgboost(focal_xgboost.train, *options, obj=FocalObjective(0.0))["logloss"]
+    own = log_of_xgboost(xgb.train, *options, more={"objective": "binary:logistic"})["logloss"]
+    assert 5e-6 < own < 2e-5
+    assert_allclose(ours, own, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -124,7 +124,7 @@ class NamedMetrics:
         metrics = {name: _metric_here(name, n_classes_of(self.loss)) for name in names}
         self.means = {name: x for name, x in metrics.items() if isinstance(x, RowMetric)}
         self.areas = {name: x for name, x in metrics.items() if isinstance(x, Area)}
-        self._rows: WeakKeyDictionary[xgb.DMatrix, Rows] = WeakKeyDictionary()
+        self._rows: WeakKeyDictionary[xgb.DMatrix, Rows | None] = WeakKeyDictionary()
 
     def __reduce__(self) -> Any:
         return type(self), self._arguments
@@ -146,10 +146,11 @@ class NamedMetrics:
         That is so for margins on a GPU, for rows of other workers, and for groups, which have a
         weight each.
         """
-        if is_on_device(margin) or collective.is_distributed() or dataset.get_group().size:
+        if is_on_device(margin) or collective.is_distributed():
             return None
         if dataset not in self._rows:
-            self._rows[dataset] = Rows.read(dataset, margin, self.loss)
+            has_groups = dataset.get_group().size > 0
+            self._rows[dataset] = None if has_groups else Rows.read(dataset, margin, self.loss)
         return self._rows[dataset]
 
     def _computed_here(self, rows: Rows, margin: Array) -> dict[str, float]:
