@@ -2,12 +2,10 @@
 
     pip install --editable '.[bench]'
     python benchmarks/classifiers.py
-    python benchmarks/classifiers.py --evaluate
     python benchmarks/classifiers.py --probabilities
 
 The first fits a classifier and trains on the native interface side by side, from arrays to model,
-and the library's own classifier next to them. The second fits the two classifiers with a quarter
-of the rows as an evaluation set. The third learns from data whose posterior is known,
+and the library's own classifier next to them. The second learns from data whose posterior is known,
 and compares the log loss of the built-in loss, of the focal posterior and of the bare sigmoid or
 softmax.
 """
@@ -36,8 +34,7 @@ def xgboost_providers(X, y, rounds, threads):
 
     focal = focal_gbm.xgboost.FocalXGBClassifier(**params)
     builtin = xgb.XGBClassifier(**params)
-    last = slice(3 * len(X) // 4, None)
-    return train, focal, builtin, {"eval_set": [(X[last], y[last])], "verbose": False}
+    return train, focal, builtin
 
 
 def lightgbm_providers(X, y, rounds, threads):
@@ -50,25 +47,18 @@ def lightgbm_providers(X, y, rounds, threads):
 
     focal = focal_gbm.lightgbm.FocalLGBMClassifier(**params)
     builtin = lgb.LGBMClassifier(**params)
-    last = slice(3 * len(X) // 4, None)
-    return train, focal, builtin, {"eval_X": X[last], "eval_y": y[last]}
+    return train, focal, builtin
 
 
 def time_fits(arguments):
     X, y = make_data(arguments.rows)
     for make in (xgboost_providers, lightgbm_providers):
-        train, focal, builtin, evaluation = make(X, y, arguments.iterations, arguments.threads)
-        if arguments.evaluate:
-            providers = {
-                "built in": partial(builtin.fit, X, y, **evaluation),
-                "focal_gbm": partial(focal.fit, X, y, **evaluation),
-            }
-        else:
-            providers = {
-                "focal_gbm's train": train,
-                f"{type(focal).__name__}.fit": partial(focal.fit, X, y),
-                f"{type(builtin).__name__}.fit": partial(builtin.fit, X, y),
-            }
+        train, focal, builtin = make(X, y, arguments.iterations, arguments.threads)
+        providers = {
+            "focal_gbm's train": train,
+            f"{type(focal).__name__}.fit": partial(focal.fit, X, y),
+            f"{type(builtin).__name__}.fit": partial(builtin.fit, X, y),
+        }
         reference = next(iter(providers))
         print(f"{arguments.rows} x {X.shape[1]}, {arguments.iterations} iterations")
         seconds = interleaved(providers, arguments.rounds, warmup=1)
@@ -134,7 +124,6 @@ def compare_probabilities(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--probabilities", action="store_true")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--iterations", type=int)

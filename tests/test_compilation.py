@@ -71,6 +71,21 @@ def test_kernels_of_derivatives_are_vectorised(function, kinds, n_outputs, flags
     assert re.search(r"fmul contract <\d+ x float>", code)
 
 
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("function", "kinds"),
+    [
+        (binary._metric, [1, 1, None, 1]),
+        (softmax._metric, [1, 2, None, 1]),
+        (softmax._posterior, [2, 2]),
+    ],
+)
+def test_kernels_of_posteriors_are_vectorised(function, kinds):
+    kinds = tuple(None if ndim is None else (np.dtype(np.float32), ndim) for ndim in kinds)
+    (code,) = launch.compiled(function, kinds, 1, (False,)).inspect_llvm().values()
+    assert re.search(r"fmul contract <\d+ x float>", code)
+
+
 def derivatives():
     return BinaryFocalLoss().gradient_hessian(Y, MARGIN)
 

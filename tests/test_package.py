@@ -63,6 +63,7 @@ LEVELS = [
     "_curvature",
     "objective",
     "_engines",
+    "_metrics",
     "_intercept",
     "_training",
     "_autologging",

@@ -159,6 +159,15 @@ def test_finite_and_gradients_sum_to_zero(margin, gamma, real, alpha):
     assert (posterior >= 0).all()
 
 
+@given(st.integers(2, 20), st.sampled_from(REALS), st.integers(0, 2**32 - 1))
+def test_equal_margins_have_equal_posteriors(n_classes, real, seed):
+    rng = np.random.default_rng(seed)
+    margin = rng.choice(rng.normal(size=2), (50, n_classes)).astype(real)
+    posterior = SoftmaxFocalLoss(n_classes, rng.uniform(0, 3)).posterior(margin)
+    for row, of_row in zip(margin, posterior, strict=True):
+        assert len(set(of_row)) == len(set(row))
+
+
 def test_hessian_modes():
     y, margin = sample(5, np.float64)
     p = np.exp(margin - margin.max(axis=1, keepdims=True))
@@ -253,9 +262,11 @@ def test_rows_do_not_depend_on_their_neighbours():
     y, margin = sample(5, np.float64, rows=20)
     focal = SoftmaxFocalLoss(5, 2.0)
     together = np.array(focal.gradient_hessian(y, margin))
+    posterior = focal.posterior(margin)
     for i in range(0, y.size, 13):
         alone = focal.gradient_hessian(y[i : i + 1], margin[i : i + 1])
         assert_array_equal(together[:, i : i + 1], alone)
+        assert_array_equal(posterior[i : i + 1], focal.posterior(margin[i : i + 1]))
 
 
 def test_empty_input():

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
-from focal_gbm._kernels.launch import launch
-from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_WEIGHT
+from focal_gbm._kernels.launch import launch, launch_sum
+from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_WEIGHT, ROW_METRICS
 from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, binary_parameters
 from focal_gbm._types import Array, PerClass
 
@@ -20,6 +20,7 @@ _inspect_weight = row.inspect_weight
 _derivatives = row.binary_derivatives
 _loss = row.binary_loss
 _posterior_of = row.binary_posterior
+_metric_of = row.binary_metric
 
 
 @inlined
@@ -85,6 +86,24 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     return found
 
 
+def _metric(
+    y: Array, margin: Array, weight: Array | None, out: Array, parameters: Array, kind: int
+) -> np.int32:
+    prefer_wide_vectors()
+    found = np.int32(0)
+    one = margin.dtype.type(1)
+    gamma0, gamma1, shift, limit = parameters[0], parameters[1], parameters[2], parameters[3]
+    start, bound = parameters[4], parameters[5]
+    for i in range(y.size):
+        z = margin[i] + start
+        if z != z:
+            found = np.int32(BAD_MARGIN)
+        p = _posterior_of(z, gamma0, gamma1, shift, limit, one, 0)
+        value = _metric_of(y[i], p, bound, one, kind)
+        out[i] = value if weight is None else value * weight[i]
+    return found
+
+
 def gradient_hessian(
     y: Array,
     margin: Array,
@@ -137,6 +156,25 @@ def posterior(
     """Posterior of the positive class or its log-odds; returns BAD_MARGIN if a margin is NaN."""
     parameters = posterior_parameters(gamma, alpha, margin.dtype)
     return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)
+
+
+def metric_total(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    *,
+    start: Array,
+    kind: str,
+    bound: float,
+    gamma: PerClass,
+    alpha: PerClass,
+    n_threads: int | None,
+) -> tuple[int, float]:
+    """Weighted sum of a metric of the posterior at ``margin + start``; the bits come first."""
+    parameters = (*posterior_parameters(gamma, alpha, margin.dtype), *start, bound)
+    flags = (ROW_METRICS.index(kind),)
+    inputs = (y, margin, weight)
+    return launch_sum(_metric, inputs, margin.shape, (), parameters, flags, n_threads)
 
 
 def posterior_parameters(gamma: PerClass, alpha: PerClass, dtype: Any) -> tuple[float, ...]:

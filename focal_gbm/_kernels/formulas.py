@@ -85,6 +85,47 @@ def calibration(
     return -gamma * log_q - log1p(gamma * ratio)
 
 
+def bounded_log_loss(p: Number, smallest: Number, one: Number, log1p: Function) -> Number:
+    """``-log(p)`` of a rounded posterior that is bounded from below, as metrics have it.
+
+    ``1 - p`` is exact from ``p = 1/2`` on, where the logarithm would lose the digits of ``1 - p``.
+    """
+    p = max(p, smallest)
+    return log1p((one - p) / p)
+
+
+def roc_area(fp_before: Number, tp_before: Number, fp: Number, tp: Number) -> Number:
+    """Area under the ROC curve between two thresholds, in pairs of a negative and a positive.
+
+    ``fp`` and ``tp`` are the weights of the negatives and positives whose scores reach the lower
+    threshold, ``fp_before`` and ``tp_before`` those that reach the threshold before it.
+    """
+    return (fp - fp_before) * (tp + tp_before) / 2
+
+
+def precision_area(fp_before: Number, tp_before: Number, fp: Number, tp: Number) -> Number:
+    """What positives between two thresholds add to average precision, times all positives."""
+    return (tp - tp_before) * tp / (tp + fp) if tp > tp_before else 0.0
+
+
+def interpolated_precision_area(
+    fp_before: Number, tp_before: Number, fp: Number, tp: Number, log: Function
+) -> Number:
+    """The same where negatives between two thresholds come in proportion to the positives.
+
+    The integral of ``t / (t + f)`` over the positives ``t``, with ``t + f = a * t + b`` (Davis and
+    Goadrich, 2006, https://doi.org/10.1145/1143844.1143874).
+    """
+    positives = tp - tp_before
+    if positives <= 0:
+        return 0.0
+    slope = (fp - fp_before) / positives
+    a, b = 1.0 + slope, fp_before - slope * tp_before
+    if b == 0:
+        return positives / a
+    return (positives - b / a * (log(tp + fp) - log(tp_before + fp_before))) / a
+
+
 def others_derivatives(
     first: Number, second: Number, share: Number, rest: Number
 ) -> tuple[Number, Number]:

@@ -3,6 +3,13 @@
 # What curvature a booster gets.
 HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
 
+# What a metric says of a row. Where another class is as probable as the label's, "error" takes the
+# first of them for predicted, and "error with ties" calls it an error.
+ROW_METRICS = ("log loss", "error", "error with ties", "squared error")
+
+# Areas under curves of the rows in the order of their scores.
+AREAS = ("ROC", "average precision", "interpolated precision")
+
 # What soft labels mean in PyTorch: a mixture of the two classes' losses, a mean posterior, or the
 # posterior that the label's cross entropy stands for. For hard labels all are the same.
 SOFT_TARGETS = ("mixture", "pt", "bce")

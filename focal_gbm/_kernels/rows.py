@@ -15,6 +15,7 @@ from focal_gbm._types import Compiled, PerClass
 SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
 
 _EXACT, _CLIP, _ABS, _GRADIENT = range(4)
+_LOG_LOSS, _ERROR = range(2)
 
 
 class Elementary(NamedTuple):
@@ -57,6 +58,9 @@ class RowFunctions(NamedTuple):
     binary_derivatives: Compiled
     binary_loss: Compiled
     binary_posterior: Compiled
+    binary_metric: Compiled
+    bounded_log_loss: Compiled
+    is_ahead: Compiled
     hard_orders: Compiled
     soft_order: Compiled
     exp_of_difference: Compiled
@@ -64,6 +68,7 @@ class RowFunctions(NamedTuple):
     top_two: Compiled
     other_posteriors: Compiled
     class_posteriors: Compiled
+    log_posterior: Compiled
     class_log_posterior: Compiled
 
 
@@ -74,6 +79,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     loss = compiled(formulas.loss)
     derivatives = compiled(formulas.derivatives)
     calibration = compiled(formulas.calibration)
+    log_loss_of = compiled(formulas.bounded_log_loss)
     focus_of_mean = compiled(formulas.focus_of_mean)
     focus_of_entropy = compiled(formulas.focus_of_entropy)
     cross_entropy = compiled(formulas.cross_entropy)
@@ -184,6 +190,31 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         log_odds = z + (odds1 - odds0) + shift
         p, _, _, _ = sigmoids(log_odds, one)
         return log_odds if as_margin else p
+
+    @compiled
+    def bounded_log_loss(p: Number, smallest: Number, one: Number) -> Number:
+        return log_loss_of(p, smallest, one, log1p_wide)
+
+    @compiled
+    def binary_metric(y: Number, p: Number, bound: Number, one: Number, kind: int) -> Number:
+        """What a metric says of a row, by the posterior of the positive class.
+
+        ``bound`` is the smallest posterior that log loss takes, or the threshold of the error.
+        """
+        if kind == _LOG_LOSS:
+            loss0 = bounded_log_loss(one - p, bound, one)
+            return y * bounded_log_loss(p, bound, one) + (one - y) * loss0
+        if kind == _ERROR:
+            return one - y if p > bound else y
+        return (p - y) * (p - y)
+
+    @compiled
+    def is_ahead(
+        p: Number, k: Number, p_of_label: Number, label: Number, counts_ties: bool
+    ) -> bool:
+        """Whether class ``k`` is predicted rather than that of the label, which is an error."""
+        is_before: bool = k != label if counts_ties else k < label
+        return p > p_of_label or (p == p_of_label and is_before)
 
     @compiled
     def hard_orders(
@@ -312,6 +343,19 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return other_posteriors(exp_of_difference(z, top, one), z - top, below_top, one)
 
     @compiled
+    def log_posterior(
+        p: Number,
+        q: Number,
+        log_p: Number,
+        log_q: Number,
+        gamma: Number,
+        log_alpha: Number,
+        one: Number,
+    ) -> Number:
+        """Logarithm of a class's posterior up to a term that all classes share."""
+        return log_p + calibration(p, q, log_p, log_q, gamma, one, log1p_wide) - log_alpha
+
+    @compiled
     def class_log_posterior(
         z: Number,
         is_top: bool,
@@ -321,12 +365,12 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         one: Number,
         limit: Number,
     ) -> Number:
-        """Logarithm of a class's posterior up to a term that all classes share."""
+        """The same, from a margin and what ``top_two`` found."""
         top, below_top, second, below_second = ranks
         p, q, log_p, log_q = class_posteriors(
             z, is_top, top, below_top, second, below_second, one, limit
         )
-        return log_p + calibration(p, q, log_p, log_q, gamma, one, log1p_wide) - log_alpha
+        return log_posterior(p, q, log_p, log_q, gamma, log_alpha, one)
 
     return RowFunctions(
         loss=loss,
@@ -340,6 +384,9 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         binary_derivatives=binary_derivatives,
         binary_loss=binary_loss,
         binary_posterior=binary_posterior,
+        binary_metric=binary_metric,
+        bounded_log_loss=bounded_log_loss,
+        is_ahead=is_ahead,
         hard_orders=hard_orders,
         soft_order=soft_order,
         exp_of_difference=exp_of_difference,
@@ -347,5 +394,6 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         top_two=top_two,
         other_posteriors=other_posteriors,
         class_posteriors=class_posteriors,
+        log_posterior=log_posterior,
         class_log_posterior=class_log_posterior,
     )

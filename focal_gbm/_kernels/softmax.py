@@ -11,8 +11,8 @@ import numpy as np
 from focal_gbm._kernels.cpu import inlined, row
 from focal_gbm._kernels.elementary import exp, log1p_wide
 from focal_gbm._kernels.formulas import Number
-from focal_gbm._kernels.launch import launch
-from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
+from focal_gbm._kernels.launch import launch, launch_sum
+from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT, ROW_METRICS
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
 from focal_gbm._types import Array, PerClass
 
@@ -27,8 +27,12 @@ _curvature = row.curvature
 _focal_loss = row.loss
 _exp_of_difference = row.exp_of_difference
 _true_posteriors = row.true_posteriors
-_top_two = row.top_two
-_class_log_posterior = row.class_log_posterior
+_other_posteriors = row.other_posteriors
+_log_posterior = row.log_posterior
+_bounded_log_loss = row.bounded_log_loss
+_is_ahead = row.is_ahead
+
+_LOG_LOSS, _, _ERROR_WITH_TIES, _ = range(len(ROW_METRICS))
 
 
 @inlined
@@ -201,33 +205,157 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
     return found
 
 
+@inlined
+def _to_log_odds(
+    z: Array, odds: Array, n_rows: int, largest: Number, gammas: Array, log_alphas: Array
+) -> np.int32:
+    """Make of a block's margins log-odds to the most probable class, for which they are zero.
+
+    Every class is compared with the one of the largest margin, and that one with the second.
+    """
+    real = z.dtype.type
+    zero, one, infinity = real(0), real(1), real(np.inf)
+    top, second, top_class, second_class = _four_lines(z)
+    below_top, below_second, of_second, highest = _four_lines(z)
+    p_top, q_top, log_p_top, log_q_top = _four_lines(z)
+    for i in range(n_rows):
+        top[i] = second[i] = highest[i] = -infinity
+        top_class[i] = second_class[i] = -one
+        below_second[i] = zero
+    for k in range(z.shape[0]):
+        label = real(k)
+        for i in range(n_rows):
+            value = z[k, i]
+            magnitude = abs(value) if value == value else infinity
+            below_second[i] = max(below_second[i], magnitude)
+            is_top, is_second = value > top[i], value > second[i]
+            second[i] = top[i] if is_top else value if is_second else second[i]
+            second_class[i] = top_class[i] if is_top else label if is_second else second_class[i]
+            top[i] = value if is_top else top[i]
+            top_class[i] = label if is_top else top_class[i]
+    found = np.int32(0)
+    for i in range(n_rows):
+        found = np.int32(found | (0 if below_second[i] <= largest else BAD_MARGIN))
+        below_second[i] = zero
+    for k in range(z.shape[0]):
+        label = real(k)
+        for i in range(n_rows):
+            to_second = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
+            to_second = zero if top_class[i] == label else to_second
+            odds[k, i] = to_second
+            below_second[i] += zero if second_class[i] == label else to_second
+    for i in range(n_rows):
+        of_second[i] = _exp_of_difference(second[i], top[i], one)
+        below_top[i] = (one + below_second[i]) * of_second[i]
+        p_top[i], q_top[i], log_p_top[i], log_q_top[i] = _true_posteriors(
+            top[i], second[i], below_second[i], one, largest
+        )
+    for k in range(z.shape[0]):
+        gamma, log_alpha = gammas[k], log_alphas[k]
+        for i in range(n_rows):
+            is_top = z[k, i] == top[i]  # or equal margins would have posteriors that differ
+            p, q, log_p, log_q = _other_posteriors(
+                odds[k, i] * of_second[i], z[k, i] - top[i], below_top[i], one
+            )
+            p, q = p_top[i] if is_top else p, q_top[i] if is_top else q
+            log_p, log_q = log_p_top[i] if is_top else log_p, log_q_top[i] if is_top else log_q
+            value = _log_posterior(p, q, log_p, log_q, gamma, log_alpha, one)
+            z[k, i] = value
+            highest[i] = max(highest[i], value)
+    for k in range(z.shape[0]):
+        for i in range(n_rows):
+            z[k, i] -= highest[i]
+    return found
+
+
+@inlined
+def _sum_up(log_odds: Array, odds: Array, n_rows: int, ones: Array, others: Array) -> None:
+    """Odds to the most probable class, how many are one, and the sum of the others.
+
+    Added to one at last, the others keep their digits.
+    """
+    zero = log_odds.dtype.type(0)
+    one = log_odds.dtype.type(1)
+    for i in range(n_rows):
+        ones[i] = others[i] = zero
+    for k in range(log_odds.shape[0]):
+        for i in range(n_rows):
+            is_one = log_odds[k, i] == zero
+            value = one if is_one else exp(log_odds[k, i])
+            odds[k, i] = value
+            ones[i] += one if is_one else zero
+            others[i] += zero if is_one else value
+
+
 def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> np.int32:
+    found = np.int32(0)
+    one = margin.dtype.type(1)
+    n_rows, n_classes = margin.shape
+    largest = parameters[0]
+    gammas, log_alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
+    lines = np.empty((n_classes, BLOCK), margin.dtype)
+    odds = np.empty_like(lines)
+    ones, others, total, log_total = _four_lines(margin)
+    for start in range(0, n_rows, BLOCK):
+        rows = slice(start, min(start + BLOCK, n_rows))
+        size = rows.stop - start
+        fill(margin[rows], lines)
+        found = np.int32(found | _to_log_odds(lines, odds, size, largest, gammas, log_alphas))
+        _sum_up(lines, odds, size, ones, others)
+        for i in range(size):
+            total[i] = ones[i] + others[i]
+            log_total[i] = log1p_wide((ones[i] - one) + others[i])
+        for k in range(n_classes):
+            for i in range(size):
+                below = lines[k, i] - log_total[i]
+                lines[k, i] = below if as_margin else odds[k, i] / total[i]
+        drain(lines, out[rows])
+    return found
+
+
+def _metric(
+    y: Array, margin: Array, weight: Array | None, out: Array, parameters: Array, kind: int
+) -> np.int32:
     found = np.int32(0)
     real = margin.dtype.type
     one = real(1)
-    zero = real(0)
     n_rows, n_classes = margin.shape
-    largest = parameters[0]
-    gammas, alphas = parameters[1 : 1 + n_classes], parameters[1 + n_classes :]
-    log_odds = np.empty(n_classes, margin.dtype)
-    for i in range(n_rows):
+    largest, bound = parameters[0], parameters[1]
+    starts, gammas = parameters[2 : 2 + n_classes], parameters[2 + n_classes : 2 + 2 * n_classes]
+    log_alphas = parameters[2 + 2 * n_classes :]
+    lines = np.empty((n_classes, BLOCK), margin.dtype)
+    odds = np.empty_like(lines)
+    ones, others, of_label, value = _four_lines(margin)
+    for start in range(0, n_rows, BLOCK):
+        rows = slice(start, min(start + BLOCK, n_rows))
+        size = rows.stop - start
+        labels = y[rows]
+        fill(margin[rows], lines)
         for k in range(n_classes):
-            found = np.int32(found | (0 if abs(margin[i, k]) <= largest else BAD_MARGIN))
-        top_class, top, below_top, second, below_second = _top_two(margin[i], one)
-        ranks = top, below_top, second, below_second
-        highest = real(-np.inf)
+            for i in range(size):
+                lines[k, i] += starts[k]
+        found = np.int32(found | _to_log_odds(lines, odds, size, largest, gammas, log_alphas))
+        _sum_up(lines, odds, size, ones, others)
         for k in range(n_classes):
-            log_odds[k] = _class_log_posterior(
-                margin[i, k], k == top_class, ranks, gammas[k], alphas[k], one, largest
-            )
-            highest = max(highest, log_odds[k])
-        total = zero
-        for k in range(n_classes):
-            total += exp(log_odds[k] - highest)
-        log_total = log1p_wide(total - one)
-        for k in range(n_classes):
-            below = log_odds[k] - highest
-            out[i, k] = below - log_total if as_margin else exp(below) / total
+            for i in range(size):
+                p = odds[k, i] / (ones[i] + others[i])
+                odds[k, i] = p
+                of_label[i] = p if labels[i] == real(k) else of_label[i]
+        if kind == _LOG_LOSS:
+            for i in range(size):
+                value[i] = _bounded_log_loss(of_label[i], bound, one)
+        else:
+            for i in range(size):
+                value[i] = one - one
+            for k in range(n_classes):
+                label = real(k)
+                for i in range(size):
+                    is_error = _is_ahead(
+                        odds[k, i], label, of_label[i], labels[i], kind == _ERROR_WITH_TIES
+                    )
+                    value[i] = one if is_error else value[i]
+        for i in range(size):
+            out[start + i] = value[i] if weight is None else value[i] * weight[start + i]
     return found
 
 
@@ -278,3 +406,23 @@ def posterior(
     """Posteriors of the classes or their logarithms; returns the bits of what is wrong."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *np.log(alpha))
     return launch(_posterior, (margin,), (out,), parameters, (as_margin,), None)
+
+
+def metric_total(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    *,
+    start: Array,
+    kind: str,
+    bound: float,
+    gamma: PerClass,
+    alpha: PerClass,
+    n_threads: int | None,
+) -> tuple[int, float]:
+    """Weighted sum of a metric of the posterior at ``margin + start``; the bits come first."""
+    largest = largest_margin(margin.dtype, len(gamma))
+    parameters = (largest, bound, *start, *gamma, *np.log(alpha))
+    flags = (ROW_METRICS.index(kind),)
+    inputs = (y, margin, weight)
+    return launch_sum(_metric, inputs, margin.shape[:1], (), parameters, flags, n_threads)

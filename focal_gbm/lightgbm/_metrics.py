@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from focal_gbm._engines import SumOfAll, mean_of_all
+from focal_gbm._metrics import Area, RowMetric, Rows
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._internals import TWO_ROWS_SUFFICE, is_constructed, set_globals
@@ -30,6 +31,23 @@ _METRIC_PARAMETERS = (
     "num_threads",
     "verbosity",
 )
+
+# LightGBM's log loss takes no smaller posterior.
+_LOG_LOSS = RowMetric("log loss", 1e-15)
+
+# Metrics that are computed here, of two classes and of several.
+_OF_TWO: dict[str, RowMetric | Area] = {
+    "binary_logloss": _LOG_LOSS,
+    "binary_error": RowMetric("error", 0.5),
+    "l2": RowMetric("squared error"),
+    "rmse": RowMetric("squared error", is_root=True),
+    "auc": Area("ROC"),
+    "average_precision": Area("average precision"),
+}
+_OF_SEVERAL = {"multi_logloss": _LOG_LOSS, "multi_error": RowMetric("error with ties")}
+
+# Names that LightGBM shows for a metric, and whether larger is better.
+_Shown = tuple[tuple[str, bool], ...]
 
 
 def take_metrics(
@@ -74,30 +92,80 @@ class OfAllMachines:
 
 
 class _NamedMetrics:
+    """Metrics of the posterior by LightGBM's names: some are computed here, others by LightGBM.
+
+    ``names`` are those given, each with what LightGBM shows for it: names, and whether larger is
+    better.
+    """
+
+    def __init__(
+        self, names: dict[str, _Shown], of_library: "_OfLibrary", training: Training
+    ) -> None:
+        self.names = names
+        self.of_library = of_library
+        self.training = training
+        metrics = {
+            name: (_OF_TWO if training.n_classes == 2 else _OF_SEVERAL).get(shown)
+            for name, ((shown, _), *_) in names.items()
+        }
+        self.means = {name: x for name, x in metrics.items() if isinstance(x, RowMetric)}
+        self.areas = {name: x for name, x in metrics.items() if isinstance(x, Area)}
+        self._rows: WeakKeyDictionary[lgb.Dataset, Rows] = WeakKeyDictionary()
+
+    def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+        values = {name: [value] for name, value in self._computed_here(margin, dataset).items()}
+        others = [name for name in self.names if name not in values]
+        if others:
+            found = iter(self.of_library(others, self._posterior_margin(margin), dataset))
+            for name in others:
+                values[name] = [next(found)[1] for _ in self.names[name]]
+        return [
+            (shown, value, is_larger_better)
+            for name, of_name in self.names.items()
+            for (shown, is_larger_better), value in zip(of_name, values[name], strict=True)
+        ]
+
+    def _computed_here(self, margin: Array, dataset: lgb.Dataset) -> dict[str, float]:
+        training = self.training
+        if dataset not in self._rows:
+            self._rows[dataset] = Rows.read(dataset, margin, training.loss)
+        rows = self._rows[dataset]
+        if not rows.is_hard:  # LightGBM takes any label above zero for positive
+            return {}
+        start = 0.0 if training.start is None else training.start
+        values = rows.means(self.means, training.loss, margin, training.n_threads, start)
+        if self.areas and rows.has_both:
+            # Not by the margins: without their start, other ones of them would be equal.
+            values |= rows.areas(self.areas, self._posterior_margin(margin))
+        return values
+
+    def _posterior_margin(self, margin: Array) -> Array:
+        return self.training.loss.posterior_margin(self.training.started(margin))
+
+
+class _OfLibrary:
     """LightGBM's metrics of the posterior, from a booster that has its margin and no trees.
 
     For a callable objective, LightGBM itself would take margins for probabilities.
     """
 
-    def __init__(self, params: dict[str, Any], training: Training) -> None:
+    def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
-        self.training = training
         # Each construction of a data set sets the threads that LightGBM takes from then on.
         self.threads = {name: params[name] for name in ("num_threads",) if name in params}
         # By data set, one that has its labels, weights and queries.
         self._posteriors: WeakKeyDictionary[lgb.Dataset, lgb.Dataset] = WeakKeyDictionary()
 
-    def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
-        margin = self.training.loss.posterior_margin(self.training.started(margin))
-        return self.evaluated(margin, dataset)
-
-    def evaluated(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
+    def __call__(
+        self, names: list[str], margin: Array, dataset: lgb.Dataset
+    ) -> list[tuple[str, float, bool]]:
         """Names and values, and whether larger is better."""
         posterior = self._posteriors.get(dataset)
         if posterior is None:
             posterior = self._posteriors[dataset] = self._like(dataset)
         posterior.set_init_score(margin.ravel(order="F"))
-        results = lgb.Booster({**self.params, "verbosity": -1}, posterior).eval_train()
+        params = {**self.params, "metric": names, "verbosity": -1}
+        results = lgb.Booster(params, posterior).eval_train()
         self._restore_verbosity()
         return [(name, float(value), larger) for _, name, value, larger, *_ in results]
 
@@ -136,25 +204,27 @@ def _named_metrics(
         given["num_class"] = n_classes
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
     classes = np.arange(n_classes)
-    metrics = _NamedMetrics({**given, "metric": names}, training)
+    of_library = _OfLibrary(given)
     one_of_each = lgb.Dataset(
         classes[:, None],
         label=classes,
         group=[n_classes] if has_queries else None,
-        params={**metrics.threads, "verbosity": -1},
+        params={**of_library.threads, "verbosity": -1},
     ).construct()
+    shown: dict[str, _Shown] = {}
     for name in names:
         try:
-            values = _NamedMetrics({**given, "metric": name}, training).evaluated(
-                margin, one_of_each
-            )
+            results = of_library([name], margin, one_of_each)
         except lgb.basic.LightGBMError as error:
             raise ValueError(
                 f"metric: LightGBM cannot evaluate {name!r} for {n_classes} classes: {error}"
             ) from error
-        if not values:  # LightGBM leaves out what it does not know
+        if not results:  # LightGBM leaves out what it does not know
             raise ValueError(f"metric: {name!r} is no metric of LightGBM's")
-    return [metrics] if names else []
+        of_name = tuple((name_shown, larger) for name_shown, _, larger in results)
+        if of_name not in shown.values():  # LightGBM evaluates it once, by whatever aliases
+            shown[name] = of_name
+    return [_NamedMetrics(shown, of_library, training)] if names else []
 
 
 def metric_names(metric: Any) -> list[str]:

@@ -1,5 +1,6 @@
 """Metrics of XGBoost: its own of the posterior, the focal loss, and a user's."""
 
+import re
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -8,7 +9,9 @@ import xgboost as xgb
 from numpy.typing import ArrayLike
 from xgboost import collective
 
+from focal_gbm._arrays import is_on_device
 from focal_gbm._engines import mean_of_all
+from focal_gbm._metrics import Area, RowMetric, Rows
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.losses import SoftmaxFocalLoss
@@ -25,6 +28,20 @@ from focal_gbm.xgboost._collective import sum_of_all_workers
 from focal_gbm.xgboost._internals import evaluated
 from focal_gbm.xgboost._parameters import library_objective, threads_of
 from focal_gbm.xgboost._resident import DeviceRows
+
+# XGBoost's log loss takes no smaller posterior.
+_LOG_LOSS = RowMetric("log loss", 1e-16)
+
+# Metrics that are computed here, of two classes and of several. Those of XGBoost's own see float32,
+# as these do: near one, the digits of a posterior decide on a log loss, and which rows are ties.
+_OF_TWO: dict[str, RowMetric | Area] = {
+    "logloss": _LOG_LOSS,
+    "error": RowMetric("error", 0.5),
+    "rmse": RowMetric("squared error", is_root=True),
+    "auc": Area("ROC"),
+    "aucpr": Area("interpolated precision"),
+}
+_OF_SEVERAL = {"mlogloss": _LOG_LOSS, "merror": RowMetric("error")}
 
 
 class _XGBoostMetric(FocalMetric):
@@ -86,7 +103,7 @@ def take_metrics(
     metrics: list[Any] = []
     if names is not None:
         options = {"nthread": threads_of(params), "device": device}
-        metrics.append(_named_metrics(names, training.loss, options))
+        metrics.append(_named_metrics(names, training, options))
     if custom_metric is not None:
         metrics.append(training.resolved(custom_metric))
     if not metrics and takes_default:
@@ -95,17 +112,74 @@ def take_metrics(
 
 
 class NamedMetrics:
+    """Metrics of the posterior by XGBoost's names: some are computed here, all others by XGBoost.
+
+    ``names`` are those given, each with the name that XGBoost shows for it.
+    """
+
+    def __init__(self, names: dict[str, str], of_library: "_OfLibrary", n_threads: Any) -> None:
+        self._arguments = names, of_library, n_threads
+        self.names = names
+        self.of_library = of_library
+        self.loss = of_library.loss
+        self.n_threads = n_threads
+        metrics = {name: _metric_here(name, n_classes_of(self.loss)) for name in names}
+        self.means = {name: x for name, x in metrics.items() if isinstance(x, RowMetric)}
+        self.areas = {name: x for name, x in metrics.items() if isinstance(x, Area)}
+        self._rows: WeakKeyDictionary[xgb.DMatrix, Rows | None] = WeakKeyDictionary()
+
+    def __reduce__(self) -> Any:
+        return type(self), self._arguments
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+        if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost has a vector for no rows
+            margin = margin.reshape(len(margin), self.loss.n_classes)
+        rows = self._rows_of(dataset, margin)
+        values = {} if rows is None else self._computed_here(rows, margin)
+        others = [name for name in self.names if name not in values]
+        if others:
+            found = self.of_library(others, margin, dataset)
+            values |= {name: value for name, (_, value) in zip(others, found, strict=True)}
+        return [(shown, values[name]) for name, shown in self.names.items()]
+
+    def _rows_of(self, dataset: xgb.DMatrix, margin: Array) -> Rows | None:
+        """Labels and weights, None where only XGBoost can evaluate them.
+
+        That is so for margins on a GPU, for rows of other workers, and for groups, which have a
+        weight each.
+        """
+        if is_on_device(margin) or collective.is_distributed():
+            return None
+        if dataset not in self._rows:
+            has_groups = dataset.get_group().size > 0
+            self._rows[dataset] = None if has_groups else Rows.read(dataset, margin, self.loss)
+        return self._rows[dataset]
+
+    def _computed_here(self, rows: Rows, margin: Array) -> dict[str, float]:
+        values = rows.means(self.means, self.loss, margin, self.n_threads)
+        if self.areas and rows.has_both:
+            values |= rows.areas(self.areas, self.loss.posterior(margin))
+        return values
+
+
+def _metric_here(name: str, n_classes: int) -> RowMetric | Area | None:
+    """A metric of XGBoost's that is computed here."""
+    if n_classes > 2:
+        return _OF_SEVERAL.get(name)
+    kind, _, threshold = name.partition("@")
+    if kind == "error" and re.fullmatch(r"0?\.\d+", threshold):
+        return RowMetric("error", float(threshold))
+    return _OF_TWO.get(name)
+
+
+class _OfLibrary:
     """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
 
-    def __init__(self, names: list[str], loss: Loss, params: dict[str, Any]) -> None:
-        self._arguments = names, loss, params
+    def __init__(self, loss: Loss, params: dict[str, Any]) -> None:
+        self._arguments = loss, params
         self.loss = loss
         n_classes = n_classes_of(loss)
-        self.params: dict[str, Any] = {
-            "objective": library_objective(n_classes),
-            "eval_metric": names,
-            **params,
-        }
+        self.params: dict[str, Any] = {"objective": library_objective(n_classes), **params}
         if n_classes > 2:
             self.params["num_class"] = n_classes
         # By data set, one without features that has its labels and weights.
@@ -114,7 +188,9 @@ class NamedMetrics:
     def __reduce__(self) -> Any:
         return type(self), self._arguments
 
-    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
+    def __call__(
+        self, names: list[str], margin: Array, dataset: xgb.DMatrix
+    ) -> list[tuple[str, float]]:
         posterior = self._posteriors.get(dataset)
         if posterior is None:
             is_empty = not dataset.num_row()  # as on a machine that has none of an evaluation set
@@ -126,29 +202,30 @@ class NamedMetrics:
             if groups.size:
                 posterior.set_group(groups)
             self._posteriors[dataset] = posterior
-        if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost has a vector for no rows
-            margin = margin.reshape(len(margin), self.loss.n_classes)
         posterior.set_base_margin(self.loss.posterior_margin(margin))
-        return evaluated(xgb.Booster(self.params, cache=[posterior]), posterior)
+        params = {**self.params, "eval_metric": names}
+        return evaluated(xgb.Booster(params, cache=[posterior]), posterior)
 
 
-def _named_metrics(metrics: Any, loss: Loss, params: dict[str, Any]) -> NamedMetrics:
+def _named_metrics(metrics: Any, training: Training, params: dict[str, Any]) -> NamedMetrics:
     """One metric for all that are named, each tried on a row of every class before."""
-    n_classes = n_classes_of(loss)
+    n_classes = training.n_classes
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
     classes, n_threads = np.arange(n_classes), params["nthread"]
     one_of_each = xgb.DMatrix(classes[:, None], label=classes, nthread=n_threads)
+    of_library = _OfLibrary(training.loss, params)
+    shown = {}
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"eval_metric: expected names of metrics, got {name!r}")
         try:
-            NamedMetrics([name], loss, params)(margin, one_of_each)
+            ((shown[name], _),) = of_library([name], margin, one_of_each)
         except xgb.core.XGBoostError as error:
             raise ValueError(
                 f"eval_metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
             ) from error
-    return NamedMetrics(names, loss, params)
+    return NamedMetrics(shown, of_library, training.n_threads)
 
 
 class OfAllWorkers:

@@ -1,0 +1,93 @@
+"""Metrics of the posterior that are computed here, equal to those that the libraries have."""
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from focal_gbm._arrays import check_rows
+from focal_gbm._kernels import binary, ranking, softmax
+from focal_gbm._types import Array
+from focal_gbm.objective import Loss, labels_and_weights, n_classes_of
+
+
+class RowMetric(NamedTuple):
+    """A weighted mean over the rows, or the root of one.
+
+    ``bound`` is the smallest posterior that a library's log loss takes, or the threshold of an
+    error.
+    """
+
+    kind: str
+    bound: float = 0.0
+    is_root: bool = False
+
+    def value(self, mean: float) -> float:
+        return mean**0.5 if self.is_root else mean
+
+
+class Area(NamedTuple):
+    """An area under a curve of the rows in the order of their scores, for two classes."""
+
+    kind: str
+
+
+class Rows(NamedTuple):
+    """Labels and weights of a data set, in the precision of its margins."""
+
+    y: Array
+    weight: Array | None
+    total: float
+    is_hard: bool  # all labels are classes
+    has_both: bool  # of two classes, with weight
+
+    @classmethod
+    def read(cls, dataset: Any, margin: Array, loss: Loss) -> Self:
+        """Those of a data set, which has rows, once they are checked."""
+        n_classes = n_classes_of(loss)
+        y, sample_weight = labels_and_weights(dataset)
+        n_columns = None if n_classes == 2 else n_classes
+        y, _, weight = check_rows(y, margin, sample_weight, n_columns)
+        totals = loss._totals(y, weight)
+        is_hard = bool(np.all(y == np.floor(y)))
+        return cls(y, weight, float(totals.sum()), is_hard, bool(totals.all()))
+
+    def means(
+        self,
+        metrics: dict[str, RowMetric],
+        loss: Loss,
+        margin: Array,
+        n_threads: int | None,
+        start: Any = 0.0,
+    ) -> dict[str, float]:
+        """Means by name, at margins to which a start is added, one or one of each class.
+
+        Of rows without weight there is none.
+        """
+        if not self.total:
+            return {}
+        n_classes = n_classes_of(loss)
+        kernels = binary if n_classes == 2 else softmax
+        start = np.broadcast_to(start, 1 if n_classes == 2 else n_classes)
+        values = {}
+        for name, metric in metrics.items():
+            found, total = kernels.metric_total(
+                self.y,
+                margin,
+                self.weight,
+                start=start,
+                kind=metric.kind,
+                bound=metric.bound,
+                n_threads=n_threads,
+                **loss._by_class(),
+            )
+            loss._raise_for(found, self.y, margin, self.weight)
+            values[name] = metric.value(total / self.total)
+        return values
+
+    def areas(self, metrics: dict[str, Area], score: Array) -> dict[str, float]:
+        """Areas by name, after sorting the scores once."""
+        order = np.argsort(score)
+        return {
+            name: ranking.area(self.y, score, self.weight, order, metric.kind)
+            for name, metric in metrics.items()
+        }
