@@ -27,8 +27,6 @@ def features(n_rows):
 class Kernels:
     """Of labels and margins in memory, into arrays that are there."""
 
-    rounds = 4
-
     def setup(self):
         rng = np.random.default_rng(0)
         self.y = (rng.random(10**6) < 0.1).astype(np.float32)
@@ -60,7 +58,7 @@ class Kernels:
 class XGBoost:
     """An iteration on 100,000 rows."""
 
-    rounds, number, repeat = 4, 1, 10
+    number, repeat = 1, 10
 
     def setup(self):
         X, y = features(100_000)
@@ -77,7 +75,7 @@ class XGBoost:
 class LightGBM:
     """An iteration on 100,000 rows."""
 
-    rounds, number, repeat = 4, 1, 10
+    number, repeat = 1, 10
 
     def setup(self):
         X, y = features(100_000)
@@ -93,8 +91,6 @@ class LightGBM:
 
 class Torch:
     """The mean of a loss, and its gradient."""
-
-    rounds = 4
 
     def setup(self):
         torch.manual_seed(0)
@@ -115,7 +111,7 @@ class Torch:
 class Fit:
     """Of a classifier that evaluates rows in every round."""
 
-    rounds, number, repeat = 4, 1, 3
+    number, repeat = 1, 3
 
     def setup(self):
         X, y = features(50_000)
@@ -129,7 +125,7 @@ class Fit:
 class Start:
     """Of a fresh process, which compiles nothing in all but the first one."""
 
-    rounds, repeat = 4, 3
+    repeat = 3
 
     def timeraw_import(self):
         return "import focal_gbm"
