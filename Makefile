@@ -5,7 +5,7 @@ BIN = .venv/bin
 # another program wants the same processors.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test coverage lint benchmarks gpu clean
+.PHONY: demo test coverage lint benchmarks asv gpu clean
 
 # Does focal loss help to find the eights among scikit-learn's digits?
 demo: .venv/demo
@@ -28,6 +28,12 @@ benchmarks: .venv/bench
 	env -u OMP_WAIT_POLICY $(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/quality.py --data $(DATA) --reduced --results benchmarks/reduced.csv
 	$(BIN)/python benchmarks/quality_report.py --results benchmarks/reduced.csv --plot benchmarks/reduced.png
+
+# The speed of the last commit against the one before, in ten minutes. Fails where it is a tenth less.
+asv: .venv/bench
+	$(BIN)/asv --config benchmarks/asv/asv.conf.json machine --yes
+	env -u OMP_WAIT_POLICY $(BIN)/asv --config benchmarks/asv/asv.conf.json \
+		continuous --interleave-rounds HEAD~1 HEAD
 
 # On a machine with an NVIDIA GPU.
 gpu: .venv/gpu

@@ -27,8 +27,8 @@ def main():
     # A scheduler's address in place of the cluster makes it one of many machines.
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
-        X, y = make_data(80_000)
-        X_test, y_test = make_data(8_000)
+        X, y = make_data(20_000)
+        X_test, y_test = make_data(4_000)
 
         # alpha and the starting margin are of all partitions, whatever a worker holds.
         model = DaskFocalXGBClassifier(

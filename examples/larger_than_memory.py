@@ -14,7 +14,7 @@ from focal_gbm import FocalObjective
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
 
-N_GROUPS, N_ROWS, N_FEATURES = 20, 50_000, 20
+N_GROUPS, N_ROWS, N_FEATURES = 10, 20_000, 20
 NAMES = [f"x{i}" for i in range(N_FEATURES)]
 
 

@@ -8,7 +8,7 @@ from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier
 
 X, y = make_classification(
-    12_000,
+    6_000,
     n_classes=3,
     weights=[0.9, 0.07, 0.03],
     n_informative=6,
@@ -18,8 +18,8 @@ X, y = make_classification(
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 
 for model in (
-    FocalXGBClassifier(focal_alpha="balanced", n_estimators=80, learning_rate=0.1),
-    FocalLGBMClassifier(focal_gamma=[1.0, 2.0, 2.0], n_estimators=80, verbosity=-1),
+    FocalXGBClassifier(focal_alpha="balanced", n_estimators=40, learning_rate=0.1),
+    FocalLGBMClassifier(focal_gamma=[1.0, 2.0, 2.0], n_estimators=40, verbosity=-1),
 ):
     model.fit(X_train, y_train)
     probabilities = model.predict_proba(X_test)

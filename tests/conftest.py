@@ -60,20 +60,32 @@ def cupy(monkeypatch):
     return cupy
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Of a cluster of two workers in processes of their own, none of which outlives it."""
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """Of two workers in processes of their own, none of which outlives it.
+
+    One for all tests: each worker imports both libraries, which takes seconds.
+    """
     import psutil
     from clusters import OPTIONS
-    from dask.distributed import Client, LocalCluster
+    from dask.distributed import LocalCluster
 
     def workers():
         children = psutil.Process().children(recursive=True)
         return [p for p in children if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
 
-    with LocalCluster(n_workers=2, **OPTIONS) as cluster, Client(cluster) as client:
-        yield client
+    folder = tmp_path_factory.mktemp("cluster")  # what a killed worker leaves
+    with LocalCluster(n_workers=2, local_directory=folder, **OPTIONS) as cluster:
+        yield cluster
     assert not workers()
+
+
+@pytest.fixture(scope="module")
+def client(cluster):
+    from dask.distributed import Client
+
+    with Client(cluster) as client:
+        yield client
 
 
 @pytest.fixture

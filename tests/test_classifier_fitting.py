@@ -227,7 +227,7 @@ def test_log_losses_by_another_name(data, library):
             )
         ),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_parameters_of_the_libraries(data, library, n_classes, params):
     X, labels, _ = data

@@ -228,17 +228,16 @@ def test_a_folder_on_a_device(csv, capsys):
     )
 
 
-@pytest.mark.parametrize("library", ["optuna", "pandas", "pyarrow", "tqdm"])
-def test_without_the_extra(library):
+def test_without_the_extra():
     program = (
-        f"import sys; sys.modules['{library}'] = None; sys.argv[1:] = ['compare', '-']; "
+        "import sys; sys.modules['optuna'] = None; sys.argv[1:] = ['compare', '-']; "
         "from focal_gbm.__main__ import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", program]
     found = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
     assert found.returncode == 2
     assert found.stderr == (
-        f"focal-gbm: error: focal_gbm.compare needs {library}, which is not installed: "
+        "focal-gbm: error: focal_gbm.compare needs optuna, which is not installed: "
         "pip install 'focal_gbm[compare]'\n"
     )
 

@@ -162,6 +162,14 @@ def test_a_full_disk_under_the_cache(folder):
     assert len(seen) == 1
 
 
+def test_kernels_share_no_file_of_the_cache(folder):
+    """Which processes that compile at the same time would overwrite for each other."""
+    for real in (np.float32, np.float64):
+        BinaryFocalLoss().gradient_hessian(Y, MARGIN.astype(real))
+    kernels, indices = (sorted(folder.rglob(f"*.{suffix}")) for suffix in ("nbc", "nbi"))
+    assert len(kernels) == len(indices) > 1
+
+
 def test_cache_follows_the_sources(monkeypatch, tmp_path):
     kernels = Path(launch.__file__).parent
     for source in kernels.rglob("*.py"):

@@ -32,6 +32,12 @@ def test_runs(benchmark_of_gpus, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark_of_gpus, "cuda_problem", lambda: None)
     monkeypatch.setattr(objective, "to_device", lambda array, device, to: array)
     monkeypatch.setattr(benchmark_of_gpus, "measure_torch", lambda *settings: None)
+    make_data = benchmark_of_gpus.make_data
+    monkeypatch.setattr(
+        benchmark_of_gpus,
+        "make_data",
+        lambda cupy, n_rows, *n_classes: make_data(cupy, min(n_rows, 3000), *n_classes),
+    )
     monkeypatch.setattr(
         benchmark_of_gpus, "in_new_process", lambda function, *arguments: function(*arguments)
     )

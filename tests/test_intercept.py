@@ -8,7 +8,6 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 import xgboost as xgb
-from dask.distributed import Client, LocalCluster
 from numpy.testing import assert_allclose, assert_array_equal
 
 from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
@@ -173,13 +172,6 @@ def test_lightgbm(arrays, n_classes, alpha, case, tmp_path):
     for model in (booster, lgb.Booster(model_file=tmp_path / "model.txt")):
         margin = model.predict(X, raw_score=True) + (0 if start is None else start)
         assert_unbiased(loss, margin, y, weight)
-
-
-@pytest.fixture(scope="module")
-def client():
-    options = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
-    with LocalCluster(n_workers=2, **options) as cluster, Client(cluster) as client:
-        yield client
 
 
 @pytest.mark.usefixtures("client")

@@ -12,7 +12,7 @@ from focal_gbm import xgboost as focal_xgboost
 from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier
 
-ROUNDS = 100
+ROUNDS = 30
 XGBOOST = {"max_depth": 4, "nthread": 2}
 LIGHTGBM = {"num_leaves": 15, "verbosity": -1, "num_threads": 2}
 # XGBoost computes in single precision.

@@ -13,7 +13,6 @@ from torch.autograd import grad
 from torch.testing import assert_close
 from torch_cases import (
     assert_agree,
-    both_reals,
     derivatives,
     inf,
     nan,
@@ -55,12 +54,14 @@ each_smoothing = pytest.mark.parametrize("smoothing", [0.0, 0.1])
 
 def exact(row, shares, gamma):
     """Loss and gradient of a row, each with the sum of its terms times their conditioning."""
-    log_odds, others = zip(*(oracle.softmax_log_odds(row, k) for k in range(len(row))), strict=True)
+    true = [k for k, share in enumerate(shares) if share]
+    log_odds, others = zip(*(oracle.softmax_log_odds(row, k) for k in true), strict=True)
     conditioning = [1 + gamma * abs(oracle.posteriors(t)[3]) for t in log_odds]
-    terms = [s * oracle.loss(t, gamma) for s, t in zip(shares, log_odds, strict=True)]
-    by_t = [s * oracle.gradient(t, gamma) for s, t in zip(shares, log_odds, strict=True)]
+    terms = [shares[k] * oracle.loss(t, gamma) for k, t in zip(true, log_odds, strict=True)]
+    by_t = [shares[k] * oracle.gradient(t, gamma) for k, t in zip(true, log_odds, strict=True)]
     sums = [terms] + [
-        [b * (1 if j == k else -others[k][j]) for k, b in enumerate(by_t)] for j in range(len(row))
+        [b * (1 if j == k else -of[j]) for k, b, of in zip(true, by_t, others, strict=True)]
+        for j in range(len(row))
     ]
     return [
         (mp.fsum(s), mp.fsum(abs(x) * c for x, c in zip(s, conditioning, strict=True)))
@@ -68,9 +69,15 @@ def exact(row, shares, gamma):
     ]
 
 
-@both_reals
-@each_smoothing
-@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize(
+    ("gamma", "smoothing", "dtype"),
+    [
+        (0.5, 0.0, torch.float32),
+        (2.0, 0.1, torch.float32),
+        (0.5, 0.1, torch.float64),
+        (2.0, 0.0, torch.float64),
+    ],
+)
 def test_agrees_with_50_digits(gamma, smoothing, dtype):
     scale = torch.tensor([1e-30, 1, 5, 60, 1e4]).unsqueeze(1)
     z = (scale * torch.randn(5, C, generator=torch.Generator().manual_seed(1))).to(dtype)

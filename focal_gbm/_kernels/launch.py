@@ -139,7 +139,10 @@ def _jit(function: Compiled, signature: Any, options: dict[str, Any]) -> Compile
     if is_jit_disabled():
         # Compiled code does not warn of infinity or NaN either.
         return np.errstate(all="ignore")(function)
-    name_cache_files(function, _sources_digest())
+    # Files for each signature: Numba numbers those of one function, and processes that compile at
+    # the same time could give one number to two kernels.
+    of_signature = hashlib.sha256(str(signature).encode()).hexdigest()[:8]
+    name_cache_files(function, f"{_sources_digest()}_{of_signature}")
     try:
         kernel: Compiled = njit(signature, cache=True, nogil=True, **options)(function)
     except Exception as error:

@@ -1,0 +1,1 @@
+"""What `make asv` times of two commits."""
