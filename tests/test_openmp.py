@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 from numba import config
+from numpy.testing import assert_array_equal
 
 from focal_gbm._kernels import launch, openmp, threads
 from focal_gbm._kernels.threads import Team
@@ -260,12 +261,27 @@ def failing(values, out, parameters):
     return np.int32(0)
 
 
+@pytest.mark.parametrize("is_summed", [False, True])
+def test_no_more_threads_take_part_than_may(monkeypatch, tmp_path, is_summed):
+    """A team may be larger; the next thread has no memory for what is summed up."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    real, number = (np.dtype(np.float64), 1), 2
+    run = launch.compiled(failing, (real, real), 1, (), is_summed=is_summed)
+    values, out, found = np.ones(8), np.zeros(8), np.zeros(1, np.int32)
+    settings = (np.ones(1),)
+    rest = (values,), (), settings
+    outputs = (np.zeros(1), out.reshape(1, 8), *rest) if is_summed else ((values, out), settings)
+    for started, expected in ((number, 0), (0, 1)):
+        run(0, 1, (np.array([0, started]), number, 8, found, *outputs))
+        assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_kernel_without_memory(monkeypatch, tmp_path, number):
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     pytest.importorskip("torch")
     team = openmp.team("torch", 2, 2) if number == 2 else 1
-    values = np.ones(8 * launch._CHUNK)
+    values = np.ones(16 * launch._CHUNK)
     out = np.zeros_like(values)
     launch.launch(failing, (values,), (out,), (1.0,), (), team)
     assert out.all()

@@ -22,7 +22,7 @@ Threads = Team | int | None  # whose threads a kernel takes, or how many at most
 
 # Margins that a thread must have for another one to be woken, which takes as long as half of them;
 # a team's threads are awake.
-_PER_THREAD, _PER_THREAD_OF_TEAM = 2**17, 2**14
+_PER_THREAD, _PER_THREAD_OF_TEAM = 2**17, 2**15
 
 
 def useful_threads(n_margins: int, threads: Threads) -> int:
