@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import check_out, check_rows, empty, kernels_for, to_host
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, Kernels
 from focal_gbm._validation import (
     as_rows,
@@ -135,7 +136,7 @@ class FocalLoss(ABC):
         margin: Array,
         sample_weight: Array | None,
         out: tuple[Array, Array],
-        n_threads: int | None,
+        n_threads: Threads,
         **curvature: Any,
     ) -> tuple[Array, Array]:
         """The same for arrays that are checked, with what a booster wants of the curvature."""

@@ -10,6 +10,7 @@ not the library's log loss: equal parameters take steps that are longer by it.
 
 from typing import Any
 
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array
 from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
@@ -32,7 +33,7 @@ def boosted_gradient_hessian(
     margin: Array,
     sample_weight: Array | None,
     out: tuple[Array, Array],
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> tuple[Array, Array]:
     """Gradient and Hessian as a library's own log loss has them where gamma is 0.
 

@@ -9,6 +9,7 @@ from focal_gbm._arrays import check_rows
 from focal_gbm._curvature import boosted_gradient_hessian
 from focal_gbm._engines import SumOfAll, alone
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
+from focal_gbm._kernels.openmp import team
 from focal_gbm._types import Array
 from focal_gbm.objective import (
     FocalMetric,
@@ -62,7 +63,7 @@ class Training:
         self.objective = objective
         self.loss: Loss = loss_for(objective, n_classes)
         self.n_classes = n_classes
-        self.n_threads = objective.n_threads or max(0, int(n_threads or 0)) or None
+        self.booster_threads = max(0, int(n_threads or 0)) or None
         self.device = objective.device
         self.sum_of_all = sum_of_all
         self.totals = totals
@@ -136,9 +137,11 @@ class Training:
         sample_weight: Array | None,
         out: tuple[Array, Array],
     ) -> tuple[Array, Array]:
-        """Gradient and Hessian as the booster gets them."""
+        """Gradient and Hessian as the booster gets them, on its own threads."""
+        n_threads = self.objective.n_threads or self.booster_threads
+        threads = team(self.library, self.booster_threads, n_threads)
         return boosted_gradient_hessian(
-            self.loss, self.library, y, margin, sample_weight, out, self.n_threads
+            self.loss, self.library, y, margin, sample_weight, out, threads
         )
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:

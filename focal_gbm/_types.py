@@ -6,11 +6,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from focal_gbm._kernels.threads import Threads
+
 Array = NDArray[Any]  # or one on a GPU
 
 Kind = tuple[np.dtype[Any], int]  # type of an array's elements, and number of dimensions
 
 Compiled = Callable[..., Any]  # a function that a compiler takes or gives
+
 
 PerClass = tuple[float, ...]  # one number per class, in class order
 
@@ -34,7 +37,7 @@ class Kernels(Protocol):
         gamma: PerClass,
         alpha: PerClass,
         hessian: str,
-        n_threads: int | None,
+        n_threads: Threads,
     ) -> int: ...
 
     def loss(
@@ -46,7 +49,7 @@ class Kernels(Protocol):
         *,
         gamma: PerClass,
         alpha: PerClass,
-        n_threads: int | None,
+        n_threads: Threads,
     ) -> int: ...
 
     def posterior(
@@ -68,6 +71,6 @@ class SoftmaxKernels(Kernels, Protocol):
         gamma: PerClass,
         alpha: PerClass,
         hessian: str,
-        n_threads: int | None,
+        n_threads: Threads,
         curvature_factor: float = 1.0,
     ) -> int: ...

@@ -178,7 +178,7 @@ def test_compilation_can_be_switched_off(monkeypatch):
 
 
 def test_kernels_let_other_threads_run():
-    kernel = launch._jit(add_one, types.float64(types.float64), {})
+    kernel = launch._jit(add_one, types.float64(types.float64))
     assert kernel.targetoptions["nogil"], "the option nogil is not kept by a compiled function"
 
 

@@ -39,6 +39,7 @@ PACKAGE = Path(focal_gbm.__file__).parent
 # The order in which data runs: a module imports only from its own level and those before it.
 LEVELS = [
     "_extras",
+    "_kernels.threads",
     "_types",
     "_kernels.limits",
     "_kernels.formulas",
@@ -46,7 +47,7 @@ LEVELS = [
     "_kernels.numba_internals",
     "_kernels.elementary",
     "_kernels.cpu",
-    "_kernels.threads",
+    "_kernels.openmp",
     "_kernels.launch",
     "_kernels.*",
     "_kernels.cuda.numba_cuda_internals",

@@ -69,33 +69,31 @@ def test_ctrl_c_waits_for_the_other_threads(is_at_work):
     """They would write over the results of the next call."""
     caller = threading.get_ident()
     helper_works, caller_is_through = threading.Event(), threading.Event()
+    remaining = list(range(8 if is_at_work else 2))
     out = np.zeros(8)
 
-    def worker(chunk):
-        def work(rows):
+    def work():
+        while remaining:
+            i = remaining.pop()
             if threading.get_ident() == caller:
                 assert helper_works.wait(100)
                 if is_at_work:
                     raise KeyboardInterrupt
                 caller_is_through.set()
-                return
+                continue
             helper_works.set()
             if not is_at_work:
                 assert caller_is_through.wait(100)
                 threading.Event().wait(0.1)  # until the caller waits
                 signal.pthread_kill(caller, signal.SIGINT)
             threading.Event().wait(0.3)
-            out[rows.start // chunk] = 1
+            out[i] = 1
 
-        return work
-
-    n_rows = 8 if is_at_work else 2
-    chunk = threads._CHUNK
     # A process in the background of a shell ignores it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            in_two_threads(worker, n_rows * chunk)
+            threads.in_threads(work, remaining.clear, 2)
     finally:
         signal.signal(signal.SIGINT, before)
     result = out.copy()
@@ -104,30 +102,18 @@ def test_ctrl_c_waits_for_the_other_threads(is_at_work):
     assert result.sum() == 1
 
 
-def in_two_threads(worker, n_rows):
-    useful = threads._CHUNKS_PER_THREAD
-    threads._CHUNKS_PER_THREAD = 1
-    try:
-        return threads.in_chunks(worker, n_rows, 1, 2)
-    finally:
-        threads._CHUNKS_PER_THREAD = useful
-
-
 def test_what_another_thread_raises_is_raised():
     caller, helper_works = threading.get_ident(), threading.Event()
 
-    def worker(chunk):
-        def work(rows):
-            if threading.get_ident() == caller:
-                assert helper_works.wait(100)
-            else:
-                helper_works.set()
-                raise MemoryError("of a helper")
-
-        return work
+    def work():
+        if threading.get_ident() == caller:
+            assert helper_works.wait(100)
+        else:
+            helper_works.set()
+            raise MemoryError("of a helper")
 
     with pytest.raises(MemoryError, match="of a helper"):
-        in_two_threads(worker, 2 * threads._CHUNK)
+        threads.in_threads(work, lambda: None, 2)
 
 
 def test_without_a_thread_to_be_had(monkeypatch):

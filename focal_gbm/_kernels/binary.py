@@ -13,6 +13,7 @@ from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
 from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_WEIGHT, ROW_METRICS
 from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, binary_parameters
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, PerClass
 
 _inspect = row.inspect_binary
@@ -114,7 +115,7 @@ def gradient_hessian(
     gamma: PerClass,
     alpha: PerClass,
     hessian: str,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> int:
     """Gradient and Hessian of the weighted loss; returns the bits of what is wrong with a row."""
     parameters = binary_parameters(gamma, alpha)
@@ -142,7 +143,7 @@ def loss(
     *,
     gamma: PerClass,
     alpha: PerClass,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
     parameters = binary_parameters(gamma, alpha)

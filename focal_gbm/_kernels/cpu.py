@@ -15,9 +15,10 @@ from focal_gbm._types import Compiled
 # Lets LLVM use vectors of 512 bits in the calling kernel, where they do not slow the clock. It
 # keeps to 256 bits because the first processors with AVX-512 lowered their clock for more. Those
 # that followed do not; VBMI2 tells them apart. Float64 kernels gain half.
+# The attribute is lost where a kernel's code is put into its caller.
 _has_fast_wide_vectors = binding.get_host_cpu_features().get("avx512vbmi2", False)
 prefer_wide_vectors = function_attributes(
-    *['"prefer-vector-width"="512"'] if _has_fast_wide_vectors else []
+    *['"prefer-vector-width"="512"', "noinline"] if _has_fast_wide_vectors else []
 )
 
 inlined: Callable[[Compiled], Compiled] = njit(**FORCE_INLINE, **JIT_OPTIONS)

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import config, from_dtype, types
+from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 # numba/core/options.py, DefaultOptions.forceinline: LLVM's alwaysinline. The documented option,
 # inline, copies Numba's own representation of a function into its caller instead.
@@ -90,3 +93,120 @@ def name_cache_files(function: Callable[..., Any], digest: str) -> None:
     to tell it.
     """
     function.__qualname__ = f"{function.__name__}_{digest}"
+
+
+def _next_index(counters: Any, position: Any) -> Any:
+    """A counter before one is added to it, which no other thread does at the same time.
+
+    numba/np/arrayobj.py: ``make_array`` and ``basic_indexing``. Numba has atomics for GPUs only.
+    """
+    index = int(counters[position])
+    counters[position] += 1
+    return index
+
+
+def _increment(typing_context: Any, counters: Any, position: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = make_array(counters)(context, builder, arguments[0]).data
+        pointer = builder.gep(data, [arguments[1]])
+        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(counters, types.intp), generate
+
+
+next_index = _next_index if is_jit_disabled() else intrinsic(_increment)
+
+
+def _rows_of(arrays: Any, start: int, stop: int) -> Any:
+    """These rows of each array of a tuple, in which arrays may also be None."""
+    return tuple(None if array is None else array[start:stop] for array in arrays)
+
+
+def _rows_of_each(typing_context: Any, arrays: Any, start: Any, stop: Any) -> Any:
+    """numba/np/arrayobj.py: ``make_array`` and ``populate_array``.
+
+    Numba knows no loop over a tuple of several types that makes another tuple. The rows own no
+    memory: their arrays are those of a caller that waits.
+    """
+
+    def rows(context: Any, builder: Any, kind: Any, value: Any, start: Any, stop: Any) -> Any:
+        if not isinstance(kind, types.Array):
+            return value
+        array, part = make_array(kind)(context, builder, value), make_array(kind)(context, builder)
+        shape, strides = (
+            cgutils.unpack_tuple(builder, part) for part in (array.shape, array.strides)
+        )
+        stop = builder.select(builder.icmp_signed("<", stop, shape[0]), stop, shape[0])
+        first = cgutils.pointer_add(builder, array.data, builder.mul(start, strides[0]))
+        populate_array(
+            part,
+            data=first,
+            shape=[builder.sub(stop, start), *shape[1:]],
+            strides=strides,
+            itemsize=array.itemsize,
+            meminfo=None,
+        )
+        return part._getvalue()
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = cgutils.unpack_tuple(builder, arguments[0])
+        parts = [
+            rows(context, builder, kind, value, *arguments[1:])
+            for kind, value in zip(arrays, values, strict=True)
+        ]
+        return context.make_tuple(builder, arrays, parts)
+
+    return arrays(arrays, types.intp, types.intp), generate
+
+
+rows_of = _rows_of if is_jit_disabled() else intrinsic(_rows_of_each)
+
+
+def _in_parallel(
+    typing_context: Any, fork: Any, n_threads: Any, function: Any, arguments: Any
+) -> Any:
+    """Call a compiled function on all threads of an OpenMP team; returns whether one has failed.
+
+    ``fork`` is the address of GOMP_parallel, which takes a function of C's and a pointer. This
+    function calls the compiled one by Numba's convention, without Python's lock.
+
+    numba/core/base.py: ``call_internal_no_propagate`` and what it needs, which tells of an error
+    instead of raising it, as that thread has no caller to raise it to. A documented ``cfunc`` takes
+    no arrays, and has an address that cannot be cached.
+    """
+    called = function.get_call_type(typing_context, tuple(arguments), {})
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        compiled = function.dispatcher.get_compile_result(called)
+        context.active_code_library.add_linking_library(compiled.library)
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        shared = cgutils.alloca_once_value(builder, values[3])
+        failed = cgutils.alloca_once_value(builder, ir.Constant(number, 0))
+        frame = cgutils.alloca_once_value(builder, cgutils.pack_struct(builder, [shared, failed]))
+
+        task_type = ir.FunctionType(ir.VoidType(), [pointer])
+        task = ir.Function(builder.module, task_type, builder.module.get_unique_name("task"))
+        task.linkage = "internal"
+        body = ir.IRBuilder(task.append_basic_block())
+        inner = body.load(body.bitcast(task.args[0], frame.type))
+        tuple_value = body.load(body.extract_value(inner, 0))
+        status, _ = context.call_internal_no_propagate(
+            body, compiled.fndesc, called, cgutils.unpack_tuple(body, tuple_value)
+        )
+        with body.if_then(status.is_error):
+            body.store(ir.Constant(number, 1), body.extract_value(inner, 1))
+        body.ret_void()
+
+        fork_type = ir.FunctionType(
+            ir.VoidType(), [task_type.as_pointer(), pointer, number, number]
+        )
+        team = builder.trunc(values[1], number)
+        data = builder.bitcast(frame, pointer)
+        call = builder.inttoptr(values[0], fork_type.as_pointer())
+        builder.call(call, [task, data, team, ir.Constant(number, 0)])
+        return builder.icmp_signed("!=", builder.load(failed), ir.Constant(number, 0))
+
+    return types.boolean(types.intp, types.intp, function, arguments), generate
+
+
+in_parallel: Callable[..., bool] = intrinsic(_in_parallel)

@@ -14,6 +14,7 @@ from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT, ROW_METRICS
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, PerClass
 
 # Rows of a block: with ten classes its buffers fit into the first-level cache.
@@ -374,7 +375,7 @@ def gradient_hessian(
     gamma: PerClass,
     alpha: PerClass,
     hessian: str,
-    n_threads: int | None,
+    n_threads: Threads,
     curvature_factor: float = 1.0,
 ) -> int:
     """Gradient and Hessian's diagonal, times a factor; returns the bits of what is wrong."""
@@ -393,7 +394,7 @@ def loss(
     *,
     gamma: PerClass,
     alpha: PerClass,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> int:
     """Weighted loss of each row; returns the bits of what is wrong with a row."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *alpha)

@@ -1,80 +1,68 @@
-"""Chunks of rows on several threads, and how many threads there should be."""
+"""Work on several threads, and how many threads there should be."""
 
 import functools
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
-
-Result = TypeVar("Result")
-
-# Margins that a thread takes at a time: long enough (about 50 us) that handing them out costs
-# nothing.
-_CHUNK = 2**15
-
-# Chunks that a thread must have for another one to be woken, which takes about as long as two do.
-_CHUNKS_PER_THREAD = 4
+from typing import NamedTuple
 
 
-def in_chunks(
-    worker: Callable[[int], Callable[[slice], Result]],
-    n_rows: int,
-    row_size: int,
-    n_threads: int | None,
-) -> list[Result]:
-    """Results of the chunks in their order, computed on several threads.
+class Team(NamedTuple):
+    """OpenMP's threads of a library, of which some may have nothing to do."""
 
-    Each thread makes a worker of its own for chunks of a size. ``row_size`` is how many margins a
-    row has.
+    fork: int  # address of GOMP_parallel
+    size: int  # as the library itself asks for: another size would end threads or start new ones
+    n_threads: int  # that work
+
+
+Threads = Team | int | None  # whose threads a kernel takes, or how many at most
+
+# Margins that a thread must have for another one to be woken, which takes as long as half of them;
+# a team's threads are awake.
+_PER_THREAD, _PER_THREAD_OF_TEAM = 2**17, 2**15
+
+
+def useful_threads(n_margins: int, threads: Threads) -> int:
+    """How many threads are worth their while."""
+    if isinstance(threads, Team):
+        return min(threads.n_threads, max(1, n_margins // _PER_THREAD_OF_TEAM))
+    n_useful = n_margins // _PER_THREAD
+    if n_useful < 2:  # else the processors need not be counted, which takes system calls
+        return 1
+    return min(threads or available_threads(), n_useful)
+
+
+def in_threads(work: Callable[[], object], stop: Callable[[], None], n_threads: int) -> None:
+    """Call ``work`` on several threads, each of which takes from what is left to do.
+
+    ``stop`` takes all that is left.
     """
-    chunk = max(1, _CHUNK // max(1, row_size))
-    if n_rows <= chunk:
-        return [worker(chunk)(slice(0, n_rows))]
-    chunks = [slice(start, start + chunk) for start in range(0, n_rows, chunk)]
-    results: list[Any] = [None] * len(chunks)
-    # All threads take their chunks from one iterator: OpenMP's threads go on spinning for a while
-    # after a booster's parallel loop, and leave a thread on their processor little time at first.
-    remaining = iter(enumerate(chunks))
-
-    def run() -> None:
-        work = worker(chunk)
-        for i, rows in remaining:
-            results[i] = work(rows)
-
-    n_useful = len(chunks) // _CHUNKS_PER_THREAD
-    if n_useful > 1:  # else the processors need not be counted, which takes system calls
-        n_useful = min(n_threads or available_threads(), n_useful)
-    if n_useful < 2:
-        run()
-        return results
-    helpers = _Helpers(run, remaining)
+    helpers = _Helpers(work, stop)
     # Twice, as Ctrl-C may arrive in a finally clause too.
     try:
         try:
-            helpers.start(n_useful - 1)
-            run()
+            helpers.start(n_threads - 1)
+            work()
         finally:
             helpers.finish()
     finally:
         helpers.finish()
     helpers.raise_error()
-    return results
 
 
 class _Helpers:
-    """Threads of the pool that take from the same iterator as the calling one.
+    """Threads of the pool that do the same work as the calling one.
 
     They may still write to the arrays of a call when its own thread is through, or was interrupted:
     nothing else may be done with these arrays before ``finish``.
     """
 
-    def __init__(self, run: Callable[[], None], remaining: Iterator[Any]) -> None:
-        self._run = run
-        self._remaining = remaining
+    def __init__(self, work: Callable[[], object], stop: Callable[[], None]) -> None:
+        self._work = work
+        self._stop = stop
         # Lists, whose methods an interrupt cannot cut in two, as it can a lock's.
         self._started: list[None] = []
         self._finished: list[BaseException | None] = []
@@ -92,16 +80,16 @@ class _Helpers:
         self._started.append(None)  # before it takes anything
         error = None
         try:
-            self._run()
+            self._work()
         except BaseException as raised:
             error = raised
         self._finished.append(error)
         self._wake_up.put(None)
 
     def finish(self) -> None:
-        """Take what is left, and wait for those at work, whatever is raised meanwhile."""
+        """Stop, and wait for those at work, whatever is raised meanwhile."""
         interrupt = None
-        deque(self._remaining, maxlen=0)
+        self._stop()
         while len(self._finished) < len(self._started):
             try:
                 self._wake_up.get(timeout=1)
@@ -131,11 +119,12 @@ def available_threads() -> int:
 def n_processors() -> int:
     """Number of processors this process may use, by its affinity and the quota of its cgroup."""
     allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-    return min([len(allowed), *_cgroup_processors()])
+    return min([len(allowed), *quotas()])
 
 
 @functools.cache
-def _cgroup_processors() -> list[int]:
+def quotas() -> list[int]:
+    """How many processors' time the cgroups of this process may take."""
     try:
         membership = Path("/proc/self/cgroup").read_text()
     except OSError:  # not Linux

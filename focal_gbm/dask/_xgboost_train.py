@@ -145,9 +145,9 @@ def train_with(
     )
     metrics = take_metrics(params, custom_metric, training, is_evaluated=bool(evals))
     evaluation = _EvaluationOnWorkers([name for _, name in evals or []], metrics)
-    if training.n_threads is None:
+    if training.booster_threads is None:
         threads = client.nthreads()
-        training.n_threads = min(threads[worker] for worker in workers_of(dtrain))
+        training.booster_threads = min(threads[worker] for worker in workers_of(dtrain))
     result: dict[str, Any] = dxgb.train(
         client,
         params,

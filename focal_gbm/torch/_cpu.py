@@ -10,6 +10,8 @@ from torch import Tensor
 
 from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.autodiff import softmax as softmax_kernels
+from focal_gbm._kernels.openmp import team
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array
 from focal_gbm.torch._layout import Rows
 
@@ -37,7 +39,7 @@ def sigmoid(
         1.0 if factor is None else _number_or_array(factor),
         [_number_or_array(parameter) for parameter in parameters],
         _array(out),
-        n_threads=torch.get_num_threads(),
+        n_threads=_threads(),
         **settings,
     )
 
@@ -56,7 +58,7 @@ def sigmoid_sum(
         _optional(mask),
         [_number_or_array(parameter) for parameter in parameters],
         _optional(gradient),
-        n_threads=torch.get_num_threads(),
+        n_threads=_threads(),
         **settings,
     )
 
@@ -79,7 +81,7 @@ def softmax(
         _array(out),
         _number_or_array(gamma),
         _number_or_array(alpha),
-        n_threads=torch.get_num_threads(),
+        n_threads=_threads(),
         **settings,
     )
 
@@ -98,9 +100,14 @@ def softmax_sum(
         _optional(gradient),
         _number_or_array(gamma),
         _number_or_array(alpha),
-        n_threads=torch.get_num_threads(),
+        n_threads=_threads(),
         **settings,
     )
+
+
+def _threads() -> Threads:
+    n_threads = torch.get_num_threads()
+    return team("torch", n_threads, n_threads)
 
 
 class _Memory:

@@ -11,6 +11,7 @@ from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import LIMIT
 from focal_gbm._kernels.rows import BAD_LABEL, SOFT_LABEL
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, Compiled
 
 
@@ -186,7 +187,7 @@ def sigmoid(
     label_smoothing: float,
     soft_target: str,
     order: int,
-    n_threads: int,
+    n_threads: Threads,
 ) -> int:
     """A derivative of the binary loss; returns the bits of what is wrong with a label.
 
@@ -213,7 +214,7 @@ def sigmoid_sum(
     *,
     label_smoothing: float,
     soft_target: str,
-    n_threads: int,
+    n_threads: Threads,
 ) -> tuple[int, float]:
     """Sum of the loss, and for ``soft_target="mixture"`` the gradient in the same pass.
 

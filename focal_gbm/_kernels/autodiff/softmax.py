@@ -9,6 +9,7 @@ from focal_gbm._kernels.cpu import is_square
 from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import LIMIT
 from focal_gbm._kernels.softmax import largest_margin
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, Compiled
 
 # From how many classes on a row is wide, by what was measured: where the margins of a row are
@@ -27,7 +28,7 @@ def softmax(
     *,
     ignore_index: int,
     label_smoothing: float,
-    n_threads: int,
+    n_threads: Threads,
 ) -> int:
     """The loss, its gradient or the product of its Hessian and a vector.
 
@@ -55,7 +56,7 @@ def softmax_sum(
     *,
     ignore_index: int,
     label_smoothing: float,
-    n_threads: int,
+    n_threads: Threads,
 ) -> tuple[int, float]:
     """Sum of the loss, and its gradient in the same pass if given an array.
 

@@ -13,6 +13,7 @@ from focal_gbm._kernels.cuda.device import Array, kind, row, run
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_WEIGHT
 from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, binary_parameters
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import PerClass
 
 _inspect = row.inspect_binary
@@ -99,7 +100,7 @@ def gradient_hessian(
     gamma: PerClass,
     alpha: PerClass,
     hessian: str,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> int:
     """As ``binary.gradient_hessian``; threads are the device's own."""
     parameters = binary_parameters(gamma, alpha)
@@ -115,7 +116,7 @@ def loss(
     *,
     gamma: PerClass,
     alpha: PerClass,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> int:
     """As ``binary.loss``."""
     parameters = binary_parameters(gamma, alpha)

@@ -26,6 +26,7 @@ from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
 from focal_gbm._kernels.softmax import largest_margin
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import PerClass
 
 _inspect_weight = row.inspect_weight
@@ -183,7 +184,7 @@ def gradient_hessian(
     gamma: PerClass,
     alpha: PerClass,
     hessian: str,
-    n_threads: int | None,
+    n_threads: Threads,
     curvature_factor: float = 1.0,
 ) -> int:
     """As ``softmax.gradient_hessian``; threads are the device's own."""
@@ -202,7 +203,7 @@ def loss(
     *,
     gamma: PerClass,
     alpha: PerClass,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> int:
     """As ``softmax.loss``."""
     real, _ = kind(margin)

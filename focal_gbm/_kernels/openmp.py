@@ -1,0 +1,72 @@
+"""The OpenMP threads of the library that calls a kernel.
+
+After a parallel loop they go on spinning for milliseconds, and leave little time to other threads
+on their processors. So the kernel runs on them, by the function that compilers call for a parallel
+loop: GOMP_parallel is in the stable interface of GCC's OpenMP, and LLVM's and Intel's have it too.
+"""
+
+import ctypes
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from focal_gbm._kernels.threads import Team, Threads, available_threads, quotas
+
+_FILES = {
+    "xgboost": "libxgboost.so",
+    "lightgbm": "lib_lightgbm.so",
+    "torch": "libtorch_cpu.so",
+}
+
+# The threads of a team are not in a forked child, which would wait for them for good.
+_is_forked = threading.Event()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_is_forked.set)
+
+
+def team(library: str, size: int | None, n_threads: int | None) -> Threads:
+    """Threads for a kernel that a library calls which takes so many itself, None for its default.
+
+    The kernel takes at most ``n_threads`` of them. Where there is no such team, or more are wanted
+    than it has, it gets ``n_threads`` of others.
+    """
+    runtime = None if _is_forked.is_set() or 1 in (size, n_threads) else _runtime(library)
+    if runtime is None:
+        return n_threads
+    size = size or runtime.n_threads()
+    if library == "xgboost":  # which does not take more than its share (src/context.cc)
+        size = min([size, *quotas()])
+    limit = n_threads or min(size, available_threads())
+    return Team(runtime.fork, size, limit) if 1 < limit <= size else n_threads
+
+
+class _OpenMP(NamedTuple):
+    fork: int  # address of GOMP_parallel
+    n_threads: Callable[[], int]  # by default
+
+
+@functools.cache
+def _runtime(library: str) -> _OpenMP | None:
+    """OpenMP as it is linked with a library that is loaded."""
+    if sys.platform != "linux":
+        return None
+    try:
+        # Names are looked for in the library and in those that it is linked with.
+        found = ctypes.CDLL(_FILES[library], mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        fork, n_threads = _address(found), found.omp_get_max_threads
+    except (OSError, AttributeError):  # it is not loaded, has another name, or no OpenMP
+        return None
+    try:
+        # The library itself looks among what was loaded for all first, as PyTorch's OpenMP is. If
+        # that is another one, either may be meant: it depends on which came first.
+        is_sure = fork == _address(ctypes.CDLL(None))
+    except AttributeError:
+        is_sure = True
+    return _OpenMP(fork, n_threads) if is_sure else None
+
+
+def _address(library: ctypes.CDLL) -> int:
+    return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
