@@ -76,6 +76,15 @@ def client():
     assert not workers()
 
 
+@pytest.fixture(scope="module")
+def spark():
+    """A session of three workers in processes of their own, none of which outlives it."""
+    from sparks import session
+
+    with session("local[3]") as spark:
+        yield spark
+
+
 @pytest.fixture
 def unshifted(monkeypatch):
     """Models as they are trained: margins of the last iteration are those of the model."""

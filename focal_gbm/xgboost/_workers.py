@@ -25,7 +25,7 @@ def sent_to_workers(
     evals: Sequence[str],
     custom_metric: Any,
     callbacks: Sequence[TrainingCallback] | None,
-    n_threads: int | None,
+    n_threads: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters of the booster, and what else ``xgboost.train`` gets on every worker.
 
