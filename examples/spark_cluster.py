@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 from pyspark.ml import Pipeline
 from pyspark.ml.evaluation import BinaryClassificationEvaluator
@@ -14,6 +15,8 @@ from pyspark.sql.functions import avg, exp, rand, randn
 from focal_gbm.spark import SparkFocalXGBClassifier
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # for the workers
+# What pyspark says of pandas 3 at every turn.
+warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 NAMES = ["a", "b", "c", "d"]
 
 
@@ -41,7 +44,7 @@ def main():
         focal_alpha="balanced",
         validation_indicator_col="is_validation",
         early_stopping_rounds=10,
-        n_estimators=100,
+        n_estimators=50,
         max_depth=3,
         num_workers=2,
         verbose=False,

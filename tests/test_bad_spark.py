@@ -5,7 +5,7 @@ import pytest
 import sparks
 import xgboost as xgb
 from clusters import data
-from pyspark.sql.functions import col, lit, rand, when
+from pyspark.sql.functions import expr
 from sparks import FEATURES, SMALL
 
 from focal_gbm.spark import SparkFocalXGBClassifier
@@ -13,6 +13,7 @@ from focal_gbm.spark import SparkFocalXGBClassifier
 pytestmark = sparks.marks
 
 SEVERAL = ["a", "b", "nothing"]
+# Parameters, and columns that are something else, in SQL.
 BAD = {
     "feature column": ({"features_col": SEVERAL}, {}, ValueError, "features_col: .* 'nothing'"),
     "no feature column": ({"features_col": "no"}, {}, ValueError, "features_col: .* 'no', only"),
@@ -32,80 +33,80 @@ BAD = {
     ),
     "text as labels": (
         {},
-        {"label": lit("yes")},
+        {"label": "'yes'"},
         TypeError,
         "label_col: .* 'label' is of type string: StringIndexer",
     ),
-    "text as weights": ({}, {"w": lit("1")}, TypeError, "weight_col: .* type string: cast it"),
+    "text as weights": ({}, {"w": "'1'"}, TypeError, "weight_col: .* type string: cast it"),
     "decimals as weights": (
         {},
-        {"w": lit(1).cast("decimal(4,2)")},
+        {"w": "cast(1 as decimal(4,2))"},
         TypeError,
         r"weight_col: .* type decimal\(4,2\): cast it to double",
     ),
     "numbers for validation": (
         {},
-        {"v": lit(1)},
+        {"v": "1"},
         TypeError,
         "validation_indicator_col: expected booleans, but column 'v' is of type int",
     ),
     "null labels": (
         {},
-        {"label": when(col("a") > 2, col("label"))},
+        {"label": "if(a > 2, label, null)"},
         ValueError,
         r"label_col: [0-9]+ rows have no label \(null or NaN\) in column 'label'",
     ),
     "NaN labels": (
         {},
-        {"label": when(col("a") > 2, lit(float("nan"))).otherwise(col("label"))},
+        {"label": "if(a > 2, double('nan'), label)"},
         ValueError,
         "label_col: [0-9]+ rows have no label",
     ),
     "labels from 1": (
         {},
-        {"label": col("label") + 1},
+        {"label": "label + 1"},
         ValueError,
         "label_col: expected 0 to 1, for 2 classes, got 2 in column 'label': StringIndexer",
     ),
-    "negative labels": ({}, {"label": -col("label")}, ValueError, "for 2 classes, got -1 in"),
-    "fractions as labels": ({}, {"label": col("label") / 2}, ValueError, "classes, got 0.5 in"),
+    "negative labels": ({}, {"label": "-label"}, ValueError, "for 2 classes, got -1 in"),
+    "fractions as labels": ({}, {"label": "label / 2"}, ValueError, "classes, got 0.5 in"),
     "labels beyond num_class": (
         {"num_class": 2},
-        {"label": col("label") * 2},
+        {"label": "label * 2"},
         ValueError,
         "for 2 classes, got 2 in",
     ),
     "labels that are measured": (
         {},
-        {"label": rand(0)},
+        {"label": "rand(0)"},
         ValueError,
         "label_col: expected 0 to 2999, for 3000 classes, got 0[.]",
     ),
-    "negative weights": ({}, {"w": col("label") - 0.5}, ValueError, "weight_col: .*, got -0.5"),
-    "NaN weights": ({}, {"w": lit(float("nan"))}, ValueError, "weight_col: .* 'w', got nan"),
-    "infinite weights": ({}, {"w": lit(float("inf"))}, ValueError, "weight_col: .* got inf"),
+    "negative weights": ({}, {"w": "label - 0.5D"}, ValueError, "weight_col: .*, got -0.5"),
+    "NaN weights": ({}, {"w": "double('nan')"}, ValueError, "weight_col: .* 'w', got nan"),
+    "infinite weights": ({}, {"w": "double('infinity')"}, ValueError, "weight_col: .* got inf"),
     "null weights": (
         {},
-        {"w": when(col("a") > 2, lit(1.0))},
+        {"w": "if(a > 2, 1.0D, null)"},
         ValueError,
         "weight_col: column 'w' is null in [0-9]+ rows of label 0",
     ),
     "weights of zero": (
         {},
-        {"w": lit(0)},
+        {"w": "0"},
         ValueError,
         "weight_col: all weights of rows to train on are zero in column 'w'",
     ),
     "weights of zero for validation": (
         {},
-        {"w": (~col("v")).cast("int")},
+        {"w": "int(not v)"},
         ValueError,
         "weight_col: all weights of rows for validation are zero",
     ),
-    "NaN margins": ({}, {"m": lit(float("nan"))}, ValueError, "base_margin_col: .* got nan"),
+    "NaN margins": ({}, {"m": "double('nan')"}, ValueError, "base_margin_col: .* got nan"),
     "null margins": (
         {},
-        {"m": lit(None).cast("double")},
+        {"m": "double(null)"},
         ValueError,
         "base_margin_col: column 'm' is null",
     ),
@@ -117,19 +118,19 @@ BAD = {
     ),
     "null for validation": (
         {},
-        {"v": lit(None).cast("boolean")},
+        {"v": "boolean(null)"},
         ValueError,
         "validation_indicator_col: column 'v' is null in",
     ),
     "no rows for validation": (
         {},
-        {"v": lit(False)},
+        {"v": "false"},
         ValueError,
         "the data have no rows for validation: column 'v' tells which",
     ),
     "no rows to train on": (
         {},
-        {"v": lit(True)},
+        {"v": "true"},
         ValueError,
         "the data have no rows to train on",
     ),
@@ -181,7 +182,7 @@ def test_bad_input(rows, monkeypatch, case):
     names = {"weight_col": "w", "base_margin_col": "m", "validation_indicator_col": "v"}
     estimator = SparkFocalXGBClassifier(**{"features_col": FEATURES, **SMALL, **names, **params})
     with pytest.raises(error, match=message):
-        estimator.fit(rows.withColumns(columns) if columns else rows)
+        estimator.fit(rows.withColumns({name: expr(text) for name, text in columns.items()}))
 
 
 def test_empty_data(rows):

@@ -112,6 +112,12 @@ class SparkFocalXGBClassifier(FocalEstimator):
     --------
     focal_gbm.xgboost.FocalXGBClassifier : The same on one machine.
 
+    Notes
+    -----
+    Where each feature has a column of its own, XGBoost fails (``KeyError: 'values'``) if the rows
+    that Arrow takes at once, 10,000 by default, are all to train on or all for validation: give
+    it a column of vectors or arrays.
+
     Examples
     --------
     >>> from focal_gbm.spark import SparkFocalXGBClassifier
