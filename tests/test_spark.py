@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import sparks
 import xgboost as xgb
@@ -191,12 +192,12 @@ def test_parts_of_the_data_that_lack_a_class(spark):
 
 def test_models_leave_home(spark, tmp_path):
     X, y = data()
+    X = pd.DataFrame(X, columns=FEATURES)  # Spark's columns have names too
     rows = frame(spark, X, label=y)
     model = make(focal_alpha=0.7).fit(rows)
     posterior = column(model.transform(rows), "probability")
     model.get_booster().save_model(tmp_path / "model.ubj")
-    plain = xgb.Booster(model_file=tmp_path / "model.ubj")
-    dtest = xgb.DMatrix(X, feature_names=FEATURES)
+    plain, dtest = xgb.Booster(model_file=tmp_path / "model.ubj"), xgb.DMatrix(X)
     margin = plain.predict(dtest, output_margin=True)
     assert_allclose(plain.predict(dtest), 1 / (1 + np.exp(-margin)), rtol=1e-5)
     assert_allclose(column(model.transform(rows), "rawPrediction")[:, 1], margin, rtol=1e-6)
