@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 pytest.importorskip("pyspark")
@@ -24,7 +25,7 @@ FEATURES = list("abcd")
 
 @contextmanager
 def session(master, **options):
-    """A session whose JVM, and with it all workers, ends with it."""
+    """A session that ends with its JVM and all other processes."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
@@ -44,10 +45,13 @@ def session(master, **options):
         try:
             yield spark
         finally:
+            jvm = psutil.Process(gateway.proc.pid)
+            processes = [jvm, *jvm.children(recursive=True)]
             spark.stop()
             gateway.shutdown()
             gateway.proc.stdin.close()  # at which the JVM exits
-            assert gateway.proc.wait(60) is not None
+            gateway.proc.wait(60)
+            assert not psutil.wait_procs(processes, timeout=60)[1]
             SparkContext._gateway = SparkContext._jvm = None
 
 

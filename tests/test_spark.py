@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -288,34 +287,6 @@ def test_cross_validation_over_gamma_and_alpha(spark):
     best = grid[int(np.argmax(found.avgMetrics))][estimator.focal_gamma]
     assert found.bestModel.to_local().focal_gamma == best
     assert found.bestModel.to_local().loss_.alpha == 1 - y[:900].mean()
-
-
-def dying(flag):
-    """A callback that kills the worker of rank 1 in the fourth iteration, once.
-
-    Within a function, because a worker cannot import this file: it is pickled by its value.
-    """
-
-    class Dying(xgb.callback.TrainingCallback):
-        def after_iteration(self, model, epoch, evals_log):
-            if epoch == 3 and xgb.collective.get_rank() == 1 and not os.path.exists(flag):
-                open(flag, "w").close()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return False
-
-    return Dying()
-
-
-def test_a_worker_is_lost(spark, tmp_path):
-    from py4j.protocol import Py4JJavaError
-
-    X, y = data()
-    rows = frame(spark, X, label=y)
-    estimator = make(callbacks=[dying(str(tmp_path / "flag"))])
-    with pytest.raises(Py4JJavaError, match="barrier"):
-        estimator.fit(rows)
-    found = column(estimator.fit(rows).transform(rows), "probability")
-    assert_allclose(found, alone().fit(X, y).predict_proba(X), atol=2e-5)
 
 
 def test_the_readme(spark):
