@@ -7,6 +7,7 @@ from contextlib import contextmanager
 _EXTRAS = {
     "distributed": "dask",
     "matplotlib": "plot",
+    "pyspark": "spark",
     "skl2onnx": "onnx",
     **dict.fromkeys(("optuna", "pandas", "pyarrow", "tqdm"), "compare"),
 }

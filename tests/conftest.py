@@ -88,6 +88,15 @@ def client(cluster):
         yield client
 
 
+@pytest.fixture(scope="module")
+def spark():
+    """A session of three workers in processes of their own, none of which outlives it."""
+    from sparks import session
+
+    with session("local[3]") as spark:
+        yield spark
+
+
 @pytest.fixture
 def unshifted(monkeypatch):
     """Models as they are trained: margins of the last iteration are those of the model."""

@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ NEEDED = {
     "mlflow_models": ["mlflow"],
     "other_libraries": ["catboost", "ydf"],
 }
+PROGRAMS = {"spark_cluster": "java"}
 FOLDER = Path(__file__).parents[1] / "examples"
 
 
@@ -26,6 +28,8 @@ def example(name):
     """An example as a parameter of a test, which is left out where something is not installed."""
     missing = [package for package in NEEDED.get(name, []) if find_spec(package) is None]
     reason = f"needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+    if name in PROGRAMS and shutil.which(PROGRAMS[name]) is None:
+        missing, reason = [PROGRAMS[name]], f"needs {PROGRAMS[name]}"
     mark = pytest.mark.skipif(bool(missing), reason=reason)
     return pytest.param(FOLDER / f"{name}.py", marks=mark, id=name)
 

@@ -28,6 +28,7 @@ HEAVY = {
     "cupy",
     "dask",
     "distributed",
+    "pyspark",
     "onnx",
     "skl2onnx",
     "optuna",
@@ -74,6 +75,9 @@ LEVELS = [
     "xgboost.*",
     "lightgbm.*",
     "dask.*",
+    "spark._internals",
+    "spark._rows",
+    "spark.*",
     "onnx._graph",
     "onnx._trees",
     "onnx._parts",
@@ -171,10 +175,11 @@ def test_every_level_has_modules():
 
 def test_libraries_are_imported_only_where_they_are_served():
     homes = {
-        "xgboost": {"xgboost", "dask", "onnx", "_compare"},
+        "xgboost": {"xgboost", "dask", "spark", "onnx", "_compare"},
         "lightgbm": {"lightgbm", "dask", "onnx", "_compare"},
         "dask": {"dask"},
         "distributed": {"dask"},
+        "pyspark": {"spark"},
         "onnx": {"onnx"},
         "skl2onnx": {"onnx"},
         "torch": {"torch"},

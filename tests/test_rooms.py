@@ -13,6 +13,7 @@ PACKAGE = Path(focal_gbm.__file__).parent
 ROOMS = {
     "xgboost": "xgboost/_internals.py",
     "lightgbm": "lightgbm/_internals.py",
+    "pyspark": "spark/_internals.py",
     # None for Dask's, and no other module knows of Dask.
     "dask": None,
     "distributed": None,
@@ -20,7 +21,13 @@ ROOMS = {
     "onnx": None,
     "skl2onnx": None,
 }
-FOLDERS = {"dask": "dask", "distributed": "dask", "onnx": "onnx", "skl2onnx": "onnx"}
+FOLDERS = {
+    "dask": "dask",
+    "distributed": "dask",
+    "pyspark": "spark",
+    "onnx": "onnx",
+    "skl2onnx": "onnx",
+}
 
 
 def is_private(name):

@@ -12,18 +12,16 @@ from xgboost.callback import TrainingCallback
 from focal_gbm._arrays import to_host
 from focal_gbm._engines import label_totals
 from focal_gbm._types import Array
-from focal_gbm.dask._collections import (
-    check_client,
-)
+from focal_gbm.dask._collections import check_client
 from focal_gbm.objective import FocalObjective, check_objective
 from focal_gbm.xgboost._internals import (
     partitions_of,
     warn_of_places,
     workers_of,
 )
-from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import checked_params
-from focal_gbm.xgboost._train import attributes_of, check_splits, set_up
+from focal_gbm.xgboost._train import check_splits
+from focal_gbm.xgboost._workers import sent_to_workers
 
 
 @warn_of_places
@@ -140,26 +138,20 @@ def train_with(
     client = check_client(client)
     params, n_classes = checked_params(params)
     totals, has_margins = summed_up or _summed_up(client, dtrain, n_classes)
-    training, params, xgb_model, intercept = set_up(
-        objective, params, totals, xgb_model, has_margins=has_margins
-    )
-    metrics = take_metrics(params, custom_metric, training, is_evaluated=bool(evals))
-    evaluation = _EvaluationOnWorkers([name for _, name in evals or []], metrics)
-    if training.booster_threads is None:
-        threads = client.nthreads()
-        training.booster_threads = min(threads[worker] for worker in workers_of(dtrain))
-    result: dict[str, Any] = dxgb.train(
-        client,
+    threads = client.nthreads()
+    params, sent = sent_to_workers(
+        objective,
         params,
-        dtrain,
-        num_boost_round,
-        evals=evals,
-        obj=training,
-        xgb_model=xgb_model,
-        # XGBoost pickles both at once, so that they are one object on a worker too.
-        callbacks=[attributes_of(training), intercept, evaluation, *(callbacks or [])],
-        custom_metric=evaluation,
-        **options,
+        totals,
+        xgb_model,
+        has_margins=has_margins,
+        evals=[name for _, name in evals or []],
+        custom_metric=custom_metric,
+        callbacks=callbacks,
+        n_threads=min(threads[worker] for worker in workers_of(dtrain)),
+    )
+    result: dict[str, Any] = dxgb.train(
+        client, params, dtrain, num_boost_round, evals=evals, **sent, **options
     )
     return result
 
@@ -187,25 +179,3 @@ def _sum_of(part: dict[str, Any], n_classes: int) -> tuple[Array, bool]:
     weight = None if weight is None else np.ravel(to_host(weight))
     totals = label_totals(y, weight, n_classes=n_classes)
     return totals, part.get("base_margin") is not None
-
-
-class _EvaluationOnWorkers(TrainingCallback):
-    """Evaluates data sets that XGBoost makes on the workers, as a metric without a value itself.
-
-    Metrics get data sets and margins, and a callback can add to the results.
-    """
-
-    def __init__(self, names: Sequence[str], metrics: Sequence[Any]) -> None:
-        self.names = list(names)
-        self.metrics = [OfAllWorkers(metric) for metric in metrics]
-        self.results: list[list[list[tuple[str, float]]]] = []
-
-    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
-        self.results.append([metric(dataset, margin) for metric in self.metrics])
-        return []
-
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        for name, results in zip(self.names, self.results, strict=True):
-            add_results(evals_log, name, results)
-        self.results.clear()
-        return False
