@@ -141,7 +141,7 @@ def train_with(
     params, n_classes = checked_params(params)
     totals, has_margins = summed_up or _summed_up(client, dtrain, n_classes)
     training, params, xgb_model, intercept = set_up(
-        objective, params, totals, xgb_model, has_margins=has_margins
+        objective, params, totals, xgb_model, has_margins=has_margins, n_rounds=num_boost_round
     )
     metrics = take_metrics(params, custom_metric, training, is_evaluated=bool(evals))
     evaluation = _EvaluationOnWorkers([name for _, name in evals or []], metrics)
@@ -157,7 +157,7 @@ def train_with(
         obj=training,
         xgb_model=xgb_model,
         # XGBoost pickles both at once, so that they are one object on a worker too.
-        callbacks=[attributes_of(training), intercept, evaluation, *(callbacks or [])],
+        callbacks=[attributes_of(training), evaluation, intercept, *(callbacks or [])],
         custom_metric=evaluation,
         **options,
     )
