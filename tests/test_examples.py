@@ -18,6 +18,8 @@ NEEDED = {
     "automl_with_flaml": ["flaml"],
     "mlflow_models": ["mlflow"],
     "other_libraries": ["catboost", "ydf"],
+    "ray_train": ["ray"],
+    "ray_tune": ["ray"],
 }
 FOLDER = Path(__file__).parents[1] / "examples"
 
