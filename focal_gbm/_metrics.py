@@ -6,6 +6,7 @@ import numpy as np
 
 from focal_gbm._arrays import check_rows
 from focal_gbm._kernels import binary, ranking, softmax
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array
 from focal_gbm.objective import Loss, labels_and_weights, n_classes_of
 
@@ -56,7 +57,7 @@ class Rows(NamedTuple):
         metrics: dict[str, RowMetric],
         loss: Loss,
         margin: Array,
-        n_threads: int | None,
+        threads: Threads,
         start: Any = 0.0,
     ) -> dict[str, float]:
         """Means by name, at margins to which a start is added, one or one of each class.
@@ -77,7 +78,7 @@ class Rows(NamedTuple):
                 start=start,
                 kind=metric.kind,
                 bound=metric.bound,
-                n_threads=n_threads,
+                n_threads=threads,
                 **loss._by_class(),
             )
             loss._raise_for(found, self.y, margin, self.weight)

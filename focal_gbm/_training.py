@@ -10,6 +10,7 @@ from focal_gbm._curvature import boosted_gradient_hessian
 from focal_gbm._engines import SumOfAll, alone
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._kernels.openmp import team
+from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array
 from focal_gbm.objective import (
     FocalMetric,
@@ -126,6 +127,12 @@ class Training:
             margin = self._started = np.add(margin, self.start, out=self._started)
         return self.gradient_hessian(y, margin, sample_weight, self._out)
 
+    @property
+    def threads(self) -> Threads:
+        """The booster's own threads, or as many others, for a kernel that this process runs."""
+        n_threads = self.objective.n_threads or self.booster_threads
+        return team(self.library, self.booster_threads, n_threads)
+
     def started(self, margin: Array) -> Array:
         """Margins with what they lack at the start."""
         return margin if self.start is None else margin + self.start
@@ -138,10 +145,8 @@ class Training:
         out: tuple[Array, Array],
     ) -> tuple[Array, Array]:
         """Gradient and Hessian as the booster gets them, on its own threads."""
-        n_threads = self.objective.n_threads or self.booster_threads
-        threads = team(self.library, self.booster_threads, n_threads)
         return boosted_gradient_hessian(
-            self.loss, self.library, y, margin, sample_weight, out, threads
+            self.loss, self.library, y, margin, sample_weight, out, self.threads
         )
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:

@@ -103,6 +103,7 @@ def unshifted(monkeypatch):
     from focal_gbm import _training
     from focal_gbm.lightgbm import _train as lightgbm_train
     from focal_gbm.xgboost import _train as xgboost_train
+    from focal_gbm.xgboost import _training as xgboost_training
 
-    for module in (_training, lightgbm_train, xgboost_train):
+    for module in (_training, lightgbm_train, xgboost_train, xgboost_training):
         monkeypatch.setattr(module, "needs_shift", lambda loss: False)

@@ -131,6 +131,19 @@ def test_a_checkpoint_is_the_model_cut_there(n_classes, params, tmp_path):
 
 @of_cases(CASES)
 @two_and_three
+def test_a_checkpoint_of_the_last_iteration_is_the_model_that_is_returned(
+    n_classes, params, tmp_path
+):
+    checkpoints = Checkpoints(by_file(tmp_path), (5,))
+    first = train(5, n_classes, callbacks=[checkpoints], **params)
+    assert checkpoints[5].model_to_string() == first.model_to_string()
+    continued = train(5, n_classes, model=first, callbacks=[checkpoints], **params)
+    assert checkpoints[5].model_to_string() == continued.model_to_string()
+    assert np.any(told(continued)["shift"])
+
+
+@of_cases(CASES)
+@two_and_three
 def test_a_checkpoint_of_a_continued_training(n_classes, params, tmp_path):
     first = train(3, n_classes)
     checkpoints = Checkpoints(by_file(tmp_path))
@@ -145,13 +158,13 @@ def test_a_checkpoint_of_a_continued_training(n_classes, params, tmp_path):
 def test_a_checkpoint_has_the_margins_that_its_training_started_from(n_classes, params):
     params = {**params, "learning_rate": 1e-9}
     checkpoints = Checkpoints(copy.copy)
-    train(1, n_classes, callbacks=[checkpoints], **params)
+    train(2, n_classes, callbacks=[checkpoints], **params)
     loss = OBJECTIVE.loss if n_classes == 2 else OBJECTIVE.softmax_loss(n_classes)
     start = loss.initial_margin(LABELS[n_classes])
     found = margins(checkpoints[1])
     assert_allclose(found, np.broadcast_to(start, found.shape), atol=1e-7)
     first = train(3, n_classes)
-    train(1, n_classes, model=first, callbacks=[checkpoints], **params)
+    train(2, n_classes, model=first, callbacks=[checkpoints], **params)
     assert_allclose(margins(checkpoints[1]), margins(first) - told(first)["shift"], atol=1e-7)
 
 
@@ -431,6 +444,20 @@ def test_checkpoints_of_xgboost(n_classes, params, as_pickle, tmp_path):
         assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
         if not (params.get("booster") == "dart" or "subsample" in params):  # as draws begin anew
             assert_allclose(found, xgboost_margins(whole), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("starts", [False, True], ids=["own start", "margins"])
+@of_cases(XGBOOST_CASES)
+@two_and_three
+def test_a_checkpoint_of_xgboosts_last_iteration_is_the_model_that_is_returned(
+    n_classes, params, starts, tmp_path
+):
+    callbacks = training_checkpoints(tmp_path)
+    whole = xgboost_train(5, n_classes, starts=starts, callbacks=callbacks, **params)
+    checkpoint = checkpoint_of_xgboost(tmp_path, 5, as_pickle=False)
+    assert_array_equal(xgboost_margins(checkpoint), xgboost_margins(whole))
+    assert checkpoint.attributes() == whole.attributes()
+    assert "focal_intercept" in checkpoint.attributes()
 
 
 @two_and_three

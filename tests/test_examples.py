@@ -19,6 +19,8 @@ NEEDED = {
     "automl_with_flaml": ["flaml"],
     "mlflow_models": ["mlflow"],
     "other_libraries": ["catboost", "ydf"],
+    "ray_train": ["ray"],
+    "ray_tune": ["ray"],
 }
 PROGRAMS = {"spark_cluster": "java"}
 FOLDER = Path(__file__).parents[1] / "examples"

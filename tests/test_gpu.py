@@ -266,7 +266,7 @@ def test_labels_of_a_data_set_are_brought_to_the_gpu_once(gpu, monkeypatch):
     y, margin, weight = rows(LOSSES["alpha"], np.float32)
     dataset = DataSet(y, weight)
     pytest.importorskip("xgboost")
-    from focal_gbm.xgboost._train import XGBoostTraining
+    from focal_gbm.xgboost._training import XGBoostTraining
 
     training = XGBoostTraining(FocalObjective(device="cuda"), 2)
     moved = []

@@ -24,7 +24,7 @@ from focal_gbm._training import Training
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
 from focal_gbm.xgboost import focal_metric as xgboost_metric
-from focal_gbm.xgboost._train import XGBoostTraining
+from focal_gbm.xgboost._training import XGBoostTraining
 
 XGBOOST = {"objective": "binary:logistic", "base_score": 0.2, "max_depth": 3, "nthread": 2}
 XGBOOST_TREES = {"max_depth": 3, "nthread": 2}

@@ -30,8 +30,9 @@ def probabilities(names):
 
 def test_snippets_run_in_order():
     names, found = {}, []
-    # On Spark test_spark.py runs it, for which Java has to be there.
-    for snippet in snippets(but=["focal_gbm.spark", *([] if places.HAS_GPU else ['"cuda"'])]):
+    # On Spark and Ray test_spark.py and test_ray.py run them, for which Java and Ray have to be there.
+    elsewhere = ["focal_gbm.spark", "import ray", *([] if places.HAS_GPU else ['"cuda"'])]
+    for snippet in snippets(but=elsewhere):
         names = {name: names[name] for name in names.keys() - {"model", "probability"}}
         exec(snippet, names)  # noqa: S102
         found += probabilities(names)

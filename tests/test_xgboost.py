@@ -377,12 +377,15 @@ from focal_gbm.xgboost import train
 
 rank, arguments = int(sys.argv[1]), json.loads(sys.argv[2])
 arrays = np.load("data.npz")
+n_classes = int(arrays["n_classes"])
+classes = {} if n_classes == 2 else {"num_class": n_classes}
 rows = [slice(0, 1200), slice(1200, None)][rank] if rank < 2 else slice(0, 0)
 dataset = xgb.DMatrix(arrays["X"][rows], arrays["y"][rows], weight=arrays["weight"][rows])
 log = {}
 with collective.CommunicatorContext(**arguments):
     booster = train(
-        {"max_depth": 3, "eval_metric": ["logloss"], "nthread": 1}, dataset, 12,
+        {"max_depth": 3, "eval_metric": ["logloss" if n_classes == 2 else "mlogloss"], "nthread": 1}
+        | classes, dataset, 12,
         obj=FocalObjective(2.0, "balanced"), evals=[(dataset, "train")], evals_result=log,
         custom_metric=lambda margin, data: ("positive", float((margin > 0).mean())),
         early_stopping_rounds=50, verbose_eval=False,
@@ -393,19 +396,21 @@ if rank == 0:
 """
 
 
-def test_workers_that_train_together_start_and_stop_together(tmp_path):
-    """As they do under Ray, Spark's barriers or a tracker of one's own."""
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_workers_that_train_together_start_and_stop_together(n_classes, tmp_path):
+    """As they do under Ray, Spark's barriers or a tracker of one's own; the last has no rows."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 12, (3000, 4)).astype(np.float32)
-    y = (X[:, 0] + rng.normal(0, 2, len(X)) > 10).astype(np.float32)
+    y = np.digitize(X[:, 0] + rng.normal(0, 2, len(X)), [10, 12][: n_classes - 1])
     order = np.argsort(y[:1500], kind="stable")
     X[:1500], y[:1500] = X[:1500][order], y[:1500][order]  # the first worker has one class only
     weight = np.ones(len(y), np.float32)
-    np.savez(tmp_path / "data.npz", X=X, y=y, weight=weight)
+    np.savez(tmp_path / "data.npz", X=X, y=y, weight=weight, n_classes=n_classes)
     run_with_tracker(WORKER, 3, tmp_path)
     dtrain, log = xgb.DMatrix(X, y, weight=weight), {}
     expected = train(
-        {"max_depth": 3, "eval_metric": ["logloss"]},
+        {"max_depth": 3, "eval_metric": ["logloss" if n_classes == 2 else "mlogloss"]}
+        | ({} if n_classes == 2 else {"num_class": n_classes}),
         dtrain,
         12,
         obj=FocalObjective(2.0, "balanced"),

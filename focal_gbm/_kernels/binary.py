@@ -169,7 +169,7 @@ def metric_total(
     bound: float,
     gamma: PerClass,
     alpha: PerClass,
-    n_threads: int | None,
+    n_threads: Threads,
 ) -> tuple[int, float]:
     """Weighted sum of a metric of the posterior at ``margin + start``; the bits come first."""
     parameters = (*posterior_parameters(gamma, alpha, margin.dtype), *start, bound)

@@ -145,6 +145,7 @@ def train_with(
         totals,
         xgb_model,
         has_margins=has_margins,
+        n_rounds=num_boost_round,
         evals=[name for _, name in evals or []],
         custom_metric=custom_metric,
         callbacks=callbacks,

@@ -80,9 +80,9 @@ def train(
         As for ``lightgbm.train``.
     callbacks : list of callables, optional
         As for ``lightgbm.train``. What their ``env.model`` saves, dumps, predicts and is copied to
-        is the complete model of that iteration, before the shift of the intercept; as
-        ``init_model`` it goes on as if there had been no interruption, except that LightGBM's
-        bagging and DART draw anew.
+        is the complete model of that iteration, before the shift of the intercept, which has been
+        made in the last one, unless training may stop early; as ``init_model`` it goes on as if
+        there had been no interruption, except that LightGBM's bagging and DART draw anew.
     feval : callable or list of callables, optional
         As for ``lightgbm.train``; it gets margins, not probabilities: convert them by
         ``objective.loss.posterior(margin)``. ``focal_metric`` makes one.
@@ -239,6 +239,7 @@ def train_with(
             callbacks=[
                 before_first_iteration(lambda booster: prepare(booster, training)),
                 training.keep_margins(callbacks),
+                training.shift_in_last_iteration(callbacks),
                 *callbacks,
             ],
         )
@@ -318,8 +319,8 @@ class TrainingBooster(lgb.Booster):
     """The booster of LightGBM's while it is trained, as callbacks see it.
 
     It has margins and trees that lack their start, and no objective. What it saves, dumps, predicts
-    and is copied to is the complete model of the iteration, but for the shift of the intercept,
-    which takes the margins of the last one.
+    and is copied to is the complete model of the iteration, but for the shift of the intercept
+    before the last one.
     """
 
     training: LightGBMTraining

@@ -62,6 +62,21 @@ class LightGBMTraining(Training):
         self.shift_made = self.shift(margin, sample_weight)
         self.folded = self.folded + self.shift_made
 
+    def shift_in_last_iteration(self, callbacks: list[Any]) -> Callable[..., None]:
+        """A callback after which what others save is the model that is returned.
+
+        Which iteration is the best, early stopping tells only after them.
+        """
+
+        def after_iteration(env: lgb.callback.CallbackEnv) -> None:
+            is_last = env.iteration + 1 == env.end_iteration
+            if self.keeps_margins and is_last and not any(map(best_iterations, callbacks)):
+                booster: Any = env.model
+                self.shift_intercept(*self.rows_used(booster))
+                self.keeps_margins = False
+
+        return after_iteration
+
     def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
         """A callback after which the margins of the best iterations are kept, one for each metric.
 

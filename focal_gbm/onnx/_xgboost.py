@@ -15,7 +15,7 @@ from focal_gbm.onnx._trees import Ensemble, Leaf, Read, Split
 from focal_gbm.xgboost._attributes import classes_of, loss_of
 from focal_gbm.xgboost._classifier import FocalXGBClassifier
 from focal_gbm.xgboost._internals import leaves_of, model_of, start_of, trees_of
-from focal_gbm.xgboost._train import n_rounds_used
+from focal_gbm.xgboost._training import n_rounds_used
 
 CLASSIFIER = FocalXGBClassifier
 

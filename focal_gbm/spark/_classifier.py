@@ -196,6 +196,7 @@ class SparkFocalXGBClassifier(FocalEstimator):
             self.totals,
             booster_to_continue(options.get("xgb_model"), targets),
             has_margins=self.columns.base_margin_col is not None,
+            n_rounds=self.getOrDefault("n_estimators"),
             evals=["training", "validation"] if has_validation else ["training"],
             custom_metric=None,
             callbacks=[attribute_of_classes(targets), *options.get("callbacks", [])],

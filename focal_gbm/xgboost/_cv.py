@@ -14,13 +14,12 @@ from focal_gbm.xgboost._metrics import take_metrics
 from focal_gbm.xgboost._parameters import checked_params, gpu_of
 from focal_gbm.xgboost._train import (
     Evaluation,
-    Intercept,
     SetAttributes,
-    XGBoostTraining,
     attributes_of,
     check_splits,
     set_up,
 )
+from focal_gbm.xgboost._training import Intercept, XGBoostTraining
 
 
 @warn_of_places

@@ -117,12 +117,12 @@ class NamedMetrics:
     ``names`` are those given, each with the name that XGBoost shows for it.
     """
 
-    def __init__(self, names: dict[str, str], of_library: "_OfLibrary", n_threads: Any) -> None:
-        self._arguments = names, of_library, n_threads
+    def __init__(self, names: dict[str, str], of_library: "_OfLibrary", training: Training) -> None:
+        self._arguments = names, of_library, training
         self.names = names
         self.of_library = of_library
-        self.loss = of_library.loss
-        self.n_threads = n_threads
+        self.training = training
+        self.loss = training.loss
         metrics = {name: _metric_here(name, n_classes_of(self.loss)) for name in names}
         self.means = {name: x for name, x in metrics.items() if isinstance(x, RowMetric)}
         self.areas = {name: x for name, x in metrics.items() if isinstance(x, Area)}
@@ -156,7 +156,7 @@ class NamedMetrics:
         return self._rows[dataset]
 
     def _computed_here(self, rows: Rows, margin: Array) -> dict[str, float]:
-        values = rows.means(self.means, self.loss, margin, self.n_threads)
+        values = rows.means(self.means, self.loss, margin, self.training.threads)
         if self.areas and rows.has_both:
             values |= rows.areas(self.areas, self.loss.posterior(margin))
         return values
@@ -225,7 +225,7 @@ def _named_metrics(metrics: Any, training: Training, params: dict[str, Any]) -> 
             raise ValueError(
                 f"eval_metric: expected metrics for {n_classes} classes, got {name!r}: {error}"
             ) from error
-    return NamedMetrics(shown, of_library, training.n_threads)
+    return NamedMetrics(shown, of_library, training)
 
 
 class OfAllWorkers:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import xgboost as xgb
@@ -20,15 +19,12 @@ from focal_gbm.objective import FocalObjective, check_objective, loss_for
 from focal_gbm.xgboost._attributes import (
     intercept_of,
     text_of_class_prior,
-    text_of_intercept,
     text_of_loss,
 )
 from focal_gbm.xgboost._collective import sum_of_all_workers, totals_of_all_workers
 from focal_gbm.xgboost._internals import (
-    base_margin_of,
     is_autologged,
     raise_first_trees,
-    tree_booster_of,
     warn_of_places,
 )
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
@@ -41,6 +37,7 @@ from focal_gbm.xgboost._parameters import (
     with_start,
 )
 from focal_gbm.xgboost._resident import CannotStayError, Features, Resident
+from focal_gbm.xgboost._training import Intercept, XGBoostTraining
 
 
 @warn_of_places
@@ -148,29 +145,13 @@ xgb_model, callbacks
     return booster
 
 
-class XGBoostTraining(Training):
-    """A training that keeps the margins of the best iteration, as far as it is told which that is.
-
-    Its workers, if there are several, sum up by XGBoost's collective.
-    """
-
-    library = "xgboost"
-    is_best = False
-    best_margin: Array | None = None
-
-    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> tuple[Array, Array]:
-        if self.is_best:
-            self.best_margin = margin  # XGBoost has made the array for this call
-        return super().__call__(margin, dataset)
-
-
 class Setup(NamedTuple):
     """What a training is started with, on one machine and on a cluster."""
 
     training: XGBoostTraining
     params: dict[str, Any]
     xgb_model: xgb.Booster | None
-    intercept: "Intercept"
+    intercept: Intercept
 
 
 def set_up(
@@ -180,6 +161,7 @@ def set_up(
     xgb_model: Any,
     *,
     has_margins: bool,
+    n_rounds: int | None = None,
 ) -> Setup:
     """The training of labels that are summed up by class, and where it starts."""
     training = XGBoostTraining(
@@ -195,7 +177,8 @@ def set_up(
             xgb_model = before_shift(xgb_model, 1 if len(totals) == 2 else len(totals))
     elif not has_margins:
         params = with_start(params, training)
-    return Setup(training, params, xgb_model, Intercept(training, has_margins=has_margins))
+    intercept = Intercept(training, has_margins=has_margins, n_rounds=n_rounds)
+    return Setup(training, params, xgb_model, intercept)
 
 
 def before_shift(model: xgb.Booster, n_margins: int) -> xgb.Booster:
@@ -243,6 +226,7 @@ def train_with(
         totals_of_all_workers(dtrain, loss_for(objective, n_classes)) if totals is None else totals,
         xgb_model,
         has_margins=is_any(dtrain.get_base_margin().size > 0, sum_of_all_workers),
+        n_rounds=num_boost_round,
     )
     training.dataset = dtrain
     device = gpu_of(params, objective)
@@ -269,9 +253,9 @@ def train_with(
         callbacks=[
             attributes_of(training),
             *([_Autologging(training)] if is_autologged() else []),
+            Evaluation(evals, metrics, resident),
             intercept,
             *([resident] if resident else []),
-            Evaluation(evals, metrics, resident),
             *(callbacks or []),
         ],
         **options,
@@ -334,68 +318,6 @@ def attributes_of(training: Training) -> SetAttributes:
         class_prior=text_of_class_prior(totals),
         focal_intercept=None,
     )
-
-
-class Intercept(TrainingCallback):
-    """Shifts the intercept of the trained model, as it is used: up to its best iteration."""
-
-    def __init__(self, training: XGBoostTraining, *, has_margins: bool) -> None:
-        self.training = training
-        self.has_margins = has_margins
-        self.resident: Resident | None = None
-
-    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        # Early stopping sets the attribute when an iteration is better than those before.
-        self.training.is_best = n_rounds_used(model) == model.num_boosted_rounds() and (
-            model.attr("best_iteration") is not None
-        )
-        if self.training.is_best and self.resident is not None:
-            self.training.best_margin = self.resident.rows[self.training.dataset].margin
-        return False
-
-    def after_training(self, model: Any) -> Any:
-        training, dataset = self.training, self.training.dataset
-        if dataset is None or not needs_shift(training.loss):  # not trained at all, or log loss
-            return model
-        with self.resident.place() if self.resident is not None else nullcontext():
-            shift = training.shift(*self._rows(model, dataset))
-        training.best_margin = training.dataset = None
-        # In the presence of margins XGBoost takes no base_score, and a linear booster takes one
-        # for all classes.
-        if self.has_margins or tree_booster_of(model)["booster"] == "gblinear":
-            raise_first_trees(model, shift)
-            model.set_attr(focal_intercept=text_of_intercept(shift=shift))
-        else:
-            base_margin = base_margin_of(model)
-            model.set_param({"base_score": base_score(base_margin + shift)})
-            model.set_attr(focal_intercept=text_of_intercept(base_margin=base_margin))
-        return model
-
-    def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
-        """Margins and weights of the training rows."""
-        n_rounds = n_rounds_used(model)
-        if self.resident is not None and self.resident.has_margins_of(model):
-            rows = self.resident.rows[dataset]
-            _, sample_weight = rows.labels_and_weights
-            if n_rounds == model.num_boosted_rounds():
-                return rows.margin, sample_weight
-            if self.training.best_margin is not None:
-                return self.training.best_margin, sample_weight
-        weight = dataset.get_weight()
-        sample_weight = weight if weight.size else None
-        if n_rounds == model.num_boosted_rounds():  # which XGBoost has in its cache
-            margin = model.predict(dataset, output_margin=True)
-        elif self.training.best_margin is None or tree_booster_of(model)["booster"] == "dart":
-            margin = model.predict(dataset, output_margin=True, iteration_range=(0, n_rounds))
-        else:
-            margin = self.training.best_margin
-        return margin, sample_weight
-
-
-def n_rounds_used(model: xgb.Booster) -> int:
-    """Iterations up to the best one, or all if training does not stop early."""
-    best = model.attr("best_iteration")
-    return model.num_boosted_rounds() if best is None else int(best) + 1
 
 
 class Evaluation(TrainingCallback):

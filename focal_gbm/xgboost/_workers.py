@@ -22,6 +22,7 @@ def sent_to_workers(
     xgb_model: Any,
     *,
     has_margins: bool,
+    n_rounds: int,
     evals: Sequence[str],
     custom_metric: Any,
     callbacks: Sequence[TrainingCallback] | None,
@@ -34,16 +35,16 @@ def sent_to_workers(
     the objective and the parameters have no number of their own.
     """
     training, params, xgb_model, intercept = set_up(
-        objective, params, totals, xgb_model, has_margins=has_margins
+        objective, params, totals, xgb_model, has_margins=has_margins, n_rounds=n_rounds
     )
-    training.n_threads = training.n_threads or n_threads
+    training.booster_threads = training.booster_threads or n_threads
     metrics = take_metrics(params, custom_metric, training, is_evaluated=bool(evals))
     evaluation = EvaluationOnWorkers(evals, metrics)
     return params, {
         "obj": training,
         "xgb_model": xgb_model,
         # They are pickled together with the objective, so that all have the same one there too.
-        "callbacks": [attributes_of(training), intercept, evaluation, *(callbacks or [])],
+        "callbacks": [attributes_of(training), evaluation, intercept, *(callbacks or [])],
         "custom_metric": evaluation,
     }
 

@@ -1,0 +1,106 @@
+"""One training of a booster of XGBoost: what lasts as long as it does, and no longer."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import xgboost as xgb
+from xgboost.callback import TrainingCallback
+
+from focal_gbm._intercept import needs_shift
+from focal_gbm._training import Training
+from focal_gbm._types import Array
+from focal_gbm.xgboost._attributes import text_of_intercept
+from focal_gbm.xgboost._internals import base_margin_of, raise_first_trees, tree_booster_of
+from focal_gbm.xgboost._parameters import base_score
+from focal_gbm.xgboost._resident import Resident
+
+
+class XGBoostTraining(Training):
+    """A training that keeps the margins of the best iteration, as far as it is told which that is.
+
+    Its workers, if there are several, sum up by XGBoost's collective.
+    """
+
+    library = "xgboost"
+    is_best = False
+    best_margin: Array | None = None
+
+    def __call__(self, margin: Array, dataset: xgb.DMatrix) -> tuple[Array, Array]:
+        if self.is_best:
+            self.best_margin = margin  # XGBoost has made the array for this call
+        return super().__call__(margin, dataset)
+
+
+class Intercept(TrainingCallback):
+    """Shifts the intercept of the trained model, as it is used: up to its best iteration."""
+
+    def __init__(
+        self, training: XGBoostTraining, *, has_margins: bool, n_rounds: int | None = None
+    ) -> None:
+        self.training = training
+        self.has_margins = has_margins
+        self.n_rounds = n_rounds
+        self.resident: Resident | None = None
+
+    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        # Early stopping sets the attribute when an iteration is better than those before.
+        self.training.is_best = n_rounds_used(model) == model.num_boosted_rounds() and (
+            model.attr("best_iteration") is not None
+        )
+        if self.training.is_best and self.resident is not None:
+            self.training.best_margin = self.resident.rows[self.training.dataset].margin
+        return False
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        # What callbacks save in the last iteration is to be the model that is returned. Which
+        # iteration is the best, early stopping tells only after them.
+        if epoch + 1 == self.n_rounds and model.attr("best_iteration") is None:
+            self._shift(model)
+        return False
+
+    def after_training(self, model: Any) -> Any:
+        self._shift(model)
+        return model
+
+    def _shift(self, model: Any) -> None:
+        training, dataset = self.training, self.training.dataset
+        if dataset is None or not needs_shift(training.loss):  # not trained, done, or log loss
+            return
+        with self.resident.place() if self.resident is not None else nullcontext():
+            shift = training.shift(*self._rows(model, dataset))
+        training.best_margin = training.dataset = None
+        # In the presence of margins XGBoost takes no base_score, and a linear booster takes one
+        # for all classes.
+        if self.has_margins or tree_booster_of(model)["booster"] == "gblinear":
+            raise_first_trees(model, shift)
+            model.set_attr(focal_intercept=text_of_intercept(shift=shift))
+        else:
+            base_margin = base_margin_of(model)
+            model.set_param({"base_score": base_score(base_margin + shift)})
+            model.set_attr(focal_intercept=text_of_intercept(base_margin=base_margin))
+
+    def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
+        """Margins and weights of the training rows."""
+        n_rounds = n_rounds_used(model)
+        if self.resident is not None and self.resident.has_margins_of(model):
+            rows = self.resident.rows[dataset]
+            _, sample_weight = rows.labels_and_weights
+            if n_rounds == model.num_boosted_rounds():
+                return rows.margin, sample_weight
+            if self.training.best_margin is not None:
+                return self.training.best_margin, sample_weight
+        weight = dataset.get_weight()
+        sample_weight = weight if weight.size else None
+        if n_rounds == model.num_boosted_rounds():  # which XGBoost has in its cache
+            margin = model.predict(dataset, output_margin=True)
+        elif self.training.best_margin is None or tree_booster_of(model)["booster"] == "dart":
+            margin = model.predict(dataset, output_margin=True, iteration_range=(0, n_rounds))
+        else:
+            margin = self.training.best_margin
+        return margin, sample_weight
+
+
+def n_rounds_used(model: xgb.Booster) -> int:
+    """Iterations up to the best one, or all if training does not stop early."""
+    best = model.attr("best_iteration")
+    return model.num_boosted_rounds() if best is None else int(best) + 1
