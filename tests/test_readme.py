@@ -30,7 +30,7 @@ def probabilities(names):
 
 def test_snippets_run_in_order():
     names, found = {}, []
-    # On Spark and Ray test_spark.py and test_ray.py run them, for which Java and Ray have to be there.
+    # test_spark.py and test_ray.py run those on Spark and Ray, which may not be there.
     elsewhere = ["focal_gbm.spark", "import ray", *([] if places.HAS_GPU else ['"cuda"'])]
     for snippet in snippets(but=elsewhere):
         names = {name: names[name] for name in names.keys() - {"model", "probability"}}

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -77,6 +78,20 @@ def launch_sum(
     settings = _settings(inputs, parameters, flags)
     chunks.run(run, sums, scratch, tuple(inputs), tuple(outputs), settings)
     return chunks.found(), sum(sums.tolist())
+
+
+def launch_whole(
+    function: Compiled,
+    inputs: Sequence[Array | None],
+    outputs: Sequence[Array],
+    flags: Sequence[int | None],
+) -> int:
+    """Run a kernel once over all rows, on the calling thread; outputs have any number of rows."""
+    arrays = (*inputs, *outputs)
+    run = compiled(function, _kinds(arrays), len(outputs), _missing(flags))
+    taken, found = np.zeros(2, np.int64), np.zeros(1, np.int32)
+    run(0, 1, (taken, 1, sys.maxsize, found, arrays, _settings(inputs, (), flags)))
+    return int(found[0])
 
 
 class _Chunks:

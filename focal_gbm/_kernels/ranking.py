@@ -6,7 +6,7 @@ import numpy as np
 
 from focal_gbm._kernels import formulas
 from focal_gbm._kernels.cpu import inlined
-from focal_gbm._kernels.launch import compiled
+from focal_gbm._kernels.launch import launch_whole
 from focal_gbm._kernels.limits import AREAS
 from focal_gbm._types import Array
 
@@ -50,9 +50,6 @@ def _areas(
 def area(y: Array, score: Array, weight: Array | None, order: Array, kind: str) -> float:
     """Area under a curve, of the whole one; ``order`` sorts the scores, the lowest first."""
     out = np.empty(3)
-    arrays = (score, y, weight, order, out)
-    kinds = tuple(None if array is None else (array.dtype, array.ndim) for array in arrays)
-    kernel = compiled(_areas, kinds, 1, (False,))
-    kernel(*arrays, np.empty(0, score.dtype), AREAS.index(kind))
+    launch_whole(_areas, (score, y, weight, order), (out,), (AREAS.index(kind),))
     total, negatives, positives = out.tolist()
     return total / (negatives * positives if kind == "ROC" else positives)
