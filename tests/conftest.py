@@ -61,7 +61,7 @@ def cupy(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory):
+def cluster():
     """Of two workers in processes of their own, none of which outlives it.
 
     One for all tests: each worker imports both libraries, which takes seconds.
@@ -74,8 +74,7 @@ def cluster(tmp_path_factory):
         children = psutil.Process().children(recursive=True)
         return [p for p in children if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
 
-    folder = tmp_path_factory.mktemp("cluster")  # what a killed worker leaves
-    with LocalCluster(n_workers=2, local_directory=folder, **OPTIONS) as cluster:
+    with LocalCluster(n_workers=2, **OPTIONS) as cluster:
         yield cluster
     assert not workers()
 
