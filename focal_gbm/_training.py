@@ -77,6 +77,11 @@ class Training:
         if totals is not None:
             self._resolve(totals)
 
+    @property
+    def n_threads(self) -> int | None:
+        """Threads that it may take."""
+        return self.objective.n_threads or self.booster_threads
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "dataset": None, **dict.fromkeys(_MEMORY)}
 
@@ -130,8 +135,7 @@ class Training:
     @property
     def threads(self) -> Threads:
         """The booster's own threads, or as many others, for a kernel that this process runs."""
-        n_threads = self.objective.n_threads or self.booster_threads
-        return team(self.library, self.booster_threads, n_threads)
+        return team(self.library, self.booster_threads, self.n_threads)
 
     def started(self, margin: Array) -> Array:
         """Margins with what they lack at the start."""
