@@ -11,12 +11,13 @@ export OMP_WAIT_POLICY = passive
 demo: .venv/demo
 	$(BIN)/focal-gbm compare - --repeats 1 --trials 8
 
+# In two processes, of which one has all tests of a file.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Slower than the tests alone, with Python 3.11 by half.
 coverage: .venv/test
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov
 
 lint: .venv/test
 	$(BIN)/ruff check
