@@ -13,11 +13,11 @@ demo: .venv/demo
 
 # In two processes, of which one has all tests of a file.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Slower than the tests alone, with Python 3.11 by half.
 coverage: .venv/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
 
 lint: .venv/test
 	$(BIN)/ruff check

@@ -250,6 +250,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         for name, value in environment.items():
             patch.setenv(name, value)
+        before = psutil.Process().children(recursive=True)
         ray.init(
             "local",
             num_cpus=4,
@@ -260,7 +261,7 @@ def cluster():
             _temp_dir=folder,
         )
         ray.data.DataContext.get_current().enable_progress_bars = False
-        processes = psutil.Process().children(recursive=True)
+        processes = set(psutil.Process().children(recursive=True)) - set(before)
         assert processes
         yield
         ray.shutdown()
