@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from focal_gbm._arrays import check_rows
+from focal_gbm._engines import SumOfAll, alone
 from focal_gbm._kernels import binary, ranking, softmax
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array
@@ -58,32 +59,43 @@ class Rows(NamedTuple):
         loss: Loss,
         margin: Array,
         threads: Threads,
+        *,
         start: Any = 0.0,
+        sum_of_all: SumOfAll = alone,
     ) -> dict[str, float]:
         """Means by name, at margins to which a start is added, one or one of each class.
 
-        Of rows without weight there is none.
+        They are those of the rows of all workers. Of rows without weight there is none.
         """
-        if not self.total:
+        if not metrics:
             return {}
+        sums = [self._sum(metric, loss, margin, threads, start) for metric in metrics.values()]
+        *sums, total = sum_of_all(np.array([*sums, self.total])).tolist()
+        if not total:
+            return {}
+        found = zip(metrics.items(), sums, strict=True)
+        return {name: metric.value(value / total) for (name, metric), value in found}
+
+    def _sum(
+        self, metric: RowMetric, loss: Loss, margin: Array, threads: Threads, start: Any
+    ) -> float:
+        """The weighted sum over the rows here."""
+        if not self.total:
+            return 0.0
         n_classes = n_classes_of(loss)
         kernels = binary if n_classes == 2 else softmax
-        start = np.broadcast_to(start, 1 if n_classes == 2 else n_classes)
-        values = {}
-        for name, metric in metrics.items():
-            found, total = kernels.metric_total(
-                self.y,
-                margin,
-                self.weight,
-                start=start,
-                kind=metric.kind,
-                bound=metric.bound,
-                n_threads=threads,
-                **loss._by_class(),
-            )
-            loss._raise_for(found, self.y, margin, self.weight)
-            values[name] = metric.value(total / self.total)
-        return values
+        found, total = kernels.metric_total(
+            self.y,
+            margin,
+            self.weight,
+            start=np.broadcast_to(start, 1 if n_classes == 2 else n_classes),
+            kind=metric.kind,
+            bound=metric.bound,
+            n_threads=threads,
+            **loss._by_class(),
+        )
+        loss._raise_for(found, self.y, margin, self.weight)
+        return total
 
     def areas(self, metrics: dict[str, Area], score: Array) -> dict[str, float]:
         """Areas by name, after sorting the scores once."""
@@ -92,3 +104,7 @@ class Rows(NamedTuple):
             name: ranking.area(self.y, score, self.weight, order, metric.kind)
             for name, metric in metrics.items()
         }
+
+
+# What a worker has of a data set whose rows others have.
+NO_ROWS = Rows(np.zeros(0), None, 0.0, is_hard=True, has_both=False)

@@ -133,7 +133,7 @@ class _NamedMetrics:
         if not rows.is_hard:  # LightGBM takes any label above zero for positive
             return {}
         start = 0.0 if training.start is None else training.start
-        values = rows.means(self.means, training.loss, margin, training.threads, start)
+        values = rows.means(self.means, training.loss, margin, training.threads, start=start)
         if self.areas and rows.has_both:
             # Not by the margins: without their start, other ones of them would be equal.
             values |= rows.areas(self.areas, self._posterior_margin(margin))

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from xgboost import collective
 
 from focal_gbm._arrays import is_on_device
-from focal_gbm._engines import mean_of_all
-from focal_gbm._metrics import Area, RowMetric, Rows
+from focal_gbm._engines import is_any, mean_of_all
+from focal_gbm._metrics import NO_ROWS, Area, RowMetric, Rows
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.losses import SoftmaxFocalLoss
@@ -145,19 +145,25 @@ class NamedMetrics:
     def _rows_of(self, dataset: xgb.DMatrix, margin: Array) -> Rows | None:
         """Labels and weights, None where only XGBoost can evaluate them.
 
-        That is so for margins on a GPU, for rows of other workers, and for groups, which have a
-        weight each.
+        That is so for margins on a GPU, and for groups, which have a weight each.
         """
-        if is_on_device(margin) or collective.is_distributed():
+        if is_on_device(margin):
             return None
         if dataset not in self._rows:
-            has_groups = dataset.get_group().size > 0
-            self._rows[dataset] = None if has_groups else Rows.read(dataset, margin, self.loss)
+            self._rows[dataset] = self._read(dataset, margin)
         return self._rows[dataset]
 
+    def _read(self, dataset: xgb.DMatrix, margin: Array) -> Rows | None:
+        # A worker may have no rows, and so no groups.
+        if is_any(dataset.get_group().size > 0, sum_of_all_workers):
+            return None
+        return Rows.read(dataset, margin, self.loss) if dataset.num_row() else NO_ROWS
+
     def _computed_here(self, rows: Rows, margin: Array) -> dict[str, float]:
-        values = rows.means(self.means, self.loss, margin, self.training.threads)
-        if self.areas and rows.has_both:
+        threads = self.training.threads
+        values = rows.means(self.means, self.loss, margin, threads, sum_of_all=sum_of_all_workers)
+        # The order of the rows is that of the rows of one worker only.
+        if self.areas and rows.has_both and not collective.is_distributed():
             values |= rows.areas(self.areas, self.loss.posterior(margin))
         return values
 
