@@ -68,11 +68,16 @@ class FocalLoss(ABC):
         >>> BinaryFocalLoss(gamma=2.0).loss([1, 0], [0.0, 0.0]).round(4)
         array([0.1733, 0.1733])
         """
+        return self._losses(y, margin, sample_weight, None)
+
+    def _losses(
+        self, y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None, n_threads: Threads
+    ) -> Array:
         y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
         loss = empty(margin.shape[:1], margin)
         parameters = self.resolve(y, sample_weight)._by_class()
         kernels = kernels_for(margin, self._kernels)
-        found = kernels.loss(y, margin, sample_weight, loss, n_threads=None, **parameters)
+        found = kernels.loss(y, margin, sample_weight, loss, n_threads=n_threads, **parameters)
         self._raise_for(found, y, margin, sample_weight)
         return loss
 

@@ -5,9 +5,9 @@ that grow the same trees. An objective that is a callable sees the rows of its o
 engine has to see to four things:
 
 1. Counted before: the total weight of each class in the rows of all workers, by ``label_totals``
-   of each part, added up. Alpha "balanced", the starting margin and the shares of the classes
-   follow from it, and so does whether any worker gives margins to start from (``is_any``), in
-   which case no worker may choose its own.
+   of each part, added up, or by an aggregation of the engine's. Alpha "balanced", the starting
+   margin and the shares of the classes follow from it. It is asked, too, whether any worker gives
+   margins to start from (``is_any``), in which case none may choose its own.
 2. Sent to the workers: the objective, which is gamma, alpha and options; the totals; the starting
    margin. All of that is a few numbers, none of it is data.
 3. Held by a worker: its own rows, and a ``Training`` that has the totals of all.
@@ -15,9 +15,10 @@ engine has to see to four things:
    (``Training.shift``); in each iteration, values of metrics times the weight of their rows
    (``mean_of_all``), by which all workers stop in the same iteration.
 
-All that is summed up goes through one callable, ``sum_of_all``. Workers call it at the same points
-of the same training, each with an array of float64 of the same shape, and each gets the sum, the
-same to the last bit: they would take different steps otherwise, and wait for each other.
+All that is summed up in training goes through one callable, ``sum_of_all``, but for the metrics of
+all workers that XGBoost computes itself. Workers call it at the same points of the same training,
+each with an array of float64 of the same shape, and each gets the sum, the same to the last bit:
+they would take different steps otherwise, and wait for each other.
 """
 
 from collections.abc import Callable

@@ -113,9 +113,12 @@ class Training:
         return self.loss._initial_margin(totals)
 
     def resolved(self, metric: Any) -> Any:
-        """A metric, the focal loss with the alpha of the training labels."""
+        """A metric, the focal loss with the alpha of the training labels, on as many threads."""
         if not isinstance(metric, FocalMetric):
             return metric
+        n_threads = metric.objective.n_threads or self.n_threads
+        objective = dataclasses.replace(metric.objective, n_threads=n_threads)
+        metric = dataclasses.replace(metric, objective=objective)
         return metric.resolve(np.arange(self.n_classes), self.totals, n_classes=self.n_classes)
 
     def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:

@@ -14,7 +14,6 @@ Kind = tuple[np.dtype[Any], int]  # type of an array's elements, and number of d
 
 Compiled = Callable[..., Any]  # a function that a compiler takes or gives
 
-
 PerClass = tuple[float, ...]  # one number per class, in class order
 
 

@@ -222,7 +222,7 @@ class FocalMetric:
                 "alpha: 'balanced' would be taken from the labels that are evaluated: use "
                 "resolve(y) with the training labels"
             )
-        losses = loss.loss(y_true, margin, sample_weight)
+        losses = loss._losses(y_true, margin, sample_weight, self.objective.n_threads)
         weight = len(losses) if sample_weight is None else total(sample_weight)
         if weight == 0:
             raise ValueError("sample_weight: all weights are zero")

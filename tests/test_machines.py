@@ -2,12 +2,14 @@
 
 import json
 import pickle
+from itertools import pairwise
 
 import lightgbm as lgb
 import numpy as np
 import pytest
 import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import roc_auc_score
 from together import data, free_ports, run_together, run_with_tracker
 
 from focal_gbm import FocalObjective, label_totals
@@ -36,13 +38,15 @@ TRAININGS = {
     "margins on one machine": {"gamma": 2.0, "n_classes": 2, "margins": True},
     "totals": {"gamma": 2.0, "n_classes": 3, "totals": [500.0, 100.0, 50.0]},
 }
+# Of the first machine's evaluation set LightGBM itself tells the area, as that has one class.
+AREAS = {"gamma": 2.0, "n_classes": 2, "metrics": ["auc", "binary_logloss"]}
 ON_THREE = ["gamma 0.0, 3 classes", "gamma 2.0, 2 classes"]
 
 MACHINE = """
 import json, pickle, sys
 import lightgbm as lgb, numpy as np
 from focal_gbm.lightgbm._network import Network
-from test_machines import SETTINGS, TRAININGS, addressed, evaluated, summands
+from test_machines import AREAS, SETTINGS, TRAININGS, addressed, evaluated, summands
 
 rank, setup = int(sys.argv[1]), json.loads(sys.argv[2])
 bounds, ports = setup["bounds"], setup["ports"]
@@ -62,6 +66,8 @@ for name in setup["failures"]:
         )
     except Exception as error:
         found[name] = type(error).__name__, str(error)
+if setup["failures"]:
+    found["areas"] = evaluated(AREAS, here, parameters())
 with Network(parameters()) as network:
     found["sums"] = network.sum_of_all(summands(rank))
 for name in setup["trainings"]:
@@ -101,6 +107,10 @@ def evaluated(training, rows, params, n_sets=1, spoil=None):
         y[-1] = -1
     elif spoil == "rows":
         X, y, weight = X[:0].copy(), y[:0].copy(), weight[:0].copy()
+    elif spoil == "evaluated label":
+        y_other[-1] = 2
+    elif spoil == "evaluated weights":
+        weight_other[:] = 0
     n_classes, gamma = training["n_classes"], training["gamma"]
     params = {**params, "tree_learner": training.get("learner", "data"), "learning_rate": 0.5}
     if n_classes > 2:
@@ -117,6 +127,7 @@ def evaluated(training, rows, params, n_sets=1, spoil=None):
         booster.free_network()
         return booster.model_to_string(), {}, 20
     names = ["binary_logloss", "binary_error"] if n_classes == 2 else ["multi_logloss"]
+    names = training.get("metrics", names)
     booster = train(
         {**params, "objective": FocalObjective(gamma, "balanced"), "metric": names},
         train_set,
@@ -128,9 +139,13 @@ def evaluated(training, rows, params, n_sets=1, spoil=None):
     return booster.model_to_string(), curves, booster.best_iteration
 
 
+def _parts(n_machines):
+    return [slice(*pair) for pair in pairwise(ROWS[n_machines])]
+
+
 def on_machines(n_machines, folder, trainings, failures=()):
     """What each of several machines found."""
-    n_networks = len(trainings) + len(failures) + 1
+    n_networks = len(trainings) + len(failures) + 2
     setup = {
         "bounds": ROWS[n_machines],
         "ports": free_ports(n_machines * n_networks),
@@ -155,7 +170,7 @@ def _path(request):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    failures = ["nan", "label", "rows", "sets"]
+    failures = ["nan", "label", "rows", "sets", "evaluated label", "evaluated weights"]
     return on_machines(2, tmp_path_factory.mktemp("two"), TRAININGS, failures)
 
 
@@ -223,6 +238,8 @@ def test_sums_over_machines_have_all_digits(request, n_machines):
         ("nan", "train_set: a label is NaN"),
         ("label", "y: expected labels in [0, 1], got -1.0"),
         ("rows", "train_set: it has no rows"),
+        ("evaluated label", "y: expected labels in [0, 1], got 2.0"),
+        ("evaluated weights", "valid_sets: all weights of an evaluation set are zero"),
     ],
 )
 def test_what_is_wrong_on_one_machine_is_said_by_all(two, name, expected):
@@ -234,6 +251,20 @@ def test_what_is_wrong_on_one_machine_is_said_by_all(two, name, expected):
         "RuntimeError",
         "another of the workers that train together has failed: see the error there",
     )
+
+
+def test_metrics_that_lightgbm_computes_for_one_machine(two):
+    """It does so for all then: its boosters of machines that are connected wait for each other."""
+    (text, curves, best), other = (found["areas"] for found in two)
+    assert other[1:] == (curves, best)
+    model = lgb.Booster(model_str=text)
+    X, y, weight = data(2, seed=1)
+    parts = [(X[rows][::3], y[rows][::3], weight[rows][::3]) for rows in _parts(2)]
+    score = [model.predict(X, num_iteration=best) for X, _, _ in parts]
+    areas = [1.0, roc_auc_score(parts[1][1], score[1], sample_weight=parts[1][2])]
+    weights = [weight.sum(dtype=np.float64) for _, _, weight in parts]
+    found = curves["valid_1"]["auc"][best - 1]
+    assert_allclose(found, np.average(areas, weights=weights), rtol=1e-6)
 
 
 def test_machines_that_have_different_numbers_of_evaluation_sets(two):

@@ -19,7 +19,7 @@ from sklearn.base import clone
 from focal_gbm import BinaryFocalLoss, FocalObjective
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
-from focal_gbm._kernels import threads
+from focal_gbm._kernels import binary, threads
 from focal_gbm._training import Training
 from focal_gbm._warnings import warn_of_no_split
 from focal_gbm.lightgbm import focal_metric as lightgbm_metric
@@ -399,12 +399,23 @@ def test_a_training_runs_on_the_boosters_threads(data, library, own, monkeypatch
         return call(self, *arguments)
 
     monkeypatch.setattr(Training, "__call__", spy)
+    evaluated, loss = [], binary.loss
+
+    def spy_of_metric(*arguments, n_threads, **options):
+        evaluated.append(n_threads)
+        return loss(*arguments, n_threads=n_threads, **options)
+
+    monkeypatch.setattr(binary, "loss", spy_of_metric)
     objective = FocalObjective(1.5, n_threads=own)
     if library == "xgboost":
-        focal_xgboost.train(XGBOOST_TREES, xgb.DMatrix(X, y), 2, obj=objective)
+        dtrain = xgb.DMatrix(X, y)
+        options = {"evals": [(dtrain, "train")], "verbose_eval": False}
+        focal_xgboost.train(XGBOOST_TREES, dtrain, 2, obj=objective, **options)
     else:
-        focal_lightgbm.train({**LIGHTGBM, "objective": objective}, lgb.Dataset(X, y), 2)
+        train_set = lgb.Dataset(X, y)
+        focal_lightgbm.train({**LIGHTGBM, "objective": objective}, train_set, 2, [train_set])
     assert seen == {own or 2}
+    assert evaluated == [own or 2] * 2
 
 
 def test_losses_of_equal_objectives_are_one():

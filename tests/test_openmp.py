@@ -226,8 +226,9 @@ def test_a_library_takes_its_share(monkeypatch):
     runtime = openmp._OpenMP(1, lambda: 16)
     monkeypatch.setattr(openmp, "_runtime", lambda _: runtime)
     monkeypatch.setattr(openmp, "quotas", lambda: [4])
+    monkeypatch.setattr(openmp, "n_processors", lambda: 5)
     monkeypatch.setattr(openmp, "available_threads", lambda: 3)
-    for library, size in (("xgboost", 4), ("lightgbm", 16)):
+    for library, size in (("xgboost", 5), ("lightgbm", 16)):
         assert openmp.team(library, None, None) == Team(1, size, 3)
     assert openmp.team("lightgbm", 8, 8) == Team(1, 8, 8)
     assert openmp.team("xgboost", 8, 2) == Team(1, 4, 2)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
-from focal_gbm._kernels.threads import Team, Threads, available_threads, quotas
+from focal_gbm._kernels.threads import Team, Threads, available_threads, n_processors, quotas
 
 _FILES = {
     "xgboost": "libxgboost.so",
@@ -36,9 +36,10 @@ def team(library: str, size: int | None, n_threads: int | None) -> Threads:
     runtime = None if _is_forked.is_set() or 1 in (size, n_threads) else _runtime(library)
     if runtime is None:
         return n_threads
+    if library == "xgboost":  # which keeps to its share, and by default to its processors
+        # src/context.cc, src/common/threading_utils.cc
+        size = min([size, *quotas()]) if size else min(runtime.n_threads(), n_processors())
     size = size or runtime.n_threads()
-    if library == "xgboost":  # which does not take more than its share (src/context.cc)
-        size = min([size, *quotas()])
     limit = n_threads or min(size, available_threads())
     return Team(runtime.fork, size, limit) if 1 < limit <= size else n_threads
 

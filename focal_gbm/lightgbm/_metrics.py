@@ -1,5 +1,6 @@
 """Metrics of LightGBM: its own of the posterior, the focal loss, and a user's."""
 
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -7,7 +8,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import ArrayLike
 
-from focal_gbm._engines import SumOfAll, mean_of_all
+from focal_gbm._engines import SumOfAll, is_any, mean_of_all, together
 from focal_gbm._metrics import Area, RowMetric, Rows
 from focal_gbm._training import Training
 from focal_gbm._types import Array
@@ -81,14 +82,27 @@ class OfAllMachines:
     def __init__(self, metric: Any, sum_of_all: SumOfAll) -> None:
         self.metric = metric
         self.sum_of_all = sum_of_all
+        self._weights: WeakKeyDictionary[lgb.Dataset, float] = WeakKeyDictionary()
 
     def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:
-        found = self.metric(margin, dataset)
+        if dataset not in self._weights:
+            self._weights[dataset] = together(partial(_weight_of, dataset), self.sum_of_all)
+        found = together(partial(self.metric, margin, dataset), self.sum_of_all)
         names, values, larger = zip(*(found if isinstance(found, list) else [found]), strict=True)
-        weights: Any = dataset.get_weight()
-        weight = float(dataset.num_data()) if weights is None else weights.sum(dtype=np.float64)
+        weight = self._weights[dataset]
         means = mean_of_all(np.array(values, np.float64), weight, self.sum_of_all)
         return list(zip(names, means.tolist(), larger, strict=True))
+
+
+def _weight_of(dataset: lgb.Dataset) -> float:
+    weights: Any = dataset.get_weight()
+    weight = float(dataset.num_data() if weights is None else weights.sum(dtype=np.float64))
+    if not weight:
+        raise ValueError(
+            "valid_sets: all weights of an evaluation set are zero on this machine: give each "
+            "machine rows with a weight above 0"
+        )
+    return weight
 
 
 class _NamedMetrics:
@@ -128,7 +142,7 @@ class _NamedMetrics:
     def _computed_here(self, margin: Array, dataset: lgb.Dataset) -> dict[str, float]:
         training = self.training
         if dataset not in self._rows:
-            self._rows[dataset] = Rows.read(dataset, margin, training.loss)
+            self._rows[dataset] = self._read(margin, dataset)
         rows = self._rows[dataset]
         if not rows.is_hard:  # LightGBM takes any label above zero for positive
             return {}
@@ -138,6 +152,19 @@ class _NamedMetrics:
             # Not by the margins: without their start, other ones of them would be equal.
             values |= rows.areas(self.areas, self._posterior_margin(margin))
         return values
+
+    def _read(self, margin: Array, dataset: lgb.Dataset) -> Rows:
+        """Labels and weights, and what those of all machines have.
+
+        LightGBM is asked by all machines or by none: its data sets and boosters of machines that
+        are connected wait for each other.
+        """
+        training = self.training
+        rows = together(partial(Rows.read, dataset, margin, training.loss), training.sum_of_all)
+        return rows._replace(
+            is_hard=not is_any(not rows.is_hard, training.sum_of_all),
+            has_both=not is_any(not rows.has_both, training.sum_of_all),
+        )
 
     def _posterior_margin(self, margin: Array) -> Array:
         return self.training.loss.posterior_margin(self.training.started(margin))

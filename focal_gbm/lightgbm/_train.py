@@ -93,7 +93,7 @@ def train(
     label_totals : array-like of shape (n_classes,), optional
         Total weight of each class in the training rows of all machines, as
         ``focal_gbm.label_totals`` has it of each part of them. It is used as it is, and labels are
-        not counted.
+        not counted. Give it to all machines or to none.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def train(
     of "data" or "voting", as with ``lightgbm.train``, of which every one calls this function with
     rows of its own, and gets the same model. Labels, posteriors and metrics are those of all
     rows: a metric is the mean of the machines' by the weight of their rows, so that they stop
-    together. Machines are connected until this function returns or raises; then the others raise
-    too.
+    together. Where the rows of one machine are refused, or a metric fails there, all raise. Where
+    one is lost, or a callback fails there, others may wait for it, as in ``lightgbm.train``.
 
     Raises
     ------
@@ -127,8 +127,10 @@ def train(
         no positive weights. With several machines for ``linear_tree``, ``keep_training_booster``,
         another ``tree_learner``, addresses that are missing, and where they do not have as many
         ``valid_sets`` each.
+    RuntimeError
+        Where another machine raises one of these for its own rows.
     lightgbm.basic.LightGBMError
-        Where another machine is lost.
+        Where the connection to another machine breaks.
 
     Warns
     -----
