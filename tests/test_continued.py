@@ -244,3 +244,28 @@ def test_a_damaged_parameter_is_named(text, tmp_path):
     path.write_text(model.replace(stored, f"[focal_gbm: {text}]"))
     with pytest.raises(ValueError, match="attribute 'focal_gbm' is damaged"):
         trained_by_lightgbm(1, 2, path)
+
+
+@two_and_three
+def test_a_model_that_stopped_early_goes_on_with_all_its_trees(n_classes):
+    objective = FocalObjective()
+    labels, params = LABELS[n_classes], {"num_class": n_classes, "eta": 1.0}
+    dtrain, shuffled = xgb.DMatrix(X, labels), xgb.DMatrix(X, RNG.permutation(labels))
+    first = focal_gbm.xgboost.train(
+        params,
+        dtrain,
+        20,
+        obj=objective,
+        evals=[(shuffled, "shuffled")],
+        early_stopping_rounds=3,
+        verbose_eval=False,
+    )
+    assert first.best_iteration < 4
+    continued = focal_gbm.xgboost.train(params, dtrain, 5, obj=objective, xgb_model=first)
+    assert continued.attr("best_iteration") is None
+    assert continued.num_boosted_rounds() == first.num_boosted_rounds() + 5
+    loss = objective.loss if n_classes == 2 else objective.softmax_loss(n_classes)
+    posterior = loss.posterior(continued.predict(dtrain, output_margin=True))
+    counts = np.bincount(labels)
+    assert_allclose(posterior.sum(axis=0), counts if n_classes > 2 else counts[1], rtol=1e-5)
+    assert first.attr("best_iteration") is not None

@@ -141,6 +141,8 @@ class _NamedMetrics:
 
     def _computed_here(self, margin: Array, dataset: lgb.Dataset) -> dict[str, float]:
         training = self.training
+        if not (self.means or self.areas):  # LightGBM's own may take labels that are no classes
+            return {}
         if dataset not in self._rows:
             self._rows[dataset] = self._read(margin, dataset)
         rows = self._rows[dataset]

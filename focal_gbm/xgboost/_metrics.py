@@ -147,7 +147,7 @@ class NamedMetrics:
 
         That is so for margins on a GPU, and for groups, which have a weight each.
         """
-        if is_on_device(margin):
+        if is_on_device(margin) or not (self.means or self.areas):
             return None
         if dataset not in self._rows:
             self._rows[dataset] = self._read(dataset, margin)

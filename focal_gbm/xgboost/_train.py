@@ -311,12 +311,15 @@ class SetAttributes(TrainingCallback):
 
 
 def attributes_of(training: Training) -> SetAttributes:
-    """What ``loss_of`` and ``class_prior_of`` find again; no shift of a continued model."""
+    """What ``loss_of`` and ``class_prior_of`` find again, and nothing of a continued model."""
     totals: Any = training.totals
     return SetAttributes(
         focal_loss=text_of_loss(training.loss),
         class_prior=text_of_class_prior(totals),
         focal_intercept=None,
+        # XGBoost keeps them, and would predict without the new trees.
+        best_iteration=None,
+        best_score=None,
     )
 
 
