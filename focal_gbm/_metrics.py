@@ -84,7 +84,7 @@ class Rows(NamedTuple):
             return 0.0
         n_classes = n_classes_of(loss)
         kernels = binary if n_classes == 2 else softmax
-        found, total = kernels.metric_total(
+        found, value = kernels.metric_total(
             self.y,
             margin,
             self.weight,
@@ -95,7 +95,7 @@ class Rows(NamedTuple):
             **loss._by_class(),
         )
         loss._raise_for(found, self.y, margin, self.weight)
-        return total
+        return float(value)
 
     def areas(self, metrics: dict[str, Area], score: Array) -> dict[str, float]:
         """Areas by name, after sorting the scores once."""
