@@ -40,6 +40,7 @@ TRAININGS = {
 }
 # Of the first machine's evaluation set LightGBM itself tells the area, as that has one class.
 AREAS = {"gamma": 2.0, "n_classes": 2, "metrics": ["auc", "binary_logloss"]}
+DIFFERENT = ["sets", "gamma", "other totals"]
 ON_THREE = ["gamma 0.0, 3 classes", "gamma 2.0, 2 classes"]
 
 MACHINE = """
@@ -60,10 +61,13 @@ def parameters():
 found = {}
 for name in setup["failures"]:
     n_sets = 1 + rank if name == "sets" else 1
+    training = {"gamma": 2.0, "n_classes": 2}
+    if name == "gamma":
+        training["gamma"] += rank
+    elif name == "other totals":
+        training["totals"] = [500.0, 100.0 + rank]
     try:
-        evaluated(
-            {"gamma": 2.0, "n_classes": 2}, here, parameters(), n_sets, name if rank else None
-        )
+        evaluated(training, here, parameters(), n_sets, name if rank else None)
     except Exception as error:
         found[name] = type(error).__name__, str(error)
 if setup["failures"]:
@@ -170,7 +174,7 @@ def _path(request):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    failures = ["nan", "label", "rows", "sets", "evaluated label", "evaluated weights"]
+    failures = ["nan", "label", "rows", "evaluated label", "evaluated weights", *DIFFERENT]
     return on_machines(2, tmp_path_factory.mktemp("two"), TRAININGS, failures)
 
 
@@ -267,11 +271,41 @@ def test_metrics_that_lightgbm_computes_for_one_machine(two):
     assert_allclose(found, np.average(areas, weights=weights), rtol=1e-6)
 
 
-def test_machines_that_have_different_numbers_of_evaluation_sets(two):
-    for found, n_sets in zip(two, (2, 3), strict=True):
-        kind, message = found["sets"]
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_machines_that_have_different_arguments(two, name):
+    for found in two:
+        kind, message = found[name]
         assert kind == "ValueError"
-        assert message.startswith(f"valid_sets: there are {n_sets} here, and another number")
+        assert message.startswith("the machines have different arguments")
+
+
+CALLBACK = """
+import json, sys
+import lightgbm as lgb
+from focal_gbm import FocalObjective
+from focal_gbm.lightgbm import train
+from test_machines import SETTINGS, addressed
+from together import data
+
+rank, ports = int(sys.argv[1]), json.loads(sys.argv[2])
+
+def fail(env):
+    if rank == 1 and env.iteration == 3:
+        raise KeyError("on this machine")
+
+X, y, weight = (array[rank::2].copy() for array in data(2))
+params = {**SETTINGS, **addressed(ports, rank, 2), "tree_learner": "data"}
+try:
+    train({**params, "objective": FocalObjective()}, lgb.Dataset(X, y), 20, callbacks=[fail])
+except (KeyError, lgb.basic.LightGBMError) as error:
+    assert isinstance(error, KeyError) == (rank == 1), error
+else:
+    sys.exit("it has been trained")
+"""
+
+
+def test_a_machine_that_ends_lets_the_other_raise(tmp_path):
+    run_together(CALLBACK, 2, tmp_path, json.dumps(free_ports(2)))
 
 
 WORKER = """

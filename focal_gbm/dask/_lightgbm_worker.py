@@ -14,7 +14,7 @@ class OnWorker(FocalLGBMClassifier):
     """The classifier on a worker, which has some of the rows, and evaluation sets whole."""
 
     _min_rows = 1
-    _knows_all_labels = True
+    _is_on_worker = True
 
     def fit(  # type: ignore[override]
         self,

@@ -104,7 +104,7 @@ class FocalLGBMClassifier(SavedClassifier):
         "alpha": "LightGBM's parameter of Huber and quantile loss",
     }
     _min_rows = 2
-    _knows_all_labels = False  # where other machines have rows too
+    _is_on_worker = False  # where other machines have rows too
 
     def __init__(
         self,
@@ -237,6 +237,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             init_model=init_model,
             callbacks=[*(callbacks or []), lgb.record_evaluation(evals_result)],
             classes=targets.classes,
+            is_kept=self._is_on_worker,
         )
         if not targets.is_one_class:
             check_splits(booster)
@@ -259,7 +260,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             )
         if params.get("metric") in _LOG_LOSSES:  # what LightGBM fills in where none is given
             params.pop("metric", None)
-        if not self._knows_all_labels:
+        if not self._is_on_worker:
             refuse_machines(params, type(self).__name__)
         check_num_class(params, n_classes)
         params.pop("num_class", None)

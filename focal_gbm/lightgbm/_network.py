@@ -7,6 +7,7 @@ All calls are public.
 
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 import lightgbm as lgb
 import numpy as np
@@ -26,22 +27,37 @@ _N_LABELS = 4
 _MEAN = {"objective": "regression", "metric": "None", "force_col_wise": True, "verbosity": -1}
 
 
+# Connections that failed trainings have left: one that is deleted late would take down the next.
+_left: WeakSet[lgb.Booster] = WeakSet()
+
+
 def _given(params: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: params[name] for name in names if name in params}
 
 
 class Network:
-    """The machines that train together, connected as long as they do; one alone has no network."""
+    """The machines that train together, connected as long as they do; one alone has no network.
 
-    def __init__(self, params: dict[str, Any]) -> None:
+    After a failure they are left connected, as by ``lightgbm.train``: where this process ends, the
+    others raise at once, while they would read from a closed connection for good. A process that is
+    kept for later trainings (``is_kept``) has to close it.
+    """
+
+    def __init__(self, params: dict[str, Any], *, is_kept: bool = False) -> None:
+        for connection in list(_left):
+            connection.free_network()
+        _left.clear()
+        self.is_kept = is_kept
         self.n_machines = n_machines(params)
         self._globals = _given(params, "num_threads", "verbosity")
         self._addresses = _given(params, "machines", "local_listen_port", "time_out")
         self._connection: lgb.Booster | None = None
-        self.params = params
-        if self.n_machines > 1:
-            # A booster that gets "machines" connects to them, and they are connected already.
-            self.params = {**params, "num_machines": self.n_machines, "machines": None}
+
+    def of_connected(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of a booster whose machines are connected already."""
+        if self.n_machines == 1:
+            return params
+        return {**params, "num_machines": self.n_machines, "machines": None}
 
     def __enter__(self) -> Self:
         if self.n_machines > 1:
@@ -60,9 +76,12 @@ class Network:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # After a failure, too: the network belongs to the process, and others wait for it.
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        if error is None or self.is_kept:
             self._connection.free_network()
+        else:
+            _left.add(self._connection)
 
     @property
     def sum_of_all(self) -> SumOfAll:

@@ -1,6 +1,7 @@
 """Training on LightGBM's native interface."""
 
 import copy
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,7 @@ def train(
     rows of its own, and gets the same model. Labels, posteriors and metrics are those of all
     rows: a metric is the mean of the machines' by the weight of their rows, so that they stop
     together. Where the rows of one machine are refused, or a metric fails there, all raise. Where
-    one is lost, or a callback fails there, others may wait for it, as in ``lightgbm.train``.
+    one is lost, or a callback fails there, others raise or wait for it, as in ``lightgbm.train``.
 
     Raises
     ------
@@ -189,10 +190,12 @@ def train_with(
     keep_training_booster: bool = False,
     callbacks: list[Callable[..., Any]] | None,
     classes: Array | None = None,
+    is_kept: bool = False,
 ) -> lgb.Booster:
     """``train``, with the total weight of each class where it is known.
 
-    The model tells the labels of its ``classes``, if there are any.
+    The model tells the labels of its ``classes``, if there are any. A process that ``is_kept`` for
+    later trainings leaves the network of its machines after a failure, too.
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
     model = model_to_continue(init_model, n_classes)
@@ -202,6 +205,7 @@ def train_with(
             raise TypeError(f"{name}: expected a Dataset, got {type(dataset).__name__}")
     refuse_on_gpu(params, objective, train_set)
     refuse_for_machines(params, keep_training_booster)
+    network = Network(params, is_kept=is_kept)
     has_start = model is None and is_on(params.get("boost_from_average", True))
     threads = params.get("num_threads")
     training = LightGBMTraining(
@@ -220,17 +224,17 @@ def train_with(
     callbacks = [*early_stopping(params), *(callbacks or [])]
     if is_autologged():
         callbacks.insert(0, before_first_iteration(lambda _: log_loss_parameters(training.loss)))
-    params = {**params, "objective": training, "metric": "None"}
-    with Network(params) as network:
+    params = network.of_connected({**params, "objective": training, "metric": "None"})
+    with network:
         training.sum_of_all = network.sum_of_all
         together(partial(check_train_set, train_set, init_model), network.sum_of_all)
         if network.n_machines > 1:
-            check_equal_numbers(valid_sets, network)
+            check_equal_arguments(training, num_boost_round, len(valid_sets), network)
             metrics = [OfAllMachines(metric, network.sum_of_all) for metric in metrics]
         if keep_training_booster and has_start:
             train_set, valid_sets = training.with_start(params, train_set, valid_sets)
         booster = estimators_train(
-            network.params,
+            params,
             train_set,
             num_boost_round,
             valid_sets=valid_sets or None,
@@ -295,14 +299,21 @@ def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
         raise ValueError("train_set: a label is NaN, which LightGBM takes for 0: remove its row")
 
 
-def check_equal_numbers(valid_sets: list[lgb.Dataset], network: Network) -> None:
-    """Refuse evaluation sets of which other machines have more, or fewer, and would wait."""
-    n_sets = len(valid_sets)
-    of_all, of_squares = network.sum_of_all(np.array([n_sets, n_sets**2], np.float64))
-    if not np.isclose(of_squares * network.n_machines, of_all**2):
+def check_equal_arguments(
+    training: LightGBMTraining, num_boost_round: int, n_valid_sets: int, network: Network
+) -> None:
+    """Refuse arguments that another machine has otherwise: all would wait, or grow other trees."""
+    totals = None if training.totals is None else training.totals.tolist()
+    given = training.objective, training.n_classes, totals, num_boost_round, n_valid_sets
+    # Sums of squares of so small a number are exact.
+    number = zlib.crc32(repr(given).encode()) % 2**20
+    of_all, of_squares = network.sum_of_all(np.array([number, number**2], np.float64)).tolist()
+    if of_squares * network.n_machines != of_all**2:
         raise ValueError(
-            f"valid_sets: there are {n_sets} here, and another number on another machine: give "
-            "each machine as many, of which each may have other rows"
+            "the machines have different arguments: objective, num_class, label_totals, "
+            "num_boost_round and the number of valid_sets must be the same on all; "
+            f"here they are {training.objective}, {training.n_classes}, {totals}, "
+            f"{num_boost_round} and {n_valid_sets}"
         )
 
 
