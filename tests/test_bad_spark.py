@@ -154,6 +154,7 @@ BAD = {
     "gamma": ({"focal_gamma": -1.0}, {}, ValueError, "focal_gamma: expected"),
     "alpha": ({"focal_alpha": [0.1, 0.2, 0.7]}, {}, ValueError, "focal_alpha: expected"),
     "hessian": ({"hessian": "none"}, {}, ValueError, "hessian: expected"),
+    "prior": ({"prior": 1.5}, {}, ValueError, "prior: expected"),
     "number of classes": ({"num_class": 1}, {}, ValueError, "num_class: expected"),
     "no workers": ({"num_workers": 0}, {}, ValueError, "workers was 0"),
     "tree method": ({"tree_method": "exact"}, {}, ValueError, "exact"),

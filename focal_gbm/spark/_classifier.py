@@ -8,7 +8,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 
 from focal_gbm._estimator import FOCAL_PARAMETERS, Targets, of_every_class
-from focal_gbm._validation import check_integer
+from focal_gbm._validation import check_integer, check_prior
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss
 from focal_gbm.spark._internals import FocalEstimator, FocalModel
@@ -170,6 +170,8 @@ class SparkFocalXGBClassifier(FocalEstimator):
                 f"base_margin_col: it has one margin in each row, but {totals.size} classes take "
                 f"{totals.size}: leave it out"
             )
+        if given["prior"] is not None:
+            check_prior("prior", given["prior"], totals.size)
         is_one_class = np.count_nonzero(totals) == 1
         if is_one_class:
             warn(
