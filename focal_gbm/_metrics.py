@@ -1,7 +1,7 @@
 """Metrics of the posterior that are computed here, in the place of the libraries' own.
 
-They are the same numbers to single precision, but for XGBoost's areas of margins beyond 60 or so: its
-sigmoid makes ties of those, which the posterior keeps apart.
+They are the same numbers to single precision, but for XGBoost's areas of extreme margins: its
+sigmoid makes ties of some that the posterior keeps apart.
 """
 
 from typing import Any, NamedTuple, Self

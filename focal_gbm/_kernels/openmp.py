@@ -56,7 +56,7 @@ def _runtime(library: str) -> _OpenMP | None:
         return None
     try:
         # Names are looked for in the library and in those that it is linked with.
-        found = ctypes.CDLL(_FILES[library], mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        found = _loaded(library)
         fork, n_threads = _address(found), found.omp_get_max_threads
     except (OSError, AttributeError):  # it is not loaded, has another name, or no OpenMP
         return None
@@ -67,6 +67,16 @@ def _runtime(library: str) -> _OpenMP | None:
     except AttributeError:
         is_sure = True
     return _OpenMP(fork, n_threads) if is_sure else None
+
+
+def _loaded(library: str) -> ctypes.CDLL:
+    """A library that this process has loaded, by its file, or by its name from elsewhere."""
+    folder = os.path.dirname(getattr(sys.modules.get(library), "__file__", None) or "")
+    mode = os.RTLD_NOLOAD | os.RTLD_LAZY
+    try:
+        return ctypes.CDLL(os.path.join(folder, "lib", _FILES[library]), mode=mode)
+    except OSError:
+        return ctypes.CDLL(_FILES[library], mode=mode)
 
 
 def _address(library: ctypes.CDLL) -> int:
