@@ -24,7 +24,7 @@ import numpy as np
 import xgboost as xgb
 from harness import print_machine
 from joblib import Parallel, delayed
-from quality import data_sets, prepared
+from quality import data_sets, prepared, read
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
@@ -238,13 +238,6 @@ def keel():
 def reduced(data):
     """Every eighth, from the fewest positives to the most."""
     return sorted(data, key=lambda item: item[2].sum())[4::8]
-
-
-def read(path):
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def main():

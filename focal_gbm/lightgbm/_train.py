@@ -126,8 +126,8 @@ def train(
         for an objective on a GPU, for an unknown metric, for labels outside [0, 1], where a
         starting margin is chosen, for labels that lack a class, and for ``label_totals`` that are
         no positive weights. With several machines for ``linear_tree``, ``keep_training_booster``,
-        another ``tree_learner``, addresses that are missing, and where they do not have as many
-        ``valid_sets`` each.
+        another ``tree_learner``, addresses that are missing, and where the objective,
+        ``label_totals``, rounds or number of ``valid_sets`` of another machine differ.
     RuntimeError
         Where another machine raises one of these for its own rows.
     lightgbm.basic.LightGBMError
