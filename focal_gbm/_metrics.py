@@ -37,6 +37,15 @@ class Area(NamedTuple):
     kind: str
 
 
+def means_and_areas(
+    metrics: dict[str, RowMetric | Area | None],
+) -> tuple[dict[str, RowMetric], dict[str, Area]]:
+    """The metrics of either kind, by name; None is one that a library has to compute."""
+    means = {name: metric for name, metric in metrics.items() if isinstance(metric, RowMetric)}
+    areas = {name: metric for name, metric in metrics.items() if isinstance(metric, Area)}
+    return means, areas
+
+
 class Rows(NamedTuple):
     """Labels and weights of a data set, in the precision of its margins."""
 

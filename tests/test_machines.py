@@ -279,35 +279,6 @@ def test_machines_that_have_different_arguments(two, name):
         assert message.startswith("the machines have different arguments")
 
 
-CALLBACK = """
-import json, sys
-import lightgbm as lgb
-from focal_gbm import FocalObjective
-from focal_gbm.lightgbm import train
-from test_machines import SETTINGS, addressed
-from together import data
-
-rank, ports = int(sys.argv[1]), json.loads(sys.argv[2])
-
-def fail(env):
-    if rank == 1 and env.iteration == 3:
-        raise KeyError("on this machine")
-
-X, y, weight = (array[rank::2].copy() for array in data(2))
-params = {**SETTINGS, **addressed(ports, rank, 2), "tree_learner": "data"}
-try:
-    train({**params, "objective": FocalObjective()}, lgb.Dataset(X, y), 20, callbacks=[fail])
-except (KeyError, lgb.basic.LightGBMError) as error:
-    assert isinstance(error, KeyError) == (rank == 1), error
-else:
-    sys.exit("it has been trained")
-"""
-
-
-def test_a_machine_that_ends_lets_the_other_raise(tmp_path):
-    run_together(CALLBACK, 2, tmp_path, json.dumps(free_ports(2)))
-
-
 WORKER = """
 import json, sys
 import numpy as np, xgboost as xgb

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from focal_gbm._engines import SumOfAll, is_any, mean_of_all, together
-from focal_gbm._metrics import Area, RowMetric, Rows
+from focal_gbm._metrics import Area, RowMetric, Rows, means_and_areas
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._internals import TWO_ROWS_SUFFICE, is_constructed, set_globals
@@ -45,7 +45,10 @@ _OF_TWO: dict[str, RowMetric | Area] = {
     "auc": Area("ROC"),
     "average_precision": Area("average precision"),
 }
-_OF_SEVERAL = {"multi_logloss": _LOG_LOSS, "multi_error": RowMetric("error with ties")}
+_OF_SEVERAL: dict[str, RowMetric | Area] = {
+    "multi_logloss": _LOG_LOSS,
+    "multi_error": RowMetric("error with ties"),
+}
 
 # Names that LightGBM shows for a metric, and whether larger is better.
 _Shown = tuple[tuple[str, bool], ...]
@@ -118,12 +121,10 @@ class _NamedMetrics:
         self.names = names
         self.of_library = of_library
         self.training = training
-        metrics = {
-            name: (_OF_TWO if training.n_classes == 2 else _OF_SEVERAL).get(shown)
-            for name, ((shown, _), *_) in names.items()
-        }
-        self.means = {name: x for name, x in metrics.items() if isinstance(x, RowMetric)}
-        self.areas = {name: x for name, x in metrics.items() if isinstance(x, Area)}
+        known = _OF_TWO if training.n_classes == 2 else _OF_SEVERAL
+        self.means, self.areas = means_and_areas(
+            {name: known.get(shown) for name, ((shown, _), *_) in names.items()}
+        )
         self._rows: WeakKeyDictionary[lgb.Dataset, Rows] = WeakKeyDictionary()
 
     def __call__(self, margin: Array, dataset: lgb.Dataset) -> list[tuple[str, float, bool]]:

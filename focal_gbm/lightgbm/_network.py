@@ -39,7 +39,7 @@ class Network:
     """The machines that train together, connected as long as they do; one alone has no network.
 
     After a failure they are left connected, as by ``lightgbm.train``: where this process ends, the
-    others raise at once, while they would read from a closed connection for good. A process that is
+    others mostly raise, while they would read from a closed connection for good. A process that is
     kept for later trainings (``is_kept``) has to close it.
     """
 

@@ -11,7 +11,7 @@ from xgboost import collective
 
 from focal_gbm._arrays import is_on_device
 from focal_gbm._engines import is_any, mean_of_all
-from focal_gbm._metrics import NO_ROWS, Area, RowMetric, Rows
+from focal_gbm._metrics import NO_ROWS, Area, RowMetric, Rows, means_and_areas
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.losses import SoftmaxFocalLoss
@@ -123,9 +123,10 @@ class NamedMetrics:
         self.of_library = of_library
         self.training = training
         self.loss = training.loss
-        metrics = {name: _metric_here(name, n_classes_of(self.loss)) for name in names}
-        self.means = {name: x for name, x in metrics.items() if isinstance(x, RowMetric)}
-        self.areas = {name: x for name, x in metrics.items() if isinstance(x, Area)}
+        n_classes = n_classes_of(self.loss)
+        self.means, self.areas = means_and_areas(
+            {name: _metric_here(name, n_classes) for name in names}
+        )
         self._rows: WeakKeyDictionary[xgb.DMatrix, Rows | None] = WeakKeyDictionary()
 
     def __reduce__(self) -> Any:
