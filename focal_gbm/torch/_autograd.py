@@ -333,7 +333,8 @@ def _scaled(
     ctx.is_scaled = True
     # As data, which counts its changes on its own: the saved tensor would be refused otherwise, and
     # with it all others.
-    return gradient.data.mul_(grad)
+    is_one = grad.item() == 1  # where the mean or sum itself is differentiated
+    return gradient.data if is_one else gradient.data.mul_(grad)
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:

@@ -17,11 +17,13 @@ from focal_gbm.torch._checks import (
     check_probability,
     check_soft_target,
 )
+from focal_gbm.torch._internals import are_plain
 from focal_gbm.torch._losses import sigmoid_loss, softmax_loss
 from focal_gbm.torch._parameters import (
     ANY_NUMBER,
     CLASS_WEIGHT,
     GAMMA,
+    Parameter,
     class_weights,
     elementwise,
     per_class,
@@ -154,13 +156,18 @@ def sigmoid_focal_loss(
     mask = _counting(labels, mask, ignore_index)
     if not from_logits:
         logits = _logit(logits if mask is None else torch.where(mask, logits, 0.5))
+    positive, negative = class_weights(alpha, logits)
+    is_mean = reduction == "mean" and normalizer is None
+    if is_mean and weight is None and mask is None:
+        (positive, negative), normalizer = _divided(input.numel(), positive, negative)
     loss = sigmoid_loss(
         logits,
         labels,
         mask,
         Parameters(
             elementwise("gamma", gamma, logits, GAMMA),
-            *class_weights(alpha, logits),
+            positive,
+            negative,
             elementwise(
                 "pos_weight", 1.0 if pos_weight is None else pos_weight, logits, CLASS_WEIGHT
             ),
@@ -175,10 +182,10 @@ def sigmoid_focal_loss(
     if isinstance(normalizer, str) and normalizer == "positives":
         positives = labels if mask is None else torch.where(mask, labels, 0)
         normalizer = positives.sum().clamp(min=1)
-    if reduction == "mean" and normalizer is None:
-        normalizer = input.numel() if mask is None else mask.sum()
-    else:
+    if not is_mean:
         check_normalizer(normalizer)
+    elif weight is not None or mask is not None:
+        normalizer = input.numel() if mask is None else mask.sum()
     return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))
 
 
@@ -296,16 +303,18 @@ def softmax_focal_loss(
     if weight is not None:
         of_class = per_class("weight", weight, logits, CLASS_WEIGHT)
         factor = factor * of_class
+    is_mean = reduction == "mean" and normalizer is None
+    n_rows = logits.numel() // logits.shape[1] if counts is None else _number(counts)
+    if is_mean and weight is None:
+        (factor,), normalizer = _divided(n_rows, factor)
     is_total = reduction != "none"
     loss = softmax_loss(logits, target, focusing, factor, ignore_index, label_smoothing, is_total)
-    if reduction != "mean" or normalizer is not None:
+    if not is_mean:
         check_normalizer(normalizer)
-    elif counts is None:
-        normalizer = logits.numel() // logits.shape[1]
-    elif not isinstance(of_class, Tensor):
-        normalizer = counts.sum() if of_class is None else of_class * counts.sum()
-    else:
+    elif isinstance(of_class, Tensor) and counts is not None:
         normalizer = torch.where(counts, of_class[torch.where(counts, target, 0)], 0).sum()
+    elif weight is not None:
+        normalizer = n_rows if counts is None else of_class * n_rows
     loss = loss.squeeze(0) if input.ndim == 1 and reduction == "none" else loss
     return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))
 
@@ -338,6 +347,27 @@ def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
         counts = target != ignore_index
         mask = counts if mask is None else mask & counts
     return mask
+
+
+def _number(counts: Tensor) -> int | Tensor:
+    """How many positions count: a tensor where its value is not to be had, or not yet."""
+    if torch.compiler.is_compiling() or not counts.is_cpu or not are_plain(counts):
+        return counts.sum()
+    return int(counts.count_nonzero())
+
+
+def _divided(
+    n_rows: int | Tensor, *weights: Parameter
+) -> tuple[Sequence[Parameter], int | Tensor | None]:
+    """Weights of which the loss is a mean if its sum is divided by the number that is returned.
+
+    The loss is linear in its weights. Dividing them spares two of torch's operations, and another
+    pass over the gradient.
+    """
+    is_known = not torch.compiler.is_compiling() and isinstance(n_rows, int) and n_rows > 0
+    if is_known and all(isinstance(weight, float) for weight in weights):
+        return [weight / n_rows for weight in weights], None
+    return weights, n_rows
 
 
 def _logit(probability: Tensor) -> Tensor:
