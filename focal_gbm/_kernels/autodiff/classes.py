@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from focal_gbm._kernels.autodiff.arrays import by_class, by_row, value_at
-from focal_gbm._kernels.cpu import inlined, row
+from focal_gbm._kernels.cpu import inlined, prefer_wide_vectors, row
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.rows import BAD_LABEL
 from focal_gbm._kernels.softmax import BLOCK, drain, fill
@@ -113,6 +113,7 @@ def loss(
     ignore_index: int,
 ) -> np.int32:
     """The loss times a factor, and its gradient if there is an array for it."""
+    prefer_wide_vectors()
     found = np.int32(0)
     real = margin.dtype.type
     zero, one, infinity = real(0), real(1), real(np.inf)
