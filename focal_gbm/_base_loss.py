@@ -7,9 +7,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from focal_gbm._arrays import check_out, check_rows, empty, kernels_for, to_host
+from focal_gbm._arrays import (
+    check_out,
+    check_rows,
+    empty,
+    is_on_device,
+    kernels_for,
+    to_host,
+    total,
+)
 from focal_gbm._kernels.threads import Threads
-from focal_gbm._types import Array, Kernels
+from focal_gbm._types import Array, HostKernels
 from focal_gbm._validation import (
     as_rows,
     check_length,
@@ -30,7 +38,7 @@ class FocalLoss(ABC):
     gamma: float | tuple[float, ...]
     alpha: str | float | tuple[float, ...] | None
     hessian: str
-    _kernels: ClassVar[Kernels]
+    _kernels: ClassVar[HostKernels]
 
     def loss(
         self, y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None = None
@@ -80,6 +88,20 @@ class FocalLoss(ABC):
         found = kernels.loss(y, margin, sample_weight, loss, n_threads=n_threads, **parameters)
         self._raise_for(found, y, margin, sample_weight)
         return loss
+
+    def _total_loss(
+        self, y: ArrayLike, margin: ArrayLike, sample_weight: ArrayLike | None, n_threads: Threads
+    ) -> float:
+        """Sum of the weighted losses, on the CPU without an array of them."""
+        if is_on_device(margin):
+            return total(self._losses(y, margin, sample_weight, n_threads))
+        y, margin, sample_weight = check_rows(y, margin, sample_weight, self._n_columns)
+        parameters = self.resolve(y, sample_weight)._by_class()
+        found, value = self._kernels.loss_total(
+            y, margin, sample_weight, n_threads=n_threads, **parameters
+        )
+        self._raise_for(found, y, margin, sample_weight)
+        return value
 
     def gradient_hessian(
         self,

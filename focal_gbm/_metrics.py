@@ -10,7 +10,7 @@ import numpy as np
 
 from focal_gbm._arrays import check_rows
 from focal_gbm._engines import SumOfAll, alone
-from focal_gbm._kernels import binary, ranking, softmax
+from focal_gbm._kernels import ranking
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array
 from focal_gbm.objective import Loss, labels_and_weights, n_classes_of
@@ -96,8 +96,7 @@ class Rows(NamedTuple):
         if not self.total:
             return 0.0
         n_classes = n_classes_of(loss)
-        kernels = binary if n_classes == 2 else softmax
-        found, value = kernels.metric_total(
+        found, value = loss._kernels.metric_total(
             self.y,
             margin,
             self.weight,
@@ -108,7 +107,7 @@ class Rows(NamedTuple):
             **loss._by_class(),
         )
         loss._raise_for(found, self.y, margin, self.weight)
-        return float(value)
+        return value
 
     def areas(self, metrics: dict[str, Area], score: Array) -> dict[str, float]:
         """Areas by name, after sorting the scores once."""

@@ -56,6 +56,35 @@ class Kernels(Protocol):
     ) -> int: ...
 
 
+class HostKernels(Kernels, Protocol):
+    """The same on the CPU, where sums need no array of what is summed up."""
+
+    def loss_total(
+        self,
+        y: Array,
+        margin: Array,
+        weight: Array | None,
+        *,
+        gamma: PerClass,
+        alpha: PerClass,
+        n_threads: Threads,
+    ) -> tuple[int, float]: ...
+
+    def metric_total(
+        self,
+        y: Array,
+        margin: Array,
+        weight: Array | None,
+        *,
+        start: Array,
+        kind: str,
+        bound: float,
+        gamma: PerClass,
+        alpha: PerClass,
+        n_threads: Threads,
+    ) -> tuple[int, float]: ...
+
+
 class SoftmaxKernels(Kernels, Protocol):
     """The same for softmax, of whose curvature the boosters have views of their own."""
 

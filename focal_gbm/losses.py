@@ -12,7 +12,7 @@ from focal_gbm._base_loss import FocalLoss, check_totals, labels_and_weights
 from focal_gbm._kernels import binary, softmax
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
 from focal_gbm._optimum import binary_optimum, softmax_optimum
-from focal_gbm._types import Array, Kernels
+from focal_gbm._types import Array, HostKernels
 from focal_gbm._validation import (
     as_real,
     check_alpha,
@@ -87,7 +87,7 @@ class BinaryFocalLoss(FocalLoss):
         object.__setattr__(self, "alpha", check_alpha(self.alpha, n_classes=2))
         object.__setattr__(self, "hessian", check_hessian(self.hessian))
 
-    _kernels: ClassVar[Kernels] = binary
+    _kernels: ClassVar[HostKernels] = binary
 
     def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Constant margin that minimises the weighted loss of these labels.
@@ -210,7 +210,7 @@ class SoftmaxFocalLoss(FocalLoss):
     alpha: str | float | tuple[float, ...] | None = None
     hessian: str = "exact"
 
-    _kernels: ClassVar[Kernels] = softmax
+    _kernels: ClassVar[HostKernels] = softmax
 
     def __post_init__(self) -> None:
         n_classes = check_n_classes(self.n_classes)

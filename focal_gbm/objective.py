@@ -222,11 +222,11 @@ class FocalMetric:
                 "alpha: 'balanced' would be taken from the labels that are evaluated: use "
                 "resolve(y) with the training labels"
             )
-        losses = loss._losses(y_true, margin, sample_weight, self.objective.n_threads)
-        weight = len(losses) if sample_weight is None else total(sample_weight)
+        value = loss._total_loss(y_true, margin, sample_weight, self.objective.n_threads)
+        weight = len(margin) if sample_weight is None else total(sample_weight)
         if weight == 0:
             raise ValueError("sample_weight: all weights are zero")
-        return total(losses) / weight
+        return value / weight
 
     def resolve(
         self, y: ArrayLike, sample_weight: ArrayLike | None = None, *, n_classes: int = 2

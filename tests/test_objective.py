@@ -399,13 +399,13 @@ def test_a_training_runs_on_the_boosters_threads(data, library, own, monkeypatch
         return call(self, *arguments)
 
     monkeypatch.setattr(Training, "__call__", spy)
-    evaluated, loss = [], binary.loss
+    evaluated, total = [], binary.loss_total
 
     def spy_of_metric(*arguments, n_threads, **options):
         evaluated.append(n_threads)
-        return loss(*arguments, n_threads=n_threads, **options)
+        return total(*arguments, n_threads=n_threads, **options)
 
-    monkeypatch.setattr(binary, "loss", spy_of_metric)
+    monkeypatch.setattr(binary, "loss_total", spy_of_metric)
     objective = FocalObjective(1.5, n_threads=own)
     if library == "xgboost":
         dtrain = xgb.DMatrix(X, y)

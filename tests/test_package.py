@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import focal_gbm
-from focal_gbm._types import Kernels, SoftmaxKernels
+from focal_gbm._types import HostKernels, Kernels, SoftmaxKernels
 
 HEAVY = {
     "numba",
@@ -205,9 +205,11 @@ def test_kernels_offer_what_losses_use(module):
     if module.startswith("cuda"):
         pytest.importorskip("numba_cuda")
     kernels = importlib.import_module(f"focal_gbm._kernels.{module}")
-    offered = SoftmaxKernels if module.endswith("softmax") else Kernels
-    for name, method in inspect.getmembers(offered, inspect.isfunction):
-        if not name.startswith("_"):
+    offered = dict(inspect.getmembers(Kernels if module.startswith("cuda") else HostKernels))
+    if module.endswith("softmax"):
+        offered |= {"gradient_hessian": SoftmaxKernels.gradient_hessian}
+    for name, method in offered.items():
+        if inspect.isfunction(method) and not name.startswith("_"):
             _, *expected = inspect.signature(method).parameters.values()
             found = inspect.signature(getattr(kernels, name)).parameters.values()
             assert [(p.name, p.kind) for p in found] == [(p.name, p.kind) for p in expected]

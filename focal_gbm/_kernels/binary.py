@@ -151,6 +151,22 @@ def loss(
     return found & ~SOFT_LABEL
 
 
+def loss_total(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    *,
+    gamma: PerClass,
+    alpha: PerClass,
+    n_threads: Threads,
+) -> tuple[int, float]:
+    """Sum of the weighted losses; the bits come first."""
+    inputs = (y, margin, weight)
+    numbers = binary_parameters(gamma, alpha)
+    found, total = launch_sum(_focal_loss, inputs, margin.shape, (), numbers, (), n_threads)
+    return found & ~SOFT_LABEL, total
+
+
 def posterior(
     margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
 ) -> int:

@@ -401,6 +401,21 @@ def loss(
     return launch(_loss, (y, margin, weight), (out,), parameters, (), n_threads)
 
 
+def loss_total(
+    y: Array,
+    margin: Array,
+    weight: Array | None,
+    *,
+    gamma: PerClass,
+    alpha: PerClass,
+    n_threads: Threads,
+) -> tuple[int, float]:
+    """Sum of the weighted losses; the bits come first."""
+    parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *alpha)
+    inputs = (y, margin, weight)
+    return launch_sum(_loss, inputs, margin.shape[:1], (), parameters, (), n_threads)
+
+
 def posterior(
     margin: Array, out: Array, *, gamma: PerClass, alpha: PerClass, as_margin: bool
 ) -> int:
