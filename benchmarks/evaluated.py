@@ -4,12 +4,14 @@
     python benchmarks/evaluated.py
 
 The first part times the iterations of fits that evaluate another 250,000 rows by the default
-metric, log loss. The fits take turns, and an iteration is the time between two calls of a callback,
-so that neither data sets nor the end of a fit count. Processor time, of all threads, tells them
-apart on a machine that others use too: set OMP_WAIT_POLICY=passive, or waiting counts as well. The
-second part evaluates as many rows by one metric at a time: the library's own of its own margins,
-the same of the posterior of a focal loss by way of a booster that has no trees, and what the
-package does. Results go to results/evaluated.csv.
+metric, log loss. The fits take turns, and an iteration is the time between two calls of a
+callback, so that neither data sets nor the end of a fit count. Trees of gamma 0 are those of log
+loss, so that only the objective and the metric differ; those of gamma 2 have other sizes.
+Processor time, of all threads, tells the fits apart on a machine that others use too: set
+OMP_WAIT_POLICY=passive, or waiting counts as well. The second part evaluates as many rows by one
+metric at a time: the library's own of its own margins, the same of the posterior of a focal loss
+by way of a booster that has no trees, and what the package does. Results go to
+results/evaluated.csv.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from focal_gbm.xgboost._metrics import take_metrics as xgboost_metrics
 from focal_gbm.xgboost._train import XGBoostTraining
 
 OURS, OWN, BOOSTER = "focal_gbm", "the library's own", "by way of a booster"
+SAME_TREES = "focal_gbm, gamma 0"
 FIRST = 3  # iterations that are left out: memory is new, and shallow trees are faster
 
 
@@ -53,7 +56,7 @@ class Stamps(xgb.callback.TrainingCallback):
         return np.diff(np.transpose(self.times))[:, FIRST:]
 
 
-def fits(library, X, y, n_classes, arguments):
+def fits(library, X, y, arguments):
     """Functions that fit, and return seconds of each iteration."""
     last = slice(len(X) - arguments.evaluated, None)
     options = {"n_estimators": arguments.iterations, "n_jobs": arguments.threads}
@@ -74,7 +77,12 @@ def fits(library, X, y, n_classes, arguments):
         fit, kinds = with_xgboost, (xgb.XGBClassifier, focal_gbm.xgboost.FocalXGBClassifier)
     else:
         fit, kinds = with_lightgbm, (lgb.LGBMClassifier, focal_gbm.lightgbm.FocalLGBMClassifier)
-    return {OWN: partial(fit, kinds[0]), OURS: partial(fit, kinds[1])}
+    own, ours = kinds
+    return {
+        OWN: partial(fit, own),
+        OURS: partial(fit, ours),
+        SAME_TREES: partial(fit, partial(ours, focal_gamma=0.0)),
+    }
 
 
 def measure_iterations(report, arguments):
@@ -82,11 +90,12 @@ def measure_iterations(report, arguments):
     of_several = np.digitize(X[:, 0] + X[:, 1], [0.0, 1.0])
     for library in ("XGBoost", "LightGBM"):
         for n_classes, labels in ((2, y), (3, of_several)):
-            providers = fits(library, X, labels, n_classes, arguments)
+            providers = fits(library, X, labels, arguments)
             seconds = {name: [] for name in providers}
             for turn in range(arguments.rounds):
                 names = list(providers)
-                for name in names[turn % 2 :] + names[: turn % 2]:
+                first = turn % len(names)
+                for name in names[first:] + names[:first]:
                     seconds[name].append(providers[name]())
             question = (
                 f"iteration, {library}, {n_classes} classes, {len(y)} x {X.shape[1]}, "
