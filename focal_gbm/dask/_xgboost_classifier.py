@@ -28,7 +28,6 @@ from focal_gbm.xgboost._classifier import (
 )
 from focal_gbm.xgboost._internals import (
     client_of,
-    set_booster,
     warn_of_places,
 )
 from focal_gbm.xgboost._train import check_splits
@@ -210,10 +209,7 @@ feature_weights
         if not targets.is_one_class:
             check_splits(result["booster"], self.get_num_boosting_rounds())
         # Nothing has been set before, so that this classifier stays as it is if something fails.
-        self._set_targets(targets)
-        self.n_classes_ = targets.classes.size
-        self.evals_result_ = result["history"]
-        set_booster(self, result["booster"])
+        self._set_fitted(targets, result["booster"], result["history"])
         return self
 
     def _matrix(

@@ -269,7 +269,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
     def _checked_features(self, X: Any) -> Any:
         """Arrays as scikit-learn checks them, data frames as they are."""
         if hasattr(X, "columns"):
-            self.n_features_in_ = X.shape[1]
+            self.n_features_in_: int = X.shape[1]
             return X
         return validate_data(
             self, X, accept_sparse=True, ensure_all_finite=False, ensure_min_samples=self._min_rows
@@ -287,7 +287,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         *,
         prior: Any = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Array:
         """Predict labels.
 
         Parameters
@@ -349,7 +349,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         posterior: bool = True,
         prior: Any = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Array:
         """Predict probabilities of the classes.
 
         Parameters
@@ -404,7 +404,8 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         is_posterior = posterior and not (raw_score or pred_leaf or pred_contrib)
         loss = self._loss_at(prior, is_posterior=is_posterior)
         if not is_posterior:
-            return super().predict_proba(X, raw_score=raw_score, **given)
+            result: Any = super().predict_proba(X, raw_score=raw_score, **given)
+            return result
         return self._probabilities(self.predict(X, raw_score=True, **given), loss)
 
 
