@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import check_out, check_rows, empty, kernels_for, to_host
 from focal_gbm._kernels.threads import Threads
-from focal_gbm._types import Array, Kernels
+from focal_gbm._types import Array, Balanced, HessianMode, Kernels
 from focal_gbm._validation import (
     as_rows,
     check_length,
@@ -27,9 +28,9 @@ class FocalLoss(ABC):
     anything with ``__cuda_array_interface__`` on its GPU.
     """
 
-    gamma: float | tuple[float, ...]
-    alpha: str | float | tuple[float, ...] | None
-    hessian: str
+    gamma: float | Sequence[float]
+    alpha: Balanced | float | Sequence[float] | None
+    hessian: HessianMode
     _kernels: ClassVar[Kernels]
 
     def loss(

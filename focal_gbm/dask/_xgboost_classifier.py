@@ -10,6 +10,7 @@ import numpy as np
 import xgboost as xgb
 import xgboost.dask as dxgb
 
+from focal_gbm._types import Balanced, HessianMode
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -87,9 +88,9 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
         self,
         *,
         focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
-        hessian: str | None = None,
-        class_weight: dict[Any, float] | str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | dict[Any, float] | None = None,
+        hessian: HessianMode | None = None,
+        class_weight: dict[Any, float] | Balanced | None = None,
         coll_cfg: Any = None,
         **kwargs: Any,
     ) -> None:

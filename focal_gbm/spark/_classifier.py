@@ -8,7 +8,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 
 from focal_gbm._estimator import FOCAL_PARAMETERS, Targets, of_every_class
-from focal_gbm._types import Array
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._validation import check_integer, check_prior
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss
@@ -135,8 +135,8 @@ class SparkFocalXGBClassifier(FocalEstimator):
         self,
         *,
         focal_gamma: float | Sequence[float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | None = None,
-        hessian: str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | None = None,
+        hessian: HessianMode | None = None,
         prior: float | Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:

@@ -21,7 +21,7 @@ from focal_gbm._estimator import (
     check_start,
 )
 from focal_gbm._files import write_whole
-from focal_gbm._types import Array
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._validation import check_integer
 from focal_gbm._warnings import warn
 from focal_gbm.xgboost import _internals
@@ -116,9 +116,9 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         self,
         *,
         focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
-        hessian: str | None = None,
-        class_weight: dict[Any, float] | str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | dict[Any, float] | None = None,
+        hessian: HessianMode | None = None,
+        class_weight: dict[Any, float] | Balanced | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
