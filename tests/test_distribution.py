@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -176,3 +177,16 @@ def test_the_changelog_begins_with_this_version():
     else:
         assert program_of_ci("release_notes").release_notes(f"v{release}", release, changelog)
     assert program_of_ci("release_notes").package_version() == focal_gbm.__version__
+
+
+def test_actions_are_pinned_by_the_hash_of_a_commit():
+    workflows = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+    used = {
+        use
+        for path in workflows
+        for use in re.findall(r"\buses: (.*)", path.read_text(encoding="utf-8"))
+    }
+    assert used
+    assert [use for use in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", use)] == []
+    # One version of each everywhere.
+    assert len({use.partition("@")[0] for use in used}) == len(used)
