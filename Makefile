@@ -24,6 +24,14 @@ lint: .venv/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# What is uploaded to PyPI, in dist/: built, checked, installed in new environments and used there.
+.PHONY: dist
+dist: .venv/dist
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	.ci/install dist/*
+
 # DATA is a folder of data sets; the speed in ten minutes, the quality on a reduced setting in fifteen.
 benchmarks: .venv/bench
 	env -u OMP_WAIT_POLICY $(BIN)/python benchmarks/speed.py
@@ -46,9 +54,13 @@ gpu: .venv/gpu
 	$(BIN)/pip install --quiet --editable '.[compare]'
 	touch $@
 
+.venv/dist: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet 'build>=1.3' 'twine>=7'
+	touch $@
+
 .venv/test: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test]'
-	touch $@ .venv/demo
+	touch $@ .venv/dist .venv/demo
 
 .venv/bench: pyproject.toml benchmarks/requirements.txt | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[bench]' --requirement benchmarks/requirements.txt
@@ -62,4 +74,4 @@ gpu: .venv/gpu
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv
+	rm -rf .venv dist

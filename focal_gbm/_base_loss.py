@@ -2,6 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from focal_gbm._arrays import (
     total,
 )
 from focal_gbm._kernels.threads import Threads
-from focal_gbm._types import Array, HostKernels
+from focal_gbm._types import Array, Balanced, HessianMode, HostKernels
 from focal_gbm._validation import (
     as_rows,
     check_length,
@@ -35,9 +36,9 @@ class FocalLoss(ABC):
     anything with ``__cuda_array_interface__`` on its GPU.
     """
 
-    gamma: float | tuple[float, ...]
-    alpha: str | float | tuple[float, ...] | None
-    hessian: str
+    gamma: float | Sequence[float]
+    alpha: Balanced | float | Sequence[float] | None
+    hessian: HessianMode
     _kernels: ClassVar[HostKernels]
 
     def loss(

@@ -213,6 +213,11 @@ class FocalClassifier:
         self.loss_ = targets.loss
         self.class_prior_ = targets.class_prior
 
+    def _set_stored(self, loss: Loss, classes: Array, prior: Array | None) -> None:
+        """Be the classifier that a file tells of."""
+        self.focal_gamma, self.focal_alpha, self.hessian = loss.gamma, loss.alpha, loss.hessian
+        self.loss_, self._labels_of_classes, self.class_prior_ = loss, classes, prior
+
     def _loss_at(self, prior: Any, *, is_posterior: bool = True) -> Loss:
         """The loss whose posterior is that of data in which the classes have other shares."""
         check_is_fitted(self)

@@ -1,7 +1,7 @@
 """Types that modules share."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,10 @@ Array = NDArray[Any]  # or one on a GPU
 Kind = tuple[np.dtype[Any], int]  # type of an array's elements, and number of dimensions
 
 Compiled = Callable[..., Any]  # a function that a compiler takes or gives
+
+HessianMode = Literal["exact", "clip", "abs", "gradient"]
+
+Balanced = Literal["balanced"]  # weights of classes that make up for their shares
 
 PerClass = tuple[float, ...]  # one number per class, in class order
 

@@ -8,7 +8,7 @@ import math
 import numbers
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +20,7 @@ from focal_gbm._kernels.limits import (
     MOST_CLASSES,
 )
 from focal_gbm._kernels.softmax import largest_margin
-from focal_gbm._types import Array, PerClass
+from focal_gbm._types import Array, Balanced, HessianMode, PerClass
 
 
 def check_gamma(gamma: Any, n_classes: int | None = None, name: str = "gamma") -> float | PerClass:
@@ -34,7 +34,7 @@ def check_gamma(gamma: Any, n_classes: int | None = None, name: str = "gamma") -
 
 def check_alpha(
     alpha: Any, n_classes: int | None = None, name: str = "alpha"
-) -> str | float | PerClass | None:
+) -> Balanced | float | PerClass | None:
     """None, "balanced", a float, or a tuple of one float per class."""
     alpha = _scalar(alpha)
     if alpha is None:
@@ -77,13 +77,13 @@ def check_prior(name: str, prior: Any, n_classes: int) -> Array:
     return shares
 
 
-def check_hessian(hessian: Any) -> str:
+def check_hessian(hessian: Any) -> HessianMode:
     hessian = _scalar(hessian)
     if not isinstance(hessian, str):
         raise TypeError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
     if hessian not in HESSIAN_MODES:
         raise ValueError(f"hessian: expected one of {HESSIAN_MODES}, got {hessian!r}")
-    return str(hessian)
+    return cast("HessianMode", str(hessian))
 
 
 def check_n_classes(n_classes: Any) -> int:

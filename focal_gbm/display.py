@@ -144,9 +144,9 @@ class FocalLossDisplay:
             _, ax = plt.subplots(1, 3, figsize=(12, 3.5), layout="constrained")
         if np.size(ax) != 3:
             raise ValueError(f"ax: expected 3 axes, got {np.size(ax)}")
-        self.axes_ = np.ravel(ax)
-        self.figure_ = self.axes_[0].figure
-        self.lines_ = np.array(
+        self.axes_: Array = np.ravel(ax)
+        self.figure_: Any = self.axes_[0].figure
+        self.lines_: Array = np.array(
             [
                 [
                     axes.plot(self.probability, curve, **{"label": label, **line_kw})[0]

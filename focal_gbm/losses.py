@@ -1,6 +1,7 @@
 """Focal loss for boosting: gradients in margin space and the posterior behind a margin."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from focal_gbm._base_loss import FocalLoss, check_totals, labels_and_weights
 from focal_gbm._kernels import binary, softmax
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
 from focal_gbm._optimum import binary_optimum, softmax_optimum
-from focal_gbm._types import Array, HostKernels
+from focal_gbm._types import Array, Balanced, HessianMode, HostKernels
 from focal_gbm._validation import (
     as_real,
     check_alpha,
@@ -78,9 +79,9 @@ class BinaryFocalLoss(FocalLoss):
     array([0.0601, 0.0095])
     """
 
-    gamma: float | tuple[float, ...] = 2.0
-    alpha: str | float | tuple[float, ...] | None = None
-    hessian: str = "exact"
+    gamma: float | Sequence[float] = 2.0
+    alpha: Balanced | float | Sequence[float] | None = None
+    hessian: HessianMode = "exact"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gamma", check_gamma(self.gamma, n_classes=2))
@@ -206,9 +207,9 @@ class SoftmaxFocalLoss(FocalLoss):
     """
 
     n_classes: int
-    gamma: float | tuple[float, ...] = 2.0
-    alpha: str | float | tuple[float, ...] | None = None
-    hessian: str = "exact"
+    gamma: float | Sequence[float] = 2.0
+    alpha: Balanced | float | Sequence[float] | None = None
+    hessian: HessianMode = "exact"
 
     _kernels: ClassVar[HostKernels] = softmax
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import check_rows, empty, is_on_device, to_device, total
 from focal_gbm._curvature import boosted_gradient_hessian, library_of, library_of_margins
-from focal_gbm._types import Array
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._validation import (
     as_real,
     check_alpha,
@@ -76,9 +77,9 @@ class FocalObjective:
     (array([-0.0345,  0.0037], dtype=float32), dtype('float32'))
     """
 
-    gamma: float | tuple[float, ...] = 2.0
-    alpha: str | float | tuple[float, ...] | None = None
-    hessian: str | None = None
+    gamma: float | Sequence[float] = 2.0
+    alpha: Balanced | float | Sequence[float] | None = None
+    hessian: HessianMode | None = None
     n_threads: int | None = None
     device: str | None = None
 

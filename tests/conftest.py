@@ -11,6 +11,8 @@ import places
 import pytest
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["consumer"]  # programs to check the types of, not to run
+
 # No example is too slow: a kernel may be compiled in it, and the processors are others' too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

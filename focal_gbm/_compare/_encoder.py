@@ -109,9 +109,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ['a', 'b']
         """
         frame = as_frame(X)
-        self.columns_ = list(frame.columns)
+        self.columns_: list[Any] = list(frame.columns)
         encoded = [_encoded(name, column) for name, column in _columns_of(frame)]
-        self.dtypes_ = [None if _is_name(column) else column.dtype for column in encoded]
+        self.dtypes_: list[Any] = [None if _is_name(column) else column.dtype for column in encoded]
         self.names_: list[str] = []
         for name, dtype in zip(self.columns_, self.dtypes_, strict=True):
             if dtype is not None:

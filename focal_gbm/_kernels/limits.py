@@ -1,7 +1,11 @@
 """Limits of what is computed, and the names of options."""
 
+from typing import get_args
+
+from focal_gbm._types import HessianMode
+
 # What curvature a booster gets.
-HESSIAN_MODES = ("exact", "clip", "abs", "gradient")
+HESSIAN_MODES = get_args(HessianMode)
 
 # What a metric says of a row. Where another class is as probable as the label's, "error" takes the
 # first of them for predicted, and "error with ties" calls it an error.

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from focal_gbm._estimator import check_at_most, item
+from focal_gbm._types import Balanced, HessianMode
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -81,8 +82,8 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         self,
         *,
         focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
-        hessian: str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | dict[Any, float] | None = None,
+        hessian: HessianMode | None = None,
         client: Any = None,
         **kwargs: Any,
     ) -> None:

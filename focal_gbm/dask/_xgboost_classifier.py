@@ -10,6 +10,7 @@ import numpy as np
 import xgboost as xgb
 import xgboost.dask as dxgb
 
+from focal_gbm._types import Balanced, HessianMode
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -28,7 +29,6 @@ from focal_gbm.xgboost._classifier import (
 )
 from focal_gbm.xgboost._internals import (
     client_of,
-    set_booster,
     warn_of_places,
 )
 from focal_gbm.xgboost._train import check_splits
@@ -88,9 +88,9 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
         self,
         *,
         focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
-        hessian: str | None = None,
-        class_weight: dict[Any, float] | str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | dict[Any, float] | None = None,
+        hessian: HessianMode | None = None,
+        class_weight: dict[Any, float] | Balanced | None = None,
         coll_cfg: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -210,10 +210,7 @@ feature_weights
         if not targets.is_one_class:
             check_splits(result["booster"], self.get_num_boosting_rounds())
         # Nothing has been set before, so that this classifier stays as it is if something fails.
-        self._set_targets(targets)
-        self.n_classes_ = targets.classes.size
-        self.evals_result_ = result["history"]
-        set_booster(self, result["booster"])
+        self._set_fitted(targets, result["booster"], result["history"])
         return self
 
     def _matrix(

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import lightgbm as lgb
 from numpy.typing import ArrayLike
@@ -17,7 +17,7 @@ from focal_gbm._estimator import (
     check_num_class,
     check_start,
 )
-from focal_gbm._types import Array
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._warnings import warn_of_other_loss
 from focal_gbm.lightgbm._attributes import classes_of, loss_of
 from focal_gbm.lightgbm._evaluation import (
@@ -110,8 +110,8 @@ class FocalLGBMClassifier(SavedClassifier):
         self,
         *,
         focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
-        hessian: str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | dict[Any, float] | None = None,
+        hessian: HessianMode | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -269,7 +269,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
     def _checked_features(self, X: Any) -> Any:
         """Arrays as scikit-learn checks them, data frames as they are."""
         if hasattr(X, "columns"):
-            self.n_features_in_ = X.shape[1]
+            self.n_features_in_: int = X.shape[1]
             return X
         return validate_data(
             self, X, accept_sparse=True, ensure_all_finite=False, ensure_min_samples=self._min_rows
@@ -287,7 +287,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         *,
         prior: Any = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Array:
         """Predict labels.
 
         Parameters
@@ -334,7 +334,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
             validate_features=validate_features,
             **kwargs,
         )
-        return self._labels(result, loss) if is_posterior else result
+        return self._labels(result, loss) if is_posterior else cast("Array", result)
 
     def predict_proba(
         self,
@@ -349,7 +349,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         posterior: bool = True,
         prior: Any = None,
         **kwargs: Any,
-    ) -> Any:
+    ) -> Array:
         """Predict probabilities of the classes.
 
         Parameters
@@ -404,7 +404,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         is_posterior = posterior and not (raw_score or pred_leaf or pred_contrib)
         loss = self._loss_at(prior, is_posterior=is_posterior)
         if not is_posterior:
-            return super().predict_proba(X, raw_score=raw_score, **given)
+            return cast("Array", super().predict_proba(X, raw_score=raw_score, **given))
         return self._probabilities(self.predict(X, raw_score=True, **given), loss)
 
 

@@ -270,7 +270,7 @@ class _LightGBMMetric(FocalMetric):
         return self.__name__, self.mean(y_true, y_pred, sample_weight), False
 
 
-def focal_metric(objective: FocalObjective) -> FocalMetric:
+def focal_metric(objective: FocalObjective) -> _LightGBMMetric:
     """Weighted mean focal loss as an evaluation metric for LightGBM; smaller is better.
 
     Parameters

@@ -108,6 +108,5 @@ class SavedClassifier(FocalClassifier, NativeClassifier):
             raise ValueError(
                 f"the model has {classes.size} labels, but is one of {n_classes} classes: {classes}"
             )
-        self.focal_gamma, self.focal_alpha, self.hessian = loss.gamma, loss.alpha, loss.hessian
-        self.loss_, self._labels_of_classes, self.class_prior_ = loss, classes, prior
+        self._set_stored(loss, classes, prior)
         set_fitted(self, booster, {}, classes.size)

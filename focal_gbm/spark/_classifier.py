@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pyspark.sql import DataFrame
 
 from focal_gbm._estimator import FOCAL_PARAMETERS, Targets, of_every_class
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._validation import check_integer, check_prior
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss
@@ -128,14 +129,14 @@ class SparkFocalXGBClassifier(FocalEstimator):
     """
 
     __module__ = "focal_gbm.spark"  # which files of estimators name
-    model_class = SparkFocalXGBClassifierModel
+    model_class: ClassVar[type[FocalModel]] = SparkFocalXGBClassifierModel
 
     def __init__(
         self,
         *,
         focal_gamma: float | Sequence[float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | None = None,
-        hessian: str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | None = None,
+        hessian: HessianMode | None = None,
         prior: float | Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -181,8 +182,9 @@ class SparkFocalXGBClassifier(FocalEstimator):
         classes, totals = np.arange(totals.size), of_every_class(totals)
         objective = self._local_classifier()._objective_for(classes, totals)
         no_labels = np.zeros(0, np.intp)  # which stay where they are
-        self.columns, self.totals = columns, totals
-        self.targets = Targets(classes, no_labels, None, objective, totals, is_one_class)
+        self.columns: Columns = columns
+        self.totals: Array = totals
+        self.targets: Targets = Targets(classes, no_labels, None, objective, totals, is_one_class)
 
     def _arguments_of_workers(
         self, params: dict[str, Any], options: dict[str, Any]

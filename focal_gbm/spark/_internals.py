@@ -41,14 +41,16 @@ def _param(name: str, doc: str) -> Any:
 class FocalParams(Params):
     """Parameters of ``FocalXGBClassifier`` as those of pyspark.ml."""
 
-    focal_gamma = _param("focal_gamma", "Focusing parameter, or a list of one for each class.")
-    focal_alpha = _param(
+    focal_gamma: Param[Any] = _param(
+        "focal_gamma", "Focusing parameter, or a list of one for each class."
+    )
+    focal_alpha: Param[Any] = _param(
         "focal_alpha",
         "Class weights in the loss: None, 'balanced', the weight of label 1 of two, or a list of "
         "one for each class.",
     )
-    hessian = _param("hessian", "The curvature the booster gets, as in FocalObjective.")
-    prior = _param(
+    hessian: Param[Any] = _param("hessian", "The curvature the booster gets, as in FocalObjective.")
+    prior: Param[Any] = _param(
         "prior",
         "Shares of the classes in the data that are predicted: that of label 1 of two, or a list "
         "of one for each class; None for those of the training data.",

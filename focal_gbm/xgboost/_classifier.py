@@ -21,7 +21,7 @@ from focal_gbm._estimator import (
     check_start,
 )
 from focal_gbm._files import write_whole
-from focal_gbm._types import Array
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._validation import check_integer
 from focal_gbm._warnings import warn
 from focal_gbm.xgboost import _internals
@@ -116,9 +116,9 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         self,
         *,
         focal_gamma: float | Sequence[float] | dict[Any, float] = 2.0,
-        focal_alpha: str | float | Sequence[float] | dict[Any, float] | None = None,
-        hessian: str | None = None,
-        class_weight: dict[Any, float] | str | None = None,
+        focal_alpha: Balanced | float | Sequence[float] | dict[Any, float] | None = None,
+        hessian: HessianMode | None = None,
+        class_weight: dict[Any, float] | Balanced | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -268,11 +268,14 @@ feature_weights
         if _internals.is_autologged():
             warn_of_autologging("mlflow.xgboost.log_model(model, name='model')")
         # Nothing has been set before, so that this classifier stays as it is if something fails.
-        self._set_targets(targets)
-        self.n_classes_ = targets.classes.size
-        self.evals_result_ = evals_result or None  # type: ignore[assignment]
-        _internals.set_booster(self, booster)
+        self._set_fitted(targets, booster, evals_result or None)
         return self
+
+    def _set_fitted(self, targets: Targets, booster: xgb.Booster, evals_result: Any) -> None:
+        self._set_targets(targets)
+        self.n_classes_: int = targets.classes.size
+        self.evals_result_: Any = evals_result
+        _internals.set_booster(self, booster)
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
         """Native parameters, once those that contradict the focal loss are refused."""
@@ -506,10 +509,6 @@ feature_weights
                 "alpha: it is of another kind, or damaged"
             )
         model.base_score = self.base_score  # or another fit would start where this model did
-        model.focal_gamma, model.focal_alpha = loss.gamma, loss.alpha
-        model.hessian = loss.hessian
-        model.loss_ = loss
-        model.class_prior_ = class_prior_of(model.get_booster(), model.n_classes_)
         classes = classes_of(model.get_booster())
         if classes is None:  # trained by ``train``
             classes = np.arange(model.n_classes_)
@@ -518,7 +517,8 @@ feature_weights
                 f"the model's attribute 'classes' has {classes.size} labels, but the model is one "
                 f"of {model.n_classes_} classes: {classes}"
             )
-        model._labels_of_classes, model.n_classes_ = classes, classes.size
+        model._set_stored(loss, classes, class_prior_of(model.get_booster(), model.n_classes_))
+        model.n_classes_ = classes.size
         self.__dict__.update(model.__dict__)
 
 

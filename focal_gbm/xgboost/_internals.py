@@ -6,7 +6,7 @@ seen in 3.2.0 and 3.4.1. ``tests/test_assumptions_of_xgboost.py`` states each as
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import xgboost as xgb
@@ -15,14 +15,21 @@ from xgboost.sklearn import _wrap_evaluation_matrices, get_model_categories
 
 from focal_gbm._types import Array
 
-# What XGBoost puts on its own functions and methods (core.py): arguments that have to be named are
-# taken by their places too, with a FutureWarning. It is no name for others, but its users' calls
-# must go on working, and raise once they raise there.
-warn_of_places = _deprecate_positional_args
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # Objectives whose base_score is a margin. The last one is what a model of a callable objective has
 # where none is named.
 _OF_MARGINS = {"binary:logitraw", "multi:softprob", "multi:softmax", "reg:squarederror"}
+
+
+def warn_of_places(function: _Function) -> _Function:
+    """Take arguments that have to be named by their places too, with a FutureWarning (core.py).
+
+    XGBoost puts this on its own functions and methods. It is no name for others, but its users'
+    calls must go on working, and raise once they raise there. To a type checker the function stays
+    what it is.
+    """
+    return cast("_Function", _deprecate_positional_args(function))
 
 
 def evaluated(booster: xgb.Booster, dataset: xgb.DMatrix) -> list[tuple[str, float]]:

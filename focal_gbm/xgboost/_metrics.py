@@ -52,7 +52,7 @@ class _XGBoostMetric(FocalMetric):
         return (self.__name__, value) if is_dataset(y_pred) else value
 
 
-def focal_metric(objective: FocalObjective) -> FocalMetric:
+def focal_metric(objective: FocalObjective) -> _XGBoostMetric:
     """Weighted mean focal loss as an evaluation metric for XGBoost; smaller is better.
 
     Parameters
