@@ -5,7 +5,7 @@ BIN = .venv/bin
 # another program wants the same processors.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test coverage lint benchmarks asv gpu clean
+.PHONY: demo test coverage lint docs benchmarks asv gpu clean
 
 # Does focal loss help to find the eights among scikit-learn's digits?
 demo: .venv/demo
@@ -23,6 +23,10 @@ lint: .venv/test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The manual, in docs/_build/html, with the examples run: minutes. Warnings are errors.
+docs: .venv/docs
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
 
 # DATA is a folder of data sets; the speed in ten minutes, the quality on a reduced setting in fifteen.
 benchmarks: .venv/bench
@@ -46,9 +50,13 @@ gpu: .venv/gpu
 	$(BIN)/pip install --quiet --editable '.[compare]'
 	touch $@
 
+.venv/docs: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@ .venv/demo
+
 .venv/test: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test]'
-	touch $@ .venv/demo
+	touch $@ .venv/docs .venv/demo
 
 .venv/bench: pyproject.toml benchmarks/requirements.txt | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[bench]' --requirement benchmarks/requirements.txt
@@ -56,10 +64,10 @@ gpu: .venv/gpu
 
 .venv/gpu: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test,bench,cuda]'
-	touch $@ .venv/test .venv/demo
+	touch $@ .venv/test .venv/docs .venv/demo
 
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv
+	rm -rf .venv docs/_build docs/api docs/gallery

@@ -1,4 +1,8 @@
-"""FLAML with focal loss among its learners: gamma and alpha are searched with the booster.
+"""
+AutoML with FLAML
+=================
+
+Focal loss among FLAML's learners: gamma and alpha are searched with the booster.
 
 pip install flaml, without its extra "automl", which wants an older XGBoost.
 """

@@ -1,4 +1,9 @@
-"""Focal loss on a cluster, here one of two processes on this machine."""
+"""
+Dask
+====
+
+Focal loss on a cluster, here one of two processes on this machine.
+"""
 
 import warnings
 

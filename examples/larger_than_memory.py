@@ -1,4 +1,9 @@
-"""Train on Parquet files that need not fit into memory, a row group at a time."""
+"""
+Larger than memory
+==================
+
+Train on Parquet files that need not fit into memory, a row group at a time.
+"""
 
 import resource
 import tempfile

@@ -1,4 +1,9 @@
-"""A rare class with LightGBM: data frames, categories, text labels, early stopping."""
+"""
+Rare class with LightGBM
+========================
+
+Data frames, categories, text labels and early stopping.
+"""
 
 import lightgbm as lgb
 import numpy as np

@@ -1,4 +1,8 @@
-"""MLflow: log the classifier, not its booster, and load it with its probabilities.
+"""
+MLflow
+======
+
+Log the classifier, not its booster, and load it with its probabilities.
 
 pip install mlflow
 """

@@ -1,4 +1,9 @@
-"""Several classes, of which two are rare: softmax focal loss in both libraries."""
+"""
+Several classes
+===============
+
+Softmax focal loss in both libraries, for three classes of which two are rare.
+"""
 
 from sklearn.datasets import make_classification
 from sklearn.metrics import balanced_accuracy_score, log_loss

@@ -1,4 +1,9 @@
-"""Focal losses of CatBoost and YDF, whose scores become probabilities: pip install catboost ydf."""
+"""
+Focal losses of CatBoost and YDF
+================================
+
+Their scores become probabilities. pip install catboost ydf
+"""
 
 import numpy as np
 import ydf

@@ -1,4 +1,9 @@
-"""Focal loss in Ray's trainers: XGBoost and LightGBM on two workers, here of one machine."""
+"""
+Ray Train
+=========
+
+Focal loss in Ray's trainers: XGBoost and LightGBM on two workers, here of one machine.
+"""
 
 import os
 import tempfile

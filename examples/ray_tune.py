@@ -1,4 +1,9 @@
-"""Tune gamma and alpha with Ray Tune, which stops what learns badly."""
+"""
+Ray Tune
+========
+
+A search over gamma and alpha, in which Ray Tune stops what learns badly.
+"""
 
 import tempfile
 

@@ -1,4 +1,9 @@
-"""Posteriors over HTTP: an ONNX file in FastAPI, without focal_gbm and XGBoost on the server."""
+"""
+Serving over HTTP
+=================
+
+An ONNX file in FastAPI, without focal_gbm and XGBoost on the server.
+"""
 
 import asyncio
 import tempfile

@@ -1,4 +1,9 @@
-"""Train here, serve posteriors where there is neither focal_gbm nor XGBoost: by ONNX Runtime."""
+"""
+ONNX
+====
+
+Train here, serve posteriors where there is neither focal_gbm nor XGBoost: by ONNX Runtime.
+"""
 
 import tempfile
 from pathlib import Path

@@ -1,9 +1,15 @@
-"""Train here, serve where only XGBoost or LightGBM is installed."""
+"""
+Serving without focal_gbm
+=========================
+
+Train here, serve where only XGBoost or LightGBM is installed.
+"""
 
 import json
 import sys
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 import lightgbm as lgb
 import numpy as np
@@ -24,14 +30,13 @@ with tempfile.TemporaryDirectory() as folder:
     model = FocalLGBMClassifier(n_estimators=50, verbosity=-1).fit(X, y)
     model.booster_.save_model(lgb_path)
 
-    # From here on it is the server, which has no focal_gbm.
-    sys.modules["focal_gbm"] = None
-    xgb_booster = xgb.Booster(model_file=xgb_path)
-    lgb_booster = lgb.Booster(model_file=lgb_path)
-
-# Both predict the sigmoid of the margin, which ranks as the posterior does.
-print("XGBoost predicts     ", xgb_booster.predict(xgb.DMatrix(requests)).round(3))
-print("LightGBM predicts    ", lgb_booster.predict(requests).round(3))
+    # The server has no focal_gbm.
+    with patch.dict(sys.modules, {"focal_gbm": None}):
+        xgb_booster = xgb.Booster(model_file=xgb_path)
+        lgb_booster = lgb.Booster(model_file=lgb_path)
+        # Both predict the sigmoid of the margin, which ranks as the posterior does.
+        print("XGBoost predicts     ", xgb_booster.predict(xgb.DMatrix(requests)).round(3))
+        print("LightGBM predicts    ", lgb_booster.predict(requests).round(3))
 
 # The posterior is a short formula of the sigmoid p, with the gamma that the file tells. This is
 # the one for alpha None, good to single precision where p is not within 1e-6 of 0 or 1.

@@ -1,4 +1,9 @@
-"""SHAP values of a focal model: of its margin, as with any other loss, and of its probability."""
+"""
+SHAP values
+===========
+
+Of the margin, as with any other loss, and of the probability.
+"""
 
 import warnings
 

@@ -1,4 +1,9 @@
-"""Focal loss on Spark, here two workers on this machine."""
+"""
+Spark
+=====
+
+Focal loss on Spark, here two workers on this machine.
+"""
 
 import os
 import sys

@@ -1,4 +1,9 @@
-"""Choose who to act on by what it costs: with honest probabilities the threshold is arithmetic."""
+"""
+Threshold by cost
+=================
+
+With honest probabilities the best threshold is arithmetic: act where it costs less.
+"""
 
 import numpy as np
 from sklearn.datasets import make_classification

@@ -1,4 +1,9 @@
-"""Penalise the loss's gradient in the inputs, which takes derivatives of the loss's gradient."""
+"""
+Gradient penalty in PyTorch
+===========================
+
+Penalise the loss's gradient in the inputs, which takes derivatives of the loss's gradient.
+"""
 
 import torch
 from sklearn.datasets import load_digits

@@ -1,4 +1,9 @@
-"""Classify pixels, most of which are background: softmax focal loss plus soft Dice."""
+"""
+Segmentation in PyTorch
+=======================
+
+Classify pixels, most of which are background: softmax focal loss plus soft Dice.
+"""
 
 import numpy as np
 import torch

@@ -1,4 +1,9 @@
-"""A rare class with a neural network: train with focal loss, get probabilities from the logits."""
+"""
+Neural network for a rare class
+===============================
+
+Train with focal loss, and get probabilities from the logits.
+"""
 
 import torch
 from scipy.special import expit

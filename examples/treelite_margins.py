@@ -1,4 +1,9 @@
-"""Treelite computes the margin without XGBoost and LightGBM, a formula the probability."""
+"""
+Treelite
+========
+
+Treelite computes the margin without XGBoost and LightGBM, a formula the probability.
+"""
 
 import numpy as np
 import treelite

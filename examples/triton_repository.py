@@ -1,4 +1,9 @@
-"""A model repository for NVIDIA's Triton, whose ONNX backend then predicts posteriors."""
+"""
+Triton
+======
+
+A model repository for NVIDIA's Triton, whose ONNX backend then predicts posteriors.
+"""
 
 import tempfile
 from pathlib import Path

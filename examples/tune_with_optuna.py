@@ -1,4 +1,9 @@
-"""Tune gamma, alpha and the trees with Optuna, and prune what learns badly."""
+"""
+Search with Optuna
+==================
+
+Tune gamma, alpha and the trees, and stop trials that learn badly.
+"""
 
 import optuna
 from optuna_integration import XGBoostPruningCallback

@@ -1,4 +1,9 @@
-"""A rare class with XGBoost: replace XGBClassifier by FocalXGBClassifier, keep every other line."""
+"""
+Rare class with XGBoost
+=======================
+
+Replace XGBClassifier by FocalXGBClassifier, and keep every other line.
+"""
 
 from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score, log_loss
