@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pages
+import pandas as pd
 import pytest
 import sparks
 import xgboost as xgb
