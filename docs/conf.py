@@ -29,7 +29,13 @@ nitpick_ignore_regex = [("py:.*", r"skl2onnx\..*")]
 html_theme = "pydata_sphinx_theme"
 html_title = "focal_gbm"
 html_static_path = ["_static"]
+html_css_files = ["manual.css"]
 html_show_sourcelink = False
+# Pages without pages below them.
+html_sidebars = {
+    name: []
+    for name in ("getting_started", "theory", "coming_from", "pitfalls", "changelog", "stability")
+}
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 html_context = {"default_mode": "auto"}
 
@@ -39,6 +45,7 @@ myst_heading_anchors = 3
 # Types stand in the docstrings.
 autodoc_typehints = "none"
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 
 plot_formats = [("png", 120)]
@@ -61,6 +68,11 @@ NOT_RUN = [
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
+    "subsection_order": [
+        f"../examples/{name}"
+        for name in ("loss", "classifiers", "search", "serving", "clusters", "pytorch")
+    ],
+    "within_subsection_order": "FileNameSortKey",
     "filename_pattern": rf"/(?!{'|'.join(NOT_RUN)})\w+\.py",
     "download_all_examples": False,
     "show_signature": False,
@@ -68,6 +80,7 @@ sphinx_gallery_conf = {
     "backreferences_dir": "gallery/backreferences",
     "write_computation_times": False,
     "abort_on_example_error": True,
+    "capture_repr": (),
 }
 
 # sphinx-gallery asks the package for names of its modules, and expects an AttributeError.

@@ -11,7 +11,7 @@ import matplotlib as mpl
 mpl.use("agg")
 FOLDER = Path(__file__).parent
 
-names = runpy.run_path(str(FOLDER.parent / "examples" / "plot_reliability.py"))
+names = runpy.run_path(str(FOLDER.parent / "examples" / "loss" / "plot_reliability.py"))
 path = FOLDER / "_static" / "reliability.png"
 path.parent.mkdir(exist_ok=True)
 # Without Matplotlib's version the same picture is the same file.

@@ -5,6 +5,7 @@ Search with Optuna
 Tune gamma, alpha and the trees, and stop trials that learn badly.
 """
 
+import matplotlib.pyplot as plt
 import optuna
 from optuna_integration import XGBoostPruningCallback
 from sklearn.datasets import make_classification
@@ -46,3 +47,20 @@ for name, value in study.best_params.items():
 model = FocalXGBClassifier(**study.best_params).fit(X, y)
 probability = model.predict_proba(X_test)[:, 1]
 print(f"average precision on the test set {average_precision_score(y_test, probability):.3f}")
+
+# %%
+# Where the search has looked; crosses are trials that were stopped.
+
+figure, axes = plt.subplots(layout="constrained")
+for state, marker in zip(("COMPLETE", "PRUNED"), "ox", strict=True):
+    trials = study.get_trials(states=[optuna.trial.TrialState[state]])
+    points = axes.scatter(
+        [trial.params["focal_gamma"] for trial in trials],
+        [trial.params["focal_alpha"] for trial in trials],
+        c=[trial.value for trial in trials],
+        vmin=0,
+        vmax=study.best_value,
+        marker=marker,
+    )
+axes.set(xlabel="gamma", ylabel="alpha")
+figure.colorbar(points, label="average precision on the validation rows")

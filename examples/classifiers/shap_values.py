@@ -7,6 +7,7 @@ Of the margin, as with any other loss, and of the probability.
 
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import make_classification
 
@@ -19,7 +20,7 @@ with warnings.catch_warnings():
 X, y = make_classification(5_000, n_features=6, weights=[0.95], random_state=0)
 model = FocalXGBClassifier(focal_gamma=2.0, n_estimators=100, max_depth=4).fit(X, y)
 
-explanation = shap.TreeExplainer(model)(X)
+explanation = of_margin = shap.TreeExplainer(model)(X)
 margin = model.predict(X, output_margin=True)
 total = explanation.values.sum(axis=1) + explanation.base_values
 print(f"largest difference to the margin {np.abs(total - margin).max():.1e}")
@@ -46,3 +47,14 @@ for feature in np.argsort(-np.abs(explanation.values[0])):
         f"  feature {feature} = {X[row, feature]:5.2f} adds {explanation.values[0, feature]:6.3f}"
     )
 print(f"  together {total[0]:.3f}")
+
+# %%
+# The same row in both units.
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
+features = [f"feature {i}" for i in range(X.shape[1])]
+for ax, values, unit in zip(
+    axes, (of_margin.values[row], explanation.values[0]), ("margin", "probability"), strict=True
+):
+    ax.barh(features, values, color=np.where(values > 0, "C3", "C0"))
+    ax.set(xlabel=f"SHAP value of the {unit}")

@@ -5,6 +5,7 @@ Rare class with XGBoost
 Replace XGBClassifier by FocalXGBClassifier, and keep every other line.
 """
 
+import matplotlib.pyplot as plt
 from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score, log_loss
 from sklearn.model_selection import train_test_split
@@ -32,3 +33,16 @@ print(f"average precision  {average_precision_score(y_test, probability):.3f}")
 print(f"share of positives {y_test.mean():.3f}")
 print(f"mean probability   {probability.mean():.3f}, log loss {log_loss(y_test, probability):.3f}")
 print(f"mean bare sigmoid  {sigmoid.mean():.3f}, log loss {log_loss(y_test, sigmoid):.3f}")
+
+# %%
+# The metrics of training are those of the probabilities.
+
+history = model.evals_result()["validation_0"]
+figure, left = plt.subplots(layout="constrained")
+right = left.twinx()
+left.plot(history["logloss"], color="C0")
+right.plot(history["aucpr"], color="C1")
+left.axvline(model.best_iteration, color="0.6", linestyle=":")
+left.set(xlabel="iteration; dotted: the best one")
+left.set_ylabel("log loss", color="C0")
+right.set_ylabel("average precision", color="C1")

@@ -5,6 +5,7 @@ Segmentation in PyTorch
 Classify pixels, most of which are background: softmax focal loss plus soft Dice.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -69,3 +70,16 @@ for _ in range(4):
         (focal(logits, target) + soft_dice(logits, target)).backward()
         optimizer.step()
 evaluate("after")
+
+# %%
+# Images, labels and predictions. White pixels do not count.
+
+with torch.no_grad():
+    predicted = network(test_images[:5]).argmax(1)
+figure, axes = plt.subplots(3, 5, figsize=(8, 5), layout="constrained")
+for i, (image, labels, classes) in enumerate(axes.T):
+    image.imshow(test_images[i, 0], cmap="gray")
+    labels.imshow(np.ma.masked_equal(test_masks[i], IGNORED), vmin=0, vmax=N_CLASSES - 1)
+    classes.imshow(predicted[i], vmin=0, vmax=N_CLASSES - 1)
+for ax in axes.flat:
+    ax.set_axis_off()
