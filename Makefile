@@ -5,7 +5,7 @@ BIN = .venv/bin
 # another program wants the same processors.
 export OMP_WAIT_POLICY = passive
 
-.PHONY: demo test coverage lint benchmarks asv gpu clean
+.PHONY: demo test coverage lint docs dist benchmarks asv gpu clean
 
 # Does focal loss help to find the eights among scikit-learn's digits?
 demo: .venv/demo
@@ -24,8 +24,11 @@ lint: .venv/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The manual, in docs/_build/html, with the examples run: minutes. Warnings are errors.
+docs: .venv/docs
+	$(BIN)/python -m sphinx -b html -W --keep-going docs docs/_build/html
+
 # What is uploaded to PyPI, in dist/: built, checked, installed in new environments and used there.
-.PHONY: dist
 dist: .venv/dist
 	rm -rf dist
 	$(BIN)/python -m build
@@ -58,9 +61,13 @@ gpu: .venv/gpu
 	$(BIN)/pip install --quiet 'build>=1.3' 'twine>=7'
 	touch $@
 
+.venv/docs: pyproject.toml | .venv/pyvenv.cfg
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@ .venv/demo
+
 .venv/test: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test]'
-	touch $@ .venv/dist .venv/demo
+	touch $@ .venv/docs .venv/dist .venv/demo
 
 .venv/bench: pyproject.toml benchmarks/requirements.txt | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[bench]' --requirement benchmarks/requirements.txt
@@ -68,10 +75,10 @@ gpu: .venv/gpu
 
 .venv/gpu: pyproject.toml | .venv/pyvenv.cfg
 	$(BIN)/pip install --quiet --editable '.[test,bench,cuda]'
-	touch $@ .venv/test .venv/demo
+	touch $@ .venv/test .venv/docs .venv/demo
 
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv
 
 clean:
-	rm -rf .venv dist
+	rm -rf .venv dist docs/_build docs/api docs/gallery

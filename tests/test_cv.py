@@ -454,7 +454,7 @@ def test_bad_input(name):
 
 
 def test_what_the_libraries_make_of_a_callable():
-    """The README says so."""
+    """The manual says so."""
     objective = FocalObjective(2.0)
     params = {"objective": objective, "verbose": -1}
     assert lgb.cv(params, dataset(), 5) == {}

@@ -26,17 +26,18 @@ PROGRAMS = {"spark_cluster": "java"}
 FOLDER = Path(__file__).parents[1] / "examples"
 
 
-def example(name):
+def example(path):
     """An example as a parameter of a test, which is left out where something is not installed."""
+    name = path.stem
     missing = [package for package in NEEDED.get(name, []) if find_spec(package) is None]
     reason = f"needs {' and '.join(missing)}: pip install {' '.join(missing)}"
     if name in PROGRAMS and shutil.which(PROGRAMS[name]) is None:
         missing, reason = [PROGRAMS[name]], f"needs {PROGRAMS[name]}"
     mark = pytest.mark.skipif(bool(missing), reason=reason)
-    return pytest.param(FOLDER / f"{name}.py", marks=mark, id=name)
+    return pytest.param(path, marks=mark, id=name)
 
 
-EXAMPLES = [example(path.stem) for path in sorted(FOLDER.glob("*.py"))]
+EXAMPLES = [example(path) for path in sorted(FOLDER.rglob("*.py"))]
 
 
 def run(path, folder):
@@ -66,7 +67,7 @@ def test_example_runs(path, tmp_path):
     assert all(float(difference) < 1e-6 for difference in differences)
 
 
-@pytest.mark.parametrize("path", [example("other_libraries")])
+@pytest.mark.parametrize("path", [example(FOLDER / "classifiers" / "other_libraries.py")])
 @pytest.mark.filterwarnings("ignore")
 def test_focal_losses_of_others_give_probabilities(path, capsys):
     """As good as those of their log loss."""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pages
 import pandas as pd
 import pytest
 import sparks
@@ -18,7 +19,6 @@ from pyspark.ml.feature import StringIndexer, VectorAssembler
 from pyspark.ml.functions import vector_to_array
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from sparks import FEATURES, SMALL, column, frame
-from test_readme import snippets
 from xgboost.spark import SparkXGBClassifier
 
 from focal_gbm.spark import SparkFocalXGBClassifier
@@ -289,10 +289,8 @@ def test_cross_validation_over_gamma_and_alpha(spark):
     assert found.bestModel.to_local().loss_.alpha == 1 - y[:900].mean()
 
 
-def test_the_readme(spark):
-    X, y = data()
-    names = {"X_train": X[:1500], "y_train": y[:1500] > 0, "X_test": X[1500:]}
-    (snippet,) = snippets("focal_gbm.spark")
-    exec(snippet, names)  # noqa: S102
-    posterior = names["model"].to_local().predict_proba(X[1500:])[:, 1]
-    assert posterior[y[1500:] > 0].mean() > 5 * posterior[y[1500:] == 0].mean()
+def test_the_manual(spark):
+    names = pages.run(pages.DOCS / "guide" / "spark.md")
+    is_eight = names["digit"] == 8
+    posterior = names["model"].to_local().predict_proba(names["X"])[:, 1]
+    assert posterior[is_eight].mean() > 5 * posterior[~is_eight].mean()

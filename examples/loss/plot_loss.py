@@ -1,0 +1,22 @@
+"""
+Loss, gradient and Hessian
+==========================
+
+What gamma does to the loss of a row, by the probability that the sigmoid gives its true class.
+"""
+
+from focal_gbm import BinaryFocalLoss, FocalLossDisplay
+
+losses = [BinaryFocalLoss(gamma) for gamma in (0, 0.5, 1, 2, 5)]
+display = FocalLossDisplay.from_losses(losses)
+
+# %%
+# Gamma 0 is log loss. The larger gamma, the less a row counts that is already right: its loss and
+# its gradient go to zero long before the probability reaches one. The Hessian falls below zero at
+# the left, on the rows that are furthest from right.
+
+probability, curvature = display.probability, display.curves[:, 2]
+for loss, hessian in zip(losses, curvature, strict=True):
+    negative = probability[hessian < 0]
+    until = f"below a probability of {negative.max():.3f}" if len(negative) else "nowhere"
+    print(f"gamma {loss.gamma}: the Hessian is negative {until}")

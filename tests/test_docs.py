@@ -1,0 +1,130 @@
+"""What the README and the manual say is there: links, names, examples."""
+
+import importlib
+import re
+import runpy
+
+import pages
+import pytest
+
+MANUAL_URL = "https://focal-gbm.readthedocs.io/en/latest/"
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ROLE = re.compile(r"\{doc\}`/([^`]+)`")
+MODULES = ["", ".dask", ".lightgbm", ".onnx", ".spark", ".torch", ".xgboost"]
+EXAMPLES = pages.ROOT / "examples"
+
+
+def prose(path):
+    return re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+
+
+def anchors(path):
+    """Of a page's headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def is_there(target, page, anchor):
+    """Whether a file or a page of the manual is there, or will be made, with a heading."""
+    gallery = pages.DOCS / "gallery"
+    if target == gallery / "index":
+        return not anchor
+    if target.is_relative_to(gallery):
+        return (EXAMPLES / target.relative_to(gallery)).with_suffix(".py").exists() and not anchor
+    if target.suffix not in ("", ".md"):
+        return target.exists() and not anchor
+    target = (target or page).with_suffix(".md")
+    return target.exists() and (not anchor or anchor in anchors(target))
+
+
+def broken(path):
+    """Links of a page that lead nowhere, and those that only work in a checkout's README."""
+    text = prose(path)
+    for link in LINK.findall(text):
+        place, _, anchor = link.partition("#")
+        if link.startswith(MANUAL_URL):
+            name = place.removeprefix(MANUAL_URL).removesuffix(".html") or "index"
+            target = pages.DOCS / name
+        elif ":" in link:
+            continue  # someone else's
+        elif place and path == pages.README:
+            yield link
+            continue
+        else:
+            target = (path.parent / place).resolve() if place else path
+        if not is_there(target, path, anchor):
+            yield link
+    for name in ROLE.findall(text):
+        if not is_there(pages.DOCS / name, path, ""):
+            yield name
+
+
+@pytest.mark.parametrize("path", [pages.README, *pages.MANUAL], ids=lambda path: path.stem)
+def test_links_lead_somewhere(path):
+    assert list(broken(path)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[a](nowhere.md)",
+        "[a](stability.md#nowhere)",
+        "[a](#nowhere)",
+        f"[a]({MANUAL_URL}nowhere.html)",
+        f"[a]({MANUAL_URL}theory.html#nowhere)",
+        f"![a]({MANUAL_URL}_static/nowhere.png)",
+        "{doc}`/gallery/nowhere`",
+    ],
+)
+def test_broken_links_are_found(text, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text(f"# A page\n{text}")
+    (tmp_path / "stability.md").write_text("# Stability\n")
+    assert len(list(broken(page))) == 1
+    page.write_text("# A page\n[a](stability.md#stability) [b](#a-page) [c](https://example.org)")
+    assert list(broken(page)) == []
+
+
+def test_readme_has_no_relative_links(tmp_path, monkeypatch):
+    """They would be broken on PyPI."""
+    page = tmp_path / "README.md"
+    monkeypatch.setattr(pages, "README", page)
+    page.write_text("# A page\n[a](README.md) [b](#a-page)")
+    assert list(broken(page)) == ["README.md"]
+
+
+def names_in_reference():
+    """Each with its module, as `autosummary` lists them."""
+    module, found = None, set()
+    for line in (pages.DOCS / "api.md").read_text().splitlines():
+        if line.startswith(".. currentmodule:: "):
+            module = line.removeprefix(".. currentmodule:: ")
+        elif re.fullmatch(r"   \w+", line):
+            found.add((module, line.strip()))
+    return found
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_are_in_the_reference(name):
+    module = f"focal_gbm{name}"
+    try:
+        public = importlib.import_module(module).__all__
+    except ImportError as error:
+        pytest.skip(str(error))
+    assert {(module, name) for name in public} <= names_in_reference()
+
+
+def test_examples_are_titled():
+    """Which the gallery needs."""
+    for path in EXAMPLES.rglob("*.py"):
+        quotes, title, line, *_ = path.read_text().splitlines()
+        assert quotes == '"""', path
+        assert line == "=" * len(title), path
+
+
+def test_examples_that_are_not_run_are_there(monkeypatch):
+    import focal_gbm
+
+    monkeypatch.setattr(focal_gbm, "_ELSEWHERE", {})  # which conf.py clears
+    not_run = runpy.run_path(str(pages.DOCS / "conf.py"))["NOT_RUN"]
+    assert set(not_run) < {path.stem for path in EXAMPLES.rglob("*.py")}
