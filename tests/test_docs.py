@@ -12,6 +12,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 ROLE = re.compile(r"\{doc\}`/([^`]+)`")
 MODULES = ["", ".dask", ".lightgbm", ".onnx", ".spark", ".torch", ".xgboost"]
 EXAMPLES = pages.ROOT / "examples"
+RESULTS = pages.ROOT / "benchmarks" / "results"
+DECIMAL = r"(?<![\w.])\d+\.\d+(?!\.?\d)"  # and no version
 
 
 def prose(path):
@@ -128,3 +130,37 @@ def test_examples_that_are_not_run_are_there(monkeypatch):
     monkeypatch.setattr(focal_gbm, "_ELSEWHERE", {})  # which conf.py clears
     not_run = runpy.run_path(str(pages.DOCS / "conf.py"))["NOT_RUN"]
     assert set(not_run) < {path.stem for path in EXAMPLES.rglob("*.py")}
+
+
+def measured(text):
+    """Numbers in the tables of sections that name a benchmark, with the results of that."""
+    for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
+        named = re.findall(r"results/(\w+)\.txt|benchmarks/(\w+)\.py", section)
+        paths = {RESULTS / f"{result or script}.txt" for result, script in named}
+        results = "".join(path.read_text() for path in paths if path.exists())
+        rows = re.findall(r"^\|.*", section, re.MULTILINE)
+        if results:
+            yield re.findall(DECIMAL, "".join(rows)), results
+
+
+def not_printed(text):
+    """Of the numbers in such tables, those to which no number of the results is rounded."""
+    for numbers, results in measured(text):
+        printed = [float(number) for number in re.findall(DECIMAL, results)]
+        for number in numbers:
+            half = 0.5001 * 10.0 ** -len(number.partition(".")[2])
+            if all(abs(float(number) - result) > half for result in printed):
+                yield number
+
+
+@pytest.mark.parametrize(
+    "path", [pages.README, *sorted((pages.DOCS / "study").glob("*.md"))], ids=lambda path: path.stem
+)
+def test_numbers_are_printed_by_a_command(path):
+    assert list(not_printed(path.read_text())) == []
+
+
+def test_numbers_that_are_not_printed_are_found():
+    text = pages.README.read_text()
+    assert sum(len(numbers) for numbers, _ in measured(text)) >= 8
+    assert list(not_printed(text.replace("98.7 ns", "98.9 ns"))) == ["98.9"]
