@@ -101,7 +101,10 @@ def test_metadata(distributions):
     assert metadata["License-Expression"] == "MIT"
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL"))
     assert urls.keys() >= {"Documentation", "Changelog"}
-    assert all(url.startswith("https://") for url in urls.values())
+    # PyPI has no files that a link could lead to.
+    links = re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload())
+    assert len(links) > 10
+    assert all(url.startswith("https://") for url in (*links, *urls.values()))
 
 
 @pytest.fixture(scope="module")
