@@ -19,10 +19,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import study
 from harness import print_machine
 from joblib import Parallel, delayed
 from quality import read
-from scipy.special import expit, logsumexp, rel_entr
+from scipy import special
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
 from study import (
@@ -108,7 +109,7 @@ def log_density_ratio(X, distance, easy):
     of_easy = X @ TO_EASY - TO_EASY @ TO_EASY / 2
     with np.errstate(divide="ignore"):
         negatives = np.logaddexp(np.log1p(-easy), np.log(easy) + of_easy)
-    return logsumexp(kinds, axis=1) - negatives
+    return special.logsumexp(kinds, axis=1) - negatives
 
 
 @dataclass
@@ -129,7 +130,7 @@ class TestRows:
         # The density of the cell divided by that of the rows, both divided by that of negatives.
         weight = np.logaddexp(log_odds, 0) - np.logaddexp(ratio + np.log(share), np.log1p(-share))
         weight = np.exp(weight)
-        return cls(X, expit(log_odds), weight / weight.sum())
+        return cls(X, special.expit(log_odds), weight / weight.sum())
 
     def average_precision(self, score):
         """Each row is positive by its true probability, and negative by the rest."""
@@ -140,7 +141,9 @@ class TestRows:
     def excess(self, found):
         """Mean divergence of probabilities from the true ones."""
         found = np.clip(found, 1e-7, 1 - 1e-7)
-        return self.weight @ (rel_entr(self.p, found) + rel_entr(1 - self.p, 1 - found))
+        return self.weight @ (
+            special.rel_entr(self.p, found) + special.rel_entr(1 - self.p, 1 - found)
+        )
 
     def log_loss(self, found):
         found = np.clip(found, 1e-7, 1 - 1e-7)
@@ -171,10 +174,9 @@ def with_noise(y, cell, rng):
     return y
 
 
-def data_of(cell, seed):
+def data_of(cell, distance, seed):
     """Training rows, their labels, and test rows."""
     rng = np.random.default_rng([seed, *(round(1e6 * value) for value in asdict(cell).values())])
-    distance = distance_of(cell.negatives, cell.best, cell.easy)
     n_negatives = cell.positives * cell.negatives
     X = drawn(cell.positives, n_negatives, distance, cell.easy, rng)
     y = with_noise(np.repeat([1, 0], [cell.positives, n_negatives]), cell, rng)
@@ -215,10 +217,10 @@ def on_data(library, contender, X, y, test, seed):
     return {"defaults": found[0], "chosen": found[chosen]}
 
 
-def lines_of(cell, seed):
+def lines_of(cell, distance, seed):
     """The lines of a cell with a seed."""
     warnings.simplefilter("ignore")
-    X, y, test = data_of(cell, seed)
+    X, y, test = data_of(cell, distance, seed)
     lines = []
     for library, contender in product(LIBRARIES, CONTENDERS):
         common = {**asdict(cell), "seed": seed, "library": library, "contender": contender}
@@ -235,39 +237,70 @@ def lines_of(cell, seed):
     return lines
 
 
-SEPARABLE_CELLS = [
-    Cell(*point, best=best) for point in POINTS[:2] for best in (0.99, 0.999, 0.99999)
-]
-LONG = {"most_trees": 2000}
-# Changes to the booster, and to when it stops.
+SEPARABLE_CELLS = [Cell(*point, best=best) for point in POINTS[:2] for best in (0.99, 0.99999)]
 CHANGES = {
-    "defaults": ({}, {}),
-    "2000 trees": ({}, LONG),
-    "patience 100, 2000 trees": ({}, {**LONG, "patience": 100}),
-    "learning rate 0.3": ({"learning_rate": 0.3}, {}),
-    "lambda 0.01": ({"reg_lambda": 0.01, "min_child_weight": 0.01}, {}),
+    "": {},
+    ", learning rate 0.3": {"learning_rate": 0.3},
+    ", lambda 0.01": {"reg_lambda": 0.01, "min_child_weight": 0.01},
 }
 SEPARABLE = {
-    **{f"log loss, {name}": ({}, *change) for name, change in CHANGES.items()},
-    **{f"gamma 2, {name}": ({"focal_gamma": 2.0}, *change) for name, change in CHANGES.items()},
-    **{f"gamma {gamma:g}": ({"focal_gamma": gamma}, {}, {}) for gamma in (1.0, 0.5)},
+    **{f"log loss{name}": ({}, changes) for name, changes in CHANGES.items()},
+    **{f"gamma 2{name}": ({"focal_gamma": 2.0}, changes) for name, changes in CHANGES.items()},
+    **{f"gamma {gamma:g}": ({"focal_gamma": gamma}, {}) for gamma in (1.0, 0.5)},
 }
+SEPARABLE_COLUMNS = [name if name != "regularisation" else "rule" for name in COLUMNS]
+NUMBERS_OF_TREES = (10, 30, 100, study.MOST_TREES)
 
 
-def separable_lines_of(cell, seed):
+def evaluated(library, booster, of_loss, train, valid):
+    """Log loss and average precision of the validation rows after each tree."""
+    names = {"XGBoost": ["logloss", "aucpr"], "LightGBM": ["binary_logloss", "average_precision"]}
+    given = {"n_estimators": study.MOST_TREES}
+    if library == "XGBoost":
+        model = classifier(library, booster, of_loss, **given, eval_metric=names[library])
+        found = model.fit(*train, eval_set=[valid], verbose=False).evals_result()
+    else:
+        model = classifier(library, booster, of_loss, **given, metric=names[library])
+        found = model.fit(*train, eval_set=[valid]).evals_result_
+    (of_valid,) = found.values()
+    return [np.array(of_valid[name]) for name in names[library]]
+
+
+def stopped(values, patience):
+    """The number of trees with the smallest value, before the first that do not lower it."""
+    best = 0
+    for i, value in enumerate(values):
+        if value < values[best]:
+            best = i
+        elif i - best >= patience:
+            break
+    return best + 1
+
+
+def by_rule(library, booster, of_loss, train, valid):
+    """Numbers of trees: given, and by what stops the training."""
+    log_losses, ranks = evaluated(library, booster, of_loss, train, valid)
+    rules = {f"{n} trees": n for n in NUMBERS_OF_TREES}
+    rules["by average precision"] = stopped(-ranks, study.PATIENCE)
+    rules["by log loss"] = stopped(log_losses, study.PATIENCE)
+    rules["by log loss, patience 100"] = stopped(log_losses, 100)
+    return rules
+
+
+def separable_lines_of(cell, distance, seed):
     """The lines of a cell of nearly separable classes with a seed."""
     warnings.simplefilter("ignore")
-    X, y, test = data_of(cell, seed)
+    X, y, test = data_of(cell, distance, seed)
     train, valid = split_of(y, seed)
     rows = (X[train], y[train]), (X[valid], y[valid])
     lines = []
-    for library, (contender, (of_loss, changes, stopping)) in product(LIBRARIES, SEPARABLE.items()):
-        line = {**asdict(cell), "seed": seed, "library": library, "contender": contender}
+    for library, (contender, (of_loss, changes)) in product(LIBRARIES, SEPARABLE.items()):
         booster = {**LEARNING_RATE, **changes}
-        start = time.perf_counter()
-        _, n_trees = stopped_early(library, booster, of_loss, *rows, **stopping)
-        line |= measured(library, booster, of_loss, n_trees, X, y, test)
-        lines.append({**line, "seconds": round(time.perf_counter() - start, 2)})
+        rules = by_rule(library, booster, of_loss, *rows)
+        found = {n: measured(library, booster, of_loss, n, X, y, test) for n in set(rules.values())}
+        for rule, n_trees in rules.items():
+            line = {**asdict(cell), "seed": seed, "library": library, "contender": contender}
+            lines.append({**line, "rule": rule, **found[n_trees]})
     return lines
 
 
@@ -281,9 +314,9 @@ def main():
     arguments = parser.parse_args()
     name = "separable" if arguments.separable else "regimes"
     path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
-    todo, of_unit = cells(), lines_of
+    todo, of_unit, columns = cells(), lines_of, COLUMNS
     if arguments.separable:
-        todo, of_unit = SEPARABLE_CELLS, separable_lines_of
+        todo, of_unit, columns = SEPARABLE_CELLS, separable_lines_of, SEPARABLE_COLUMNS
     if arguments.reduced:
         arguments.seeds = 4
         todo = [cell for cell in todo if cell.rows <= 11_000]
@@ -294,11 +327,14 @@ def main():
     units = [unit for unit in units if (*asdict(unit[0]).values(), unit[1]) not in done]
     is_new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         if is_new:
             writer.writeheader()
         jobs = Parallel(arguments.jobs, return_as="generator_unordered")
-        results = jobs(delayed(of_unit)(*unit) for unit in units)
+        results = jobs(
+            delayed(of_unit)(cell, distance_of(cell.negatives, cell.best, cell.easy), seed)
+            for cell, seed in units
+        )
         for lines in tqdm(results, total=len(units), unit="unit"):
             writer.writerows(lines)
             file.flush()

@@ -155,30 +155,34 @@ def plot(lines, path):
 
 
 def print_separable(lines):
-    """Log loss as a multiple of that of log loss at the defaults; trees; average precision."""
-    reference, *others = SEPARABLE
+    """Log loss of each contender by what ends the training, and as a multiple of log loss's."""
+    reference = next(iter(SEPARABLE))
     for (negatives, positives, best), of_cell in lines.groupby(["negatives", "positives", "best"]):
-        print(f"1:{negatives}, {positives} positives, best average precision {best:g}")
         for library in LIBRARIES:
             of_library = of_cell[of_cell["library"] == library]
-            log_losses = np.log(by_seed(of_library, "log loss"))
-            ranks = by_seed(of_library, "average precision")
-            trees = of_library.groupby("contender")["trees"].median()
-            rows = {}
-            for contender in (reference, *others):
-                ratio, low, high = ratio_of(log_losses[contender] - log_losses[reference])
-                difference = difference_of(
-                    (ranks[contender] - ranks[reference]).to_numpy(), 0.0, ROPE
-                )
-                rows[contender] = {
-                    "log loss": f"{np.exp(log_losses[contender]).mean():.5f}",
-                    "multiple": f"{ratio:.3f} ({low:.3f} to {high:.3f})",
-                    "average precision": f"{ranks[contender].mean():.4f}",
-                    "less log loss's": written_difference(difference),
-                    "trees": f"{trees[contender]:g}",
+            means, ratios, trees, ranks = {}, {}, {}, {}
+            for rule, of_rule in of_library.groupby("rule", sort=False):
+                log_losses = by_seed(of_rule, "log loss")
+                logs = np.log(log_losses)
+                means[rule] = log_losses.mean().map("{:.5f}".format)
+                ratios[rule] = {
+                    name: "{:.2f} ({:.2f} to {:.2f})".format(
+                        *ratio_of(logs[name] - logs[reference])
+                    )
+                    for name in SEPARABLE
                 }
-            print(library)
-            print(pd.DataFrame(rows).T.to_string(), end="\n\n")
+                trees[rule] = of_rule.groupby("contender")["trees"].median()
+                ranks[rule] = by_seed(of_rule, "average precision").mean().map("{:.4f}".format)
+            title = f"1:{negatives}, {positives} positives, best average precision {best:g}"
+            print(f"{library}, {title}")
+            for name, table in (
+                ("log loss", means),
+                (f"log loss as a multiple of that of '{reference}' with the same rule", ratios),
+                ("average precision", ranks),
+                ("trees", trees),
+            ):
+                print(f"\n{name}\n{pd.DataFrame(table).loc[list(SEPARABLE)].to_string()}")
+            print()
 
 
 def main():

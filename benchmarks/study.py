@@ -104,17 +104,16 @@ def classifier(library, booster, of_loss, **further):
     return (FocalLGBMClassifier if is_focal else lgb.LGBMClassifier)(**given)
 
 
-def stopped_early(library, booster, of_loss, train, valid, most_trees=None, patience=PATIENCE):
+def stopped_early(library, booster, of_loss, train, valid):
     """A classifier that has seen the validation rows, and its number of trees."""
-    most_trees = most_trees or MOST_TREES
     weights = [np.where(valid[1] == 1, of_loss.get("scale_pos_weight", 1.0), 1.0)]
     if library == "XGBoost":
-        stopping = {"early_stopping_rounds": patience, "eval_metric": "logloss"}
-        model = classifier(library, booster, of_loss, n_estimators=most_trees, **stopping)
+        stopping = {"early_stopping_rounds": PATIENCE, "eval_metric": "logloss"}
+        model = classifier(library, booster, of_loss, n_estimators=MOST_TREES, **stopping)
         model.fit(*train, eval_set=[valid], sample_weight_eval_set=weights, verbose=False)
         return model, int(model.best_iteration) + 1
-    model = classifier(library, booster, of_loss, n_estimators=most_trees, metric="binary_logloss")
-    stopping = [lgb.early_stopping(patience, verbose=False)]
+    model = classifier(library, booster, of_loss, n_estimators=MOST_TREES, metric="binary_logloss")
+    stopping = [lgb.early_stopping(PATIENCE, verbose=False)]
     model.fit(*train, eval_set=[valid], eval_sample_weight=weights, callbacks=stopping)
     return model, max(1, int(model.best_iteration_))
 

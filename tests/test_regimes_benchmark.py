@@ -91,10 +91,10 @@ def test_distance_makes_the_best_average_precision(regimes):
 
 def test_noise_has_its_shares_and_only_in_training_labels(regimes):
     clean, noisy = (regimes.Cell(20, 100, missed=m, false=f) for m, f in ((0, 0), (0.1, 0.05)))
-    _, y, _ = regimes.data_of(clean, 0)
+    _, y, _ = regimes.data_of(clean, 2.0, 0)
     truth = np.repeat([1, 0], [100, 2000])
     np.testing.assert_array_equal(y, truth)
-    _, y, test = regimes.data_of(noisy, 0)
+    _, y, test = regimes.data_of(noisy, 2.0, 0)
     assert (y[truth == 1] == 0).sum() == 10
     assert (y[truth == 0] == 1).sum() == 5
     assert test.weight @ test.p == pytest.approx(1 / 21, rel=0.05)
@@ -117,7 +117,7 @@ def small(monkeypatch, regimes):
     cells = [regimes.Cell(5, 20), regimes.Cell(20, 20)]
     monkeypatch.setattr(regimes, "cells", lambda: cells)
     monkeypatch.setattr(regimes, "SEPARABLE_CELLS", [regimes.Cell(5, 20, best=0.99)])
-    monkeypatch.setattr(regimes, "LONG", {"most_trees": 2})
+    monkeypatch.setattr(regimes, "NUMBERS_OF_TREES", (1, 2))
 
 
 def test_from_cells_to_verdicts(regimes, report, tmp_path, monkeypatch, capsys):
@@ -149,16 +149,36 @@ def test_separable_classes(regimes, report, tmp_path, monkeypatch, capsys):
     results = tmp_path / "separable.csv"
     arguments = ("--separable", "--results", results)
     run(monkeypatch, regimes, *arguments, "--jobs", 1, "--seeds", 2)
-    assert len(read(results)) == 2 * 2 * len(regimes.SEPARABLE)
+    assert len(read(results)) == 2 * 2 * len(regimes.SEPARABLE) * 5
     run(monkeypatch, report, *arguments)
     printed = capsys.readouterr().out
     assert "gamma 2, learning rate 0.3" in printed
-    assert "1.000 (1.000 to 1.000)" in printed  # log loss of itself
+    assert "1.00 (1.00 to 1.00)" in printed  # log loss of itself
+
+
+def test_a_training_stops_before_values_that_are_no_lower(regimes):
+    values = np.array([3.0, 2.0, 2.5, 2.5, 1.0])
+    assert regimes.stopped(values, 2) == 2
+    assert regimes.stopped(values, 3) == 5
+    assert regimes.stopped(np.ones(5), 20) == 1
+
+
+@pytest.mark.parametrize("library", ["XGBoost", "LightGBM"])
+@pytest.mark.parametrize("of_loss", [{}, {"focal_gamma": 2.0}])
+def test_trees_are_evaluated_as_the_library_stops(regimes, library, of_loss):
+    X, y, _ = regimes.data_of(regimes.Cell(5, 100), 2.0, 0)
+    train, valid = regimes.split_of(y, 0)
+    rows = (X[train], y[train]), (X[valid], y[valid])
+    booster = {"learning_rate": 0.3}
+    _, n_trees = regimes.stopped_early(library, booster, of_loss, *rows)
+    log_losses, ranks = regimes.evaluated(library, booster, of_loss, *rows)
+    assert regimes.stopped(log_losses, 20) == n_trees
+    assert 0.2 < ranks.max() <= 1
 
 
 def test_what_fails_is_a_result(regimes, monkeypatch):
     monkeypatch.setattr(regimes, "stopped_early", lambda *arguments: 1 / 0)
-    lines = regimes.lines_of(regimes.Cell(5, 20), 0)
+    lines = regimes.lines_of(regimes.Cell(5, 20), 2.0, 0)
     assert len(lines) == 6
     assert {line["error"] for line in lines} == {"ZeroDivisionError: division by zero"}
 
