@@ -2,8 +2,9 @@
 
     python benchmarks/regimes.py               # results/regimes.csv, two hours on two processors
     python benchmarks/regimes.py --reduced     # small cells, 4 seeds: minutes
-    python benchmarks/regimes.py --separable   # results/separable.csv
-    python benchmarks/regimes_report.py
+    python benchmarks/regimes.py --part separable       # results/separable.csv
+    python benchmarks/regimes.py --part regularisation  # results/regularisation.csv
+    python benchmarks/regimes_report.py                 # or with the same --part
 
 A cell with a seed is the unit: it adds a line for each contender. Units that are there are not
 computed again.
@@ -304,19 +305,53 @@ def separable_lines_of(cell, distance, seed):
     return lines
 
 
+GRID = {
+    f"lambda {reg_lambda:g}, min_child_weight {weight:g}": {
+        "reg_lambda": reg_lambda,
+        "min_child_weight": weight,
+    }
+    for reg_lambda, weight in product((0.1, 1.0, 10.0), (0.001, 0.1, 1.0, 3.0))
+}
+
+
+def grid_lines_of(cell, distance, seed):
+    """The lines of log loss and focal loss with each regularisation of the grid."""
+    warnings.simplefilter("ignore")
+    X, y, test = data_of(cell, distance, seed)
+    train, valid = split_of(y, seed)
+    rows = (X[train], y[train]), (X[valid], y[valid])
+    lines = []
+    for library, contender in product(LIBRARIES, (CONTENDERS[0], CONTENDERS[2])):
+        of_loss = Trial({}, 1.0, GAMMA, None).of_loss(contender)
+        for name, changes in GRID.items():
+            booster = {**LEARNING_RATE, **changes}
+            _, n_trees = stopped_early(library, booster, of_loss, *rows)
+            line = {**asdict(cell), "seed": seed, "library": library, "contender": contender}
+            line |= measured(library, booster, of_loss, n_trees, X, y, test)
+            lines.append({**line, "regularisation": name})
+    return lines
+
+
+GRID_CELLS = [Cell(*point) for point in POINTS]
+# Cells, what makes the lines of one with a seed, and their columns.
+PARTS = {
+    "regimes": (cells(), lines_of, COLUMNS),
+    "separable": (SEPARABLE_CELLS, separable_lines_of, SEPARABLE_COLUMNS),
+    "regularisation": (GRID_CELLS, grid_lines_of, COLUMNS),
+}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--separable", action="store_true", help="nearly separable classes")
+    parser.add_argument("--part", choices=PARTS, default="regimes")
     parser.add_argument("--reduced", action="store_true", help="small cells, 4 seeds: minutes")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="results/regimes.csv or separable.csv")
+    parser.add_argument("--results", type=Path, help="by default results/PART.csv")
     arguments = parser.parse_args()
-    name = "separable" if arguments.separable else "regimes"
-    path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
-    todo, of_unit, columns = cells(), lines_of, COLUMNS
-    if arguments.separable:
-        todo, of_unit, columns = SEPARABLE_CELLS, separable_lines_of, SEPARABLE_COLUMNS
+    name = arguments.part + "_reduced" * arguments.reduced
+    path = arguments.results or RESULTS / f"{name}.csv"
+    todo, of_unit, columns = PARTS[arguments.part]
     if arguments.reduced:
         arguments.seeds = 4
         todo = [cell for cell in todo if cell.rows <= 11_000]

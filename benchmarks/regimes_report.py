@@ -1,7 +1,8 @@
 """Where focal loss is better, the same, worse: tables of benchmarks/regimes.py, and a picture.
 
     python benchmarks/regimes_report.py > benchmarks/results/regimes.txt
-    python benchmarks/regimes_report.py --separable > benchmarks/results/separable.txt
+    python benchmarks/regimes_report.py --part separable
+    python benchmarks/regimes_report.py --part regularisation
 
 The pictures are beside the results: regularisation chosen, and by default.
 """
@@ -185,22 +186,51 @@ def print_separable(lines):
             print()
 
 
+def print_grid(lines):
+    """Means by regularisation, and focal loss less log loss where each is at its best."""
+    log_loss = REFERENCES[0]
+    for (library, *cell), of_cell in lines.groupby(["library", *CELL]):
+        print(f"{library}, 1:{cell[0]}, {cell[1]} positives")
+        by_regularisation = of_cell.groupby(["regularisation", "contender"], sort=False)
+        means = by_regularisation[["average precision", "excess", "trees"]].mean()
+        print(means.unstack().round(5).to_string())
+        best = means["average precision"].unstack().idxmax()
+        first, second = (
+            of_cell[(of_cell["contender"] == name) & (of_cell["regularisation"] == best[name])]
+            .set_index("seed")
+            .sort_index()
+            for name in (FOCAL, log_loss)
+        )
+        difference = (first["average precision"] - second["average precision"]).to_numpy()
+        ratio = ratio_of(np.log(first["excess"] / second["excess"]))
+        print(f"at its best: {log_loss} with {best[log_loss]}, focal loss with {best[FOCAL]}:")
+        print(
+            f"average precision {written_difference(difference_of(difference, 0.0, ROPE))},", end=""
+        )
+        print(" excess {:.2f} ({:.2f} to {:.2f})\n".format(*ratio))
+
+
+def print_regimes(lines):
+    print_tables(lines)
+    print_values(lines)
+
+
+PARTS = {"regimes": print_regimes, "separable": print_separable, "regularisation": print_grid}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--separable", action="store_true", help="nearly separable classes")
-    parser.add_argument("--results", type=Path, help="results/regimes.csv or separable.csv")
+    parser.add_argument("--part", choices=PARTS, default="regimes")
+    parser.add_argument("--results", type=Path, help="by default results/PART.csv")
     arguments = parser.parse_args()
-    name = "separable" if arguments.separable else "regimes"
-    path = arguments.results or RESULTS / f"{name}.csv"
+    path = arguments.results or RESULTS / f"{arguments.part}.csv"
     lines = pd.read_csv(path)
     for _, line in lines.dropna(subset="error").iterrows():
         print(f"{Cell(*line[CELL])}, {line['contender']}, {line['library']}: {line['error']}")
     lines = complete(lines[lines["error"].isna()])
-    if arguments.separable:
-        print_separable(lines)
+    PARTS[arguments.part](lines)
+    if arguments.part != "regimes":
         return
-    print_tables(lines)
-    print_values(lines)
     for regularisation, end in zip(REGULARISATIONS, ("", "_defaults"), strict=True):
         of_regularisation = lines[lines["regularisation"] == regularisation]
         plot(of_regularisation, path.with_name(f"{path.stem}{end}.png"))

@@ -115,8 +115,10 @@ def small(monkeypatch, regimes):
 
     monkeypatch.setattr(study, "MOST_TREES", 2)
     cells = [regimes.Cell(5, 20), regimes.Cell(20, 20)]
-    monkeypatch.setattr(regimes, "cells", lambda: cells)
-    monkeypatch.setattr(regimes, "SEPARABLE_CELLS", [regimes.Cell(5, 20, best=0.99)])
+    of_parts = {"regimes": cells, "separable": [regimes.Cell(5, 20, best=0.99)]}
+    of_parts["regularisation"] = cells[:1]
+    parts = {part: (of_parts[part], *rest) for part, (_, *rest) in regimes.PARTS.items()}
+    monkeypatch.setattr(regimes, "PARTS", parts)
     monkeypatch.setattr(regimes, "NUMBERS_OF_TREES", (1, 2))
 
 
@@ -147,13 +149,27 @@ def test_from_cells_to_verdicts(regimes, report, tmp_path, monkeypatch, capsys):
 def test_separable_classes(regimes, report, tmp_path, monkeypatch, capsys):
     small(monkeypatch, regimes)
     results = tmp_path / "separable.csv"
-    arguments = ("--separable", "--results", results)
+    arguments = ("--part", "separable", "--results", results)
     run(monkeypatch, regimes, *arguments, "--jobs", 1, "--seeds", 2)
     assert len(read(results)) == 2 * 2 * len(regimes.SEPARABLE) * 5
     run(monkeypatch, report, *arguments)
     printed = capsys.readouterr().out
     assert "gamma 2, learning rate 0.3" in printed
     assert "1.00 (1.00 to 1.00)" in printed  # log loss of itself
+
+
+def test_the_grid_of_regularisations(regimes, report, tmp_path, monkeypatch, capsys):
+    small(monkeypatch, regimes)
+    grid = dict(list(regimes.GRID.items())[::6])
+    monkeypatch.setattr(regimes, "GRID", grid)
+    results = tmp_path / "regularisation.csv"
+    arguments = ("--part", "regularisation", "--results", results)
+    run(monkeypatch, regimes, *arguments, "--jobs", 1, "--seeds", 2)
+    lines = read(results)
+    assert len(lines) == 2 * 2 * 2 * len(grid)
+    assert {line["regularisation"] for line in lines} == set(grid)
+    run(monkeypatch, report, *arguments)
+    assert capsys.readouterr().out.count("at its best: log loss with lambda") == 2
 
 
 def test_a_training_stops_before_values_that_are_no_lower(regimes):
