@@ -310,7 +310,7 @@ GRID = {
         "reg_lambda": reg_lambda,
         "min_child_weight": weight,
     }
-    for reg_lambda, weight in product((0.1, 1.0, 10.0), (0.001, 0.1, 1.0, 3.0))
+    for reg_lambda, weight in product((0.1, 1.0, 10.0), (0.001, 1.0, 3.0, 10.0))
 }
 
 
