@@ -205,7 +205,11 @@ def test_text_that_pandas_could_take_for_dates_is_text(y, codes):
     assert not cautions
 
 
-@pytest.mark.parametrize("unit", ["s", "us", None])
+# Text is parsed by pandas, of which version 2 knows no dates beyond 2262.
+AS_TEXT = pytest.param(None, marks=pytest.mark.skipif(pd.__version__ < "3", reason="pandas 2"))
+
+
+@pytest.mark.parametrize("unit", ["s", "us", AS_TEXT])
 def test_dates_that_stand_for_no_end(y, unit):
     text = ["2024-01-31", "9999-12-31"] * 100
     column = text if unit is None else np.array(text, f"datetime64[{unit}]")
