@@ -224,7 +224,7 @@ class FocalMetric:
                 "resolve(y) with the training labels"
             )
         value = loss._total_loss(y_true, margin, sample_weight, self.objective.n_threads)
-        weight = len(margin) if sample_weight is None else total(sample_weight)
+        weight = margin.shape[0] if sample_weight is None else total(sample_weight)
         if weight == 0:
             raise ValueError("sample_weight: all weights are zero")
         return value / weight

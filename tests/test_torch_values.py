@@ -295,6 +295,30 @@ def test_denominators():
     assert sigmoid_focal_loss(Z, HARD, mask=MASK & ~MASK, reduction="mean").isnan()
 
 
+@pytest.mark.parametrize("loss", [F.cross_entropy, softmax_focal_loss])
+def test_a_batch_of_which_nothing_counts_changes_no_weight(loss):
+    logits = torch.zeros(4, 3, requires_grad=True)
+    value = loss(logits, torch.full((4,), -100))
+    value.backward()
+    assert value.isnan()
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1e-30, 2e-38])
+@pytest.mark.parametrize("loss", [sigmoid_focal_loss, softmax_focal_loss])
+def test_means_keep_the_digits_of_small_weights(loss, alpha):
+    """Divided by the number of rows, a weight may be too small for single precision."""
+    logits = torch.linspace(-8, 8, 30_000)
+    target = torch.arange(30_000) % 3
+    if loss is softmax_focal_loss:
+        logits, target = torch.stack([logits, -logits, logits / 2], 1), target % 3
+    else:
+        target = torch.ones(30_000)
+    single = loss(logits, target, alpha=alpha, reduction="mean")
+    double = loss(logits.double(), target, alpha=alpha, reduction="mean")
+    assert_close(single.double(), double, rtol=1e-5, atol=0)
+
+
 @each_call
 def test_totals_are_sums_of_elements(call):
     call = partial(call, normalizer=None)

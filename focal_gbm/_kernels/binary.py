@@ -162,8 +162,8 @@ def loss_total(
 ) -> tuple[int, float]:
     """Sum of the weighted losses; the bits come first."""
     inputs = (y, margin, weight)
-    numbers = binary_parameters(gamma, alpha)
-    found, total = launch_sum(_focal_loss, inputs, margin.shape, (), numbers, (), n_threads)
+    parameters = binary_parameters(gamma, alpha)
+    found, total = launch_sum(_focal_loss, inputs, margin.shape, (), parameters, (), n_threads)
     return found & ~SOFT_LABEL, total
 
 

@@ -331,9 +331,9 @@ def _scaled(
     if not are_plain(gradient, grad):
         return grad * gradient
     ctx.is_scaled = True
+    is_one = grad.item() == 1  # where the mean or sum itself is differentiated
     # As data, which counts its changes on its own: the saved tensor would be refused otherwise, and
     # with it all others.
-    is_one = grad.item() == 1  # where the mean or sum itself is differentiated
     return gradient.data if is_one else gradient.data.mul_(grad)
 
 

@@ -35,6 +35,8 @@ from focal_gbm.torch._plain import Parameters
 # probability of zero or one then stands for.
 _LARGEST_LOGIT = 100
 
+_SMALLEST_WEIGHT = torch.finfo(torch.float32).tiny
+
 
 def sigmoid_focal_loss(
     input: Tensor,
@@ -158,8 +160,10 @@ def sigmoid_focal_loss(
         logits = _logit(logits if mask is None else torch.where(mask, logits, 0.5))
     positive, negative = class_weights(alpha, logits)
     is_mean = reduction == "mean" and normalizer is None
-    if is_mean and weight is None and mask is None:
-        (positive, negative), normalizer = _divided(input.numel(), positive, negative)
+    if is_mean:
+        normalizer = input.numel() if mask is None else mask.sum()
+        if weight is None:
+            (positive, negative), normalizer = _divided(normalizer, positive, negative)
     loss = sigmoid_loss(
         logits,
         labels,
@@ -184,8 +188,6 @@ def sigmoid_focal_loss(
         normalizer = positives.sum().clamp(min=1)
     if not is_mean:
         check_normalizer(normalizer)
-    elif weight is not None or mask is not None:
-        normalizer = input.numel() if mask is None else mask.sum()
     return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))
 
 
@@ -304,17 +306,18 @@ def softmax_focal_loss(
         of_class = per_class("weight", weight, logits, CLASS_WEIGHT)
         factor = factor * of_class
     is_mean = reduction == "mean" and normalizer is None
-    n_rows = logits.numel() // logits.shape[1] if counts is None else _number(counts)
-    if is_mean and weight is None:
-        (factor,), normalizer = _divided(n_rows, factor)
+    if is_mean:
+        normalizer = logits.numel() // logits.shape[1] if counts is None else _count(counts)
+        if weight is None:
+            (factor,), normalizer = _divided(normalizer, factor)
+        elif counts is not None and not isinstance(of_class, Tensor):
+            normalizer = of_class * normalizer
     is_total = reduction != "none"
     loss = softmax_loss(logits, target, focusing, factor, ignore_index, label_smoothing, is_total)
     if not is_mean:
         check_normalizer(normalizer)
-    elif isinstance(of_class, Tensor) and counts is not None:
+    elif counts is not None and isinstance(of_class, Tensor):  # targets are known to be classes
         normalizer = torch.where(counts, of_class[torch.where(counts, target, 0)], 0).sum()
-    elif weight is not None:
-        normalizer = n_rows if counts is None else of_class * n_rows
     loss = loss.squeeze(0) if input.ndim == 1 and reduction == "none" else loss
     return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))
 
@@ -349,25 +352,28 @@ def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
     return mask
 
 
-def _number(counts: Tensor) -> int | Tensor:
-    """How many positions count: a tensor where its value is not to be had, or not yet."""
+def _count(counts: Tensor) -> int | Tensor:
+    """How many are True: a tensor where its value is not to be had, or not yet."""
     if torch.compiler.is_compiling() or not counts.is_cpu or not are_plain(counts):
         return counts.sum()
     return int(counts.count_nonzero())
 
 
 def _divided(
-    n_rows: int | Tensor, *weights: Parameter
+    divisor: int | Tensor, *weights: Parameter
 ) -> tuple[Sequence[Parameter], int | Tensor | None]:
-    """Weights of which the loss is a mean if its sum is divided by the number that is returned.
+    """Weights divided by a sum's divisor, and None; or both as they are if that cannot be done.
 
     The loss is linear in its weights. Dividing them spares two of torch's operations, and another
     pass over the gradient.
     """
-    is_known = not torch.compiler.is_compiling() and isinstance(n_rows, int) and n_rows > 0
-    if is_known and all(isinstance(weight, float) for weight in weights):
-        return [weight / n_rows for weight in weights], None
-    return weights, n_rows
+    is_known = not torch.compiler.is_compiling() and isinstance(divisor, int) and divisor > 0
+    if not is_known or not all(isinstance(weight, float) for weight in weights):
+        return weights, divisor
+    divided = [weight / divisor for weight in weights]
+    if any(0 < weight < _SMALLEST_WEIGHT for weight in divided):  # which would lose digits
+        return weights, divisor
+    return divided, None
 
 
 def _logit(probability: Tensor) -> Tensor:
@@ -394,4 +400,6 @@ def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
     loss = loss if reduction == "none" or loss.ndim == 0 else loss.sum()
     if normalizer is None:
         return loss
+    if isinstance(normalizer, int) and normalizer == 0:  # NaN, but a gradient of zero, as torch's
+        return loss + math.nan
     return loss / (normalizer.reshape(()) if isinstance(normalizer, Tensor) else normalizer)
