@@ -17,7 +17,6 @@ computed again.
 """
 
 import argparse
-import csv
 import time
 import warnings
 from pathlib import Path
@@ -27,13 +26,11 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 from harness import print_machine
-from joblib import Parallel, delayed
 from quality import prepared, read
 from scipy import special, stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
-from study import FOLDS, MOST_ROWS, RESULTS, clipped_log_loss, keel, reduced
-from tqdm import tqdm
+from study import FOLDS, MOST_ROWS, RESULTS, append, clipped_log_loss, keel, reduced
 
 from focal_gbm import BinaryFocalLoss
 from focal_gbm.lightgbm import FocalLGBMClassifier
@@ -205,16 +202,7 @@ def compute(path, arguments):
         for library in LIBRARIES
         if (name, library) not in done
     ]
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if is_new:
-            writer.writeheader()
-        jobs = Parallel(arguments.jobs, return_as="generator_unordered")
-        results = jobs(delayed(lines_of)(*task) for task in tasks)
-        for lines in tqdm(results, total=len(tasks), unit="unit"):
-            writer.writerows(lines)
-            file.flush()
+    append(path, COLUMNS, lines_of, tasks, arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ computed again.
 """
 
 import argparse
-import csv
 import time
 import warnings
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import study
 from harness import print_machine
-from joblib import Parallel, delayed
 from quality import read
 from scipy import special
 from sklearn.metrics import average_precision_score
@@ -31,12 +29,12 @@ from study import (
     LIBRARIES,
     RESULTS,
     Trial,
+    append,
     classifier,
     clipped_log_loss,
     posterior,
     stopped_early,
 )
-from tqdm import tqdm
 
 CONTENDERS = ("log loss", "scale_pos_weight", "focal loss, defaults")
 NEGATIVES, POSITIVES = (5, 20, 100, 500, 2000), (20, 100, 500, 2000, 20_000)
@@ -360,19 +358,10 @@ def main():
     # The largest last, so that a run that is interrupted has the most cells.
     units = product(sorted(todo, key=lambda cell: cell.rows), range(arguments.seeds))
     units = [unit for unit in units if (*asdict(unit[0]).values(), unit[1]) not in done]
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if is_new:
-            writer.writeheader()
-        jobs = Parallel(arguments.jobs, return_as="generator_unordered")
-        results = jobs(
-            delayed(of_unit)(cell, distance_of(cell.negatives, cell.best, cell.easy), seed)
-            for cell, seed in units
-        )
-        for lines in tqdm(results, total=len(units), unit="unit"):
-            writer.writerows(lines)
-            file.flush()
+    tasks = [
+        (cell, distance_of(cell.negatives, cell.best, cell.easy), seed) for cell, seed in units
+    ]
+    append(path, columns, of_unit, tasks, arguments.jobs)
 
 
 if __name__ == "__main__":

@@ -240,6 +240,20 @@ def reduced(data):
     return sorted(data, key=lambda item: item[2].sum())[4::8]
 
 
+def append(path, columns, lines_of_task, tasks, n_jobs):
+    """Add the lines of each task to a table once they are known."""
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if is_new:
+            writer.writeheader()
+        jobs = Parallel(n_jobs, return_as="generator_unordered")
+        results = jobs(delayed(lines_of_task)(*task) for task in tasks)
+        for lines in tqdm(results, total=len(tasks), unit="unit"):
+            writer.writerows(lines)
+            file.flush()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder of .npz and .csv files, for confirmation")
@@ -269,16 +283,7 @@ def main():
         for library in LIBRARIES
         if (name, library) not in done
     ]
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if is_new:
-            writer.writeheader()
-        jobs = Parallel(arguments.jobs, return_as="generator_unordered")
-        results = jobs(delayed(lines_of)(*task) for task in tasks)
-        for lines in tqdm(results, total=len(tasks), unit="unit"):
-            writer.writerows(lines)
-            file.flush()
+    append(path, COLUMNS, lines_of, tasks, arguments.jobs)
 
 
 if __name__ == "__main__":
