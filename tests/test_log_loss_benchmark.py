@@ -1,12 +1,12 @@
 """The comparison with the libraries' own log loss runs, compares like with like, and reports."""
 
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scripts import run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -34,11 +34,6 @@ def data(tmp_path):
         np.savez(folder / f"{name}.npz", X=X, y=y)
     (folder / "table.csv").write_text("text,label\nCC#N,1\n")
     return folder
-
-
-def run(monkeypatch, module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-    module.main()
 
 
 def test_both_parts(benchmark, data, tmp_path, monkeypatch, capsys):

@@ -1,11 +1,10 @@
 """The study of quality runs, resumes where it ended, and reports."""
 
-import csv
 import importlib
-import sys
 
 import numpy as np
 import pytest
+from scripts import read, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -24,16 +23,6 @@ def data(tmp_path, monkeypatch):
         np.savez(folder / f"{name}.npz", X=X, y=y)
     np.savetxt(folder / "table.csv", np.c_[X, y == 1], delimiter=",", header="a,b,c,label")
     return folder
-
-
-def run(monkeypatch, module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-    module.main()
-
-
-def read(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_study(data, tmp_path, monkeypatch, capsys):

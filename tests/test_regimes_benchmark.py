@@ -2,11 +2,11 @@
 
 import csv
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import read, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -20,16 +20,6 @@ def regimes(monkeypatch):
 @pytest.fixture
 def report(regimes):
     return importlib.import_module("regimes_report")
-
-
-def run(monkeypatch, module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-    module.main()
-
-
-def read(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("easy", [0.0, 0.9])

@@ -2,11 +2,11 @@
 
 import csv
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import read, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -22,16 +22,6 @@ def study(monkeypatch):
 @pytest.fixture
 def report(study):
     return importlib.import_module("study_report")
-
-
-def run(monkeypatch, module, *arguments):
-    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
-    module.main()
-
-
-def read(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_from_data_to_a_verdict(study, report, tmp_path, monkeypatch, capsys):
