@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from focal_gbm._compare._api import compare
     from focal_gbm._compare._encoder import TableEncoder
+    from focal_gbm._compare._result import Comparison
     from focal_gbm._engines import label_totals
     from focal_gbm.display import FocalLossDisplay
     from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0.dev0"
 __all__ = [
     "BinaryFocalLoss",
+    "Comparison",
     "FocalLossDisplay",
     "FocalObjective",
     "SoftmaxFocalLoss",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOMES = {
     "BinaryFocalLoss": "losses",
+    "Comparison": "_compare._result",
     "FocalLossDisplay": "display",
     "FocalObjective": "objective",
     "SoftmaxFocalLoss": "losses",
@@ -40,6 +43,8 @@ _ELSEWHERE = {
     "DaskFocalLGBMClassifier": ["dask"],
     "DaskFocalXGBClassifier": ["dask"],
     "SigmoidFocalLoss": ["torch"],
+    "SparkFocalXGBClassifier": ["spark"],
+    "SparkFocalXGBClassifierModel": ["spark"],
     "sigmoid_focal_loss": ["torch"],
     "softmax_focal_loss": ["torch"],
     "cv": ["xgboost", "lightgbm"],
@@ -47,7 +52,7 @@ _ELSEWHERE = {
     "focal_metric": ["xgboost", "lightgbm"],
     "train": ["xgboost", "lightgbm", "dask"],
 }
-_MODULES = ("dask", "lightgbm", "onnx", "torch", "xgboost")
+_MODULES = ("dask", "lightgbm", "onnx", "spark", "torch", "xgboost")
 
 
 def __getattr__(name: str) -> Any:

@@ -424,8 +424,7 @@ def test_a_budget_too_small_for_a_trial_allows_one(table):
 
 def test_few_trials_are_said(found):
     assert found.cautions[0] == (
-        "There were only 2 trials per search: gamma and alpha were hardly searched. Use more "
-        "trials."
+        "There were only 2 trials per search: too few for gamma and alpha. Use more trials."
     )
 
 
@@ -583,6 +582,6 @@ def test_thresholds():
     y, p = np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8])
     assert threshold_of(y, p, np.ones(4), (9.0, 1.0))[0] == 0.1
     threshold, rule = threshold_of(y, p, np.ones(4), None)
-    assert (threshold, rule) == (0.25, "the largest F1 over the test rows")
+    assert (threshold, rule) == (0.25, "the largest F1 score of the test rows")
     assert list(p > threshold) == [False, True, True, True]
     assert threshold_of(y, np.full(4, 0.5), np.ones(4), None)[0] == 0.25

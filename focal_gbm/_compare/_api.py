@@ -259,7 +259,7 @@ def _too_few_trials(scores: pd.DataFrame, plan: Plan) -> list[str]:
         return []
     found = f"only {fewest} {'trial' if fewest == 1 else 'trials'}"
     place = "per search" if trials.eq(fewest).all() else "in some searches"
-    searched = f"gamma and alpha were {'not' if fewest == 1 else 'hardly'} searched"
+    searched = "gamma and alpha were not searched" if fewest == 1 else "too few for gamma and alpha"
     if fewest < plan.n_trials:
         return [f"The time budget allowed {found} {place}: {searched}. Use a larger time budget."]
     return [

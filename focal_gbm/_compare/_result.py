@@ -55,6 +55,14 @@ class Comparison:
         Of the posterior; a row above it is taken for positive.
     threshold_rule : str
         How the threshold was chosen.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from focal_gbm import compare
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> comparison = compare(X, y, library="lightgbm", folds=2, repeats=1, trials=1)
+    >>> comparison.differences[["contender", "mean", "low", "high"]]  # doctest: +SKIP
     """
 
     scores: pd.DataFrame

@@ -227,7 +227,7 @@ def threshold_of(
     # scikit-learn counts rows at a threshold as positive: it is halfway to those below.
     best = f1[:-1].argmax()
     below = thresholds[best - 1] if best else 0.0
-    return float(thresholds[best] + below) / 2, "the largest F1 over the test rows"
+    return float(thresholds[best] + below) / 2, "the largest F1 score of the test rows"
 
 
 def best_estimator(
