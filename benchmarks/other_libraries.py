@@ -26,11 +26,10 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 from harness import print_machine
-from quality import prepared, read
 from scipy import special, stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
-from study import FOLDS, MOST_ROWS, RESULTS, append, clipped_log_loss, keel, reduced
+from study import FOLDS, RESULTS, append, clipped_log_loss, keel_data, tasks_of
 
 from focal_gbm import BinaryFocalLoss
 from focal_gbm.lightgbm import FocalLGBMClassifier
@@ -186,23 +185,9 @@ def main():
     path = arguments.results or RESULTS / f"other_libraries{'_reduced' * arguments.reduced}.csv"
     print_machine()
     if not arguments.report:
-        compute(path, arguments)
+        tasks = tasks_of(keel_data(arguments.reduced), LIBRARIES, path)
+        append(path, COLUMNS, lines_of, tasks, arguments.jobs)
     report(path)
-
-
-def compute(path, arguments):
-    data = [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in keel()]
-    if arguments.reduced:
-        data = reduced(data)
-    done = {(line["data"], line["library"]) for line in read(path)}
-    data.sort(key=lambda item: item[1].size)
-    tasks = [
-        (name, X, y, library)
-        for name, X, y in data
-        for library in LIBRARIES
-        if (name, library) not in done
-    ]
-    append(path, COLUMNS, lines_of, tasks, arguments.jobs)
 
 
 if __name__ == "__main__":

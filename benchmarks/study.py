@@ -240,6 +240,25 @@ def reduced(data):
     return sorted(data, key=lambda item: item[2].sum())[4::8]
 
 
+def keel_data(is_reduced):
+    data = [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in keel()]
+    return reduced(data) if is_reduced else data
+
+
+def tasks_of(data, libraries, path):
+    """Data sets in libraries that a table does not have.
+
+    The longest last, so that a run that is interrupted has the most data sets.
+    """
+    done = {(line["data"], line["library"]) for line in read(path)}
+    return [
+        (name, X, y, library)
+        for name, X, y in sorted(data, key=lambda item: item[1].size)
+        for library in libraries
+        if (name, library) not in done
+    ]
+
+
 def append(path, columns, lines_of_task, tasks, n_jobs):
     """Add the lines of each task to a table once they are known."""
     is_new = not path.exists()
@@ -270,19 +289,15 @@ def main():
     name = "confirmation" if arguments.data else "study"
     path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
     print_machine()
-    data = data_sets(arguments) if arguments.data else keel()
-    data = [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in data if len(np.unique(y)) == 2]
-    if arguments.reduced:
-        data = reduced(data)
-    done = {(line["data"], line["library"]) for line in read(path)}
-    # The longest last, so that a run that is interrupted has the most data sets.
-    data.sort(key=lambda item: item[1].size)
-    tasks = [
-        (name, X, y, library, arguments)
-        for name, X, y in data
-        for library in LIBRARIES
-        if (name, library) not in done
-    ]
+    if arguments.data:
+        data = [
+            (name, *prepared(X, y, MOST_ROWS))
+            for name, X, y in data_sets(arguments)
+            if len(np.unique(y)) == 2
+        ]
+    else:
+        data = keel_data(arguments.reduced)
+    tasks = [(*task, arguments) for task in tasks_of(data, LIBRARIES, path)]
     append(path, COLUMNS, lines_of, tasks, arguments.jobs)
 
 

