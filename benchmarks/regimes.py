@@ -182,8 +182,10 @@ def data_of(cell, distance, seed):
     return X, y, TestRows.drawn(cell, distance, rng)
 
 
-def split_of(y, seed):
-    return train_test_split(np.arange(len(y)), test_size=0.25, stratify=y, random_state=seed)
+def train_and_valid(X, y, seed):
+    """Rows and labels for training, and those that stop it."""
+    parts = train_test_split(np.arange(len(y)), test_size=0.25, stratify=y, random_state=seed)
+    return [(X[part], y[part]) for part in parts]
 
 
 def measured(library, booster, of_loss, n_trees, X, y, test):
@@ -200,15 +202,14 @@ def measured(library, booster, of_loss, n_trees, X, y, test):
 
 def on_data(library, contender, X, y, test, seed):
     """Measures with the regularisation by default, and with the one that is chosen."""
-    train, valid = split_of(y, seed)
-    rows = (X[train], y[train]), (X[valid], y[valid])
+    train, valid = train_and_valid(X, y, seed)
     of_loss = Trial({}, float((y == 0).sum() / y.sum()), GAMMA, None).of_loss(contender)
     boosters = [{**LEARNING_RATE, **changes} for changes in REGULARISATIONS]
     n_trees, log_losses = [], []
     for booster in boosters:
-        model, trees = stopped_early(library, booster, of_loss, *rows)
+        model, trees = stopped_early(library, booster, of_loss, train, valid)
         n_trees.append(trees)
-        log_losses.append(clipped_log_loss(y[valid], posterior(model, X[valid], of_loss)))
+        log_losses.append(clipped_log_loss(valid[1], posterior(model, valid[0], of_loss)))
     chosen = int(np.argmin(log_losses))
     found = {}
     for i in {0, chosen}:
@@ -290,8 +291,7 @@ def separable_lines_of(cell, distance, seed):
     """The lines of a cell of nearly separable classes with a seed."""
     warnings.simplefilter("ignore")
     X, y, test = data_of(cell, distance, seed)
-    train, valid = split_of(y, seed)
-    rows = (X[train], y[train]), (X[valid], y[valid])
+    rows = train_and_valid(X, y, seed)
     lines = []
     for library, (contender, (of_loss, changes)) in product(LIBRARIES, SEPARABLE.items()):
         booster = {**LEARNING_RATE, **changes}
@@ -316,8 +316,7 @@ def grid_lines_of(cell, distance, seed):
     """The lines of log loss and focal loss with each regularisation of the grid."""
     warnings.simplefilter("ignore")
     X, y, test = data_of(cell, distance, seed)
-    train, valid = split_of(y, seed)
-    rows = (X[train], y[train]), (X[valid], y[valid])
+    rows = train_and_valid(X, y, seed)
     lines = []
     for library, contender in product(LIBRARIES, (CONTENDERS[0], CONTENDERS[2])):
         of_loss = Trial({}, 1.0, GAMMA, None).of_loss(contender)

@@ -173,8 +173,7 @@ def test_a_training_stops_before_values_that_are_no_lower(regimes):
 @pytest.mark.parametrize("of_loss", [{}, {"focal_gamma": 2.0}])
 def test_trees_are_evaluated_as_the_library_stops(regimes, library, of_loss):
     X, y, _ = regimes.data_of(regimes.Cell(5, 100), 2.0, 0)
-    train, valid = regimes.split_of(y, 0)
-    rows = (X[train], y[train]), (X[valid], y[valid])
+    rows = regimes.train_and_valid(X, y, 0)
     booster = {"learning_rate": 0.3}
     _, n_trees = regimes.stopped_early(library, booster, of_loss, *rows)
     log_losses, ranks = regimes.evaluated(library, booster, of_loss, *rows)
