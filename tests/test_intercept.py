@@ -80,6 +80,7 @@ XGBOOST = {
     "stops early, saves the best": {"stops": True, "saves_best": True},
     "stops early, margins": {"stops": True, "start": True},
     "stops early, dart": {"stops": True, "booster": "dart", "rate_drop": 0.3},
+    "stops early, linear": {"stops": True, "booster": "gblinear"},
     "continued": {"continued": True},
 }
 
@@ -107,12 +108,67 @@ def test_xgboost(arrays, n_classes, alpha, case):
     if continued:
         options = {"xgb_model": focal_xgboost.train(params, dtrain, 5, obj=objective)}
     booster = focal_xgboost.train(params, dtrain, ROUNDS, obj=objective, **options)
-    used = (0, booster.best_iteration + 1) if stops else (0, 0)
-    assert not stops or booster.best_iteration + 1 < ROUNDS
+    is_linear = params.get("booster") == "gblinear"  # which predicts with all iterations
+    used = (0, booster.best_iteration + 1) if stops and not is_linear else (0, 0)
+    assert not stops or is_linear or booster.best_iteration + 1 < ROUNDS
     loss = loss_of(objective, n_classes, y, weight)
     for model in (booster, xgb.Booster(model_file=booster.save_raw()), copy.copy(booster)):
         margin = model.predict(dtrain, output_margin=True, iteration_range=used)
         assert_unbiased(loss, margin, y, weight)
+
+
+@pytest.mark.filterwarnings("ignore:no tree has a split")
+@pytest.mark.parametrize("is_continued", [False, True])
+@pytest.mark.parametrize("rare", [0, 1])
+@pytest.mark.parametrize(("gamma", "alpha"), [(0.25, 0.25), (0.1, None), (0.0, 0.9), (1.0, 0.9)])
+def test_xgboost_where_its_base_score_has_no_digits(arrays, gamma, alpha, rare, is_continued):
+    X, score, _ = arrays
+    y = (score > np.quantile(score, 0.995)).astype(int)
+    weight = np.where(y == 1, 1.0, 1e6)
+    y = y if rare == 1 else 1 - y
+    dtrain = xgb.DMatrix(X, y, weight=weight)
+    objective = FocalObjective(gamma, alpha)
+    params = {"nthread": 2, "max_depth": 3, "min_child_weight": 0}
+    options = {}
+    if is_continued:
+        options = {"xgb_model": focal_xgboost.train(params, dtrain, 3, obj=objective)}
+    booster = focal_xgboost.train(params, dtrain, 5, obj=objective, **options)
+    margin = booster.predict(xgb.DMatrix(X), output_margin=True).astype(float)
+    posterior = objective.loss.posterior(margin if rare else -margin)
+    if rare == 0:  # whose own posterior keeps its digits
+        posterior = BinaryFocalLoss(gamma, None if alpha is None else 1 - alpha).posterior(-margin)
+    assert_allclose(posterior @ weight, (weight == 1).sum(), rtol=1e-4)
+
+
+def seen_in_the_last_iteration(params, dtrain, objective, seen):
+    class Predict(xgb.callback.TrainingCallback):
+        def after_iteration(self, model, epoch, evals_log):
+            seen.append(model.predict(dtrain, output_margin=True))
+            return False
+
+    return focal_xgboost.train(params, dtrain, 3, obj=objective, callbacks=[Predict()])
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_predictions_that_xgboost_keeps_are_those_after_the_shift(arrays, start):
+    X, score, _ = arrays
+    y = labels(score, 2)
+    dtrain = xgb.DMatrix(X, y, base_margin=margins(X, 2) if start else None)
+    params, objective, seen = {"nthread": 2}, FocalObjective(2.0, "balanced"), []
+    booster = seen_in_the_last_iteration(params, dtrain, objective, seen)
+    assert_allclose(seen[-1], booster.predict(dtrain, output_margin=True), rtol=1e-6)
+
+    class Folds(xgb.callback.TrainingCallback):
+        def after_training(self, model):
+            self.folds = model.cvfolds
+            return model
+
+    callback = Folds()
+    focal_xgboost.cv(params, dtrain, 3, stratified=True, obj=objective, callbacks=[callback])
+    for fold in callback.folds:
+        for dataset in (fold.dtrain, fold.dtest):
+            again = xgb.Booster(model_file=fold.bst.save_raw()).predict(dataset, output_margin=True)
+            assert_allclose(fold.bst.predict(dataset, output_margin=True), again, rtol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [None, "balanced"])

@@ -72,8 +72,19 @@ def base_margin_of(booster: xgb.Booster) -> Array:
     probability for "binary:logistic", margins for "multi:softprob".
     """
     config = json.loads(booster.save_config())["learner"]["learner_model_param"]
-    base_score = np.array(json.loads(config["base_score"]), np.float64)
-    return base_score if base_score.size > 1 else np.log(base_score) - np.log1p(-base_score)
+    base_score = np.array(json.loads(config["base_score"]), np.float32)
+    start = base_score if base_score.size > 1 else _log_odds(base_score)
+    return start.astype(np.float64)
+
+
+def _log_odds(base_score: Array) -> Array:
+    """Of probabilities, as XGBoost computes them (src/objective/regression_loss.h).
+
+    It clips them, and the logarithm is of single precision: near one, log-odds are mostly rounding.
+    """
+    clipped = np.clip(base_score, np.float32(1e-6), np.float32(1) - np.float32(1e-6))
+    log_odds: Array = -np.log((1 / clipped - 1).astype(np.float64)).astype(np.float32)
+    return log_odds
 
 
 def model_of(booster: xgb.Booster) -> dict[str, Any]:
@@ -98,16 +109,12 @@ def trees_of(model: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
 
 
 def start_of(model: dict[str, Any]) -> Array:
-    """The margins that a model's trees are added to, one or one of each class.
-
-    In single precision, rounded as XGBoost does (src/objective/regression_loss.h) and NumPy's own
-    logarithm does not: the log-odds of a base_score near one are mostly rounding.
-    """
+    """The margins that a model's trees are added to, one or one of each class, as float32."""
     objective = model["learner"]["objective"]["name"]
     parameters = model["learner"]["learner_model_param"]
     base_score = np.atleast_1d(np.array(json.loads(parameters["base_score"]), np.float32))
     if objective == "binary:logistic":
-        base_score = -np.log((1 / base_score - 1).astype(np.float64)).astype(np.float32)
+        base_score = _log_odds(base_score)
     elif objective not in _OF_MARGINS:
         known = sorted({"binary:logistic", *_OF_MARGINS})
         raise ValueError(

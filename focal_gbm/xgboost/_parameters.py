@@ -63,11 +63,24 @@ def threads_of(params: dict[str, Any]) -> Any:
     return params.get("nthread", params.get("n_jobs"))
 
 
+# XGBoost clips a base_score of two classes to 1e-6 and 1 - 1e-6, margins of -13.8 and 13.7. Near 1
+# its single precision keeps few digits: of a margin m it loses 2**-24 * exp(m), 3e-6 at 4.
+_LARGEST_START, _LARGEST_PRECISE_START = 13.0, 4.0
+
+
 def with_start(params: dict[str, Any], training: Training) -> dict[str, Any]:
     """Parameters that start at the optimum of the training labels, unless a start is given."""
     if "base_score" in params:
         return params
-    return {**params, "base_score": base_score(np.atleast_1d(training.initial_margin()))}
+    margin = np.atleast_1d(training.initial_margin())
+    if margin.size == 1:
+        margin = margin.clip(-_LARGEST_START, _LARGEST_START)
+    return {**params, "base_score": base_score(margin)}
+
+
+def is_kept_by_base_score(margin: Array) -> bool:
+    """Whether a base_score is precise enough for margins to start from."""
+    return margin.size > 1 or -_LARGEST_START <= margin[0] <= _LARGEST_PRECISE_START
 
 
 def base_score(margin: Array) -> float | list[float]:

@@ -11,7 +11,7 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.xgboost._attributes import text_of_intercept
 from focal_gbm.xgboost._internals import base_margin_of, raise_first_trees, tree_booster_of
-from focal_gbm.xgboost._parameters import base_score
+from focal_gbm.xgboost._parameters import base_score, is_kept_by_base_score
 from focal_gbm.xgboost._resident import Resident
 
 
@@ -69,19 +69,21 @@ class Intercept(TrainingCallback):
         with self.resident.place() if self.resident is not None else nullcontext():
             shift = training.shift(*self._rows(model, dataset))
         training.best_margin = training.dataset = None
+        base_margin = base_margin_of(model)
         # In the presence of margins XGBoost takes no base_score, and a linear booster takes one
         # for all classes.
-        if self.has_margins or tree_booster_of(model)["booster"] == "gblinear":
+        if self.has_margins or is_linear(model) or not is_kept_by_base_score(base_margin + shift):
             raise_first_trees(model, shift)
             model.set_attr(focal_intercept=text_of_intercept(shift=shift))
         else:
-            base_margin = base_margin_of(model)
             model.set_param({"base_score": base_score(base_margin + shift)})
             model.set_attr(focal_intercept=text_of_intercept(base_margin=base_margin))
+        model.reset()  # XGBoost keeps predictions of the training rows: those before the shift
 
     def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
         """Margins and weights of the training rows."""
-        n_rounds = n_rounds_used(model)
+        # A linear booster has no iterations to choose from: it predicts with all.
+        n_rounds = model.num_boosted_rounds() if is_linear(model) else n_rounds_used(model)
         if self.resident is not None and self.resident.has_margins_of(model):
             rows = self.resident.rows[dataset]
             _, sample_weight = rows.labels_and_weights
@@ -98,6 +100,10 @@ class Intercept(TrainingCallback):
         else:
             margin = self.training.best_margin
         return margin, sample_weight
+
+
+def is_linear(model: xgb.Booster) -> bool:
+    return bool(tree_booster_of(model)["booster"] == "gblinear")
 
 
 def n_rounds_used(model: xgb.Booster) -> int:
