@@ -396,7 +396,7 @@ class FocalLoss(ABC):
         }
 
 
-def labels_and_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array]:
+def with_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array]:
     """Labels, and their weights, which are one where none are given."""
     y = as_rows("y", to_host(y))
     if sample_weight is None:

@@ -27,7 +27,7 @@ from focal_gbm._validation import (
     check_weights,
 )
 from focal_gbm._warnings import warn
-from focal_gbm.objective import FocalMetric, FocalObjective, Loss, loss_for
+from focal_gbm.objective import FocalObjective, Loss, loss_for
 
 EvalSet = Sequence[tuple[Any, Any]]
 
@@ -64,12 +64,6 @@ class Targets(NamedTuple):
         share: Array = totals / totals.sum()
         return share
 
-    def resolved(self, metric: FocalMetric) -> FocalMetric:
-        """The metric with the alpha of the training labels."""
-        of_rows = self.y, self.sample_weight
-        labels = of_rows if self.totals is None else (np.arange(self.totals.size), self.totals)
-        return metric.resolve(*labels, n_classes=self.n_classes)
-
     def check_same_classes(self, name: str, classes: Array) -> None:
         """Refuse to continue a model whose margins belong to other labels."""
         if not np.array_equal(classes, self.classes):
@@ -82,7 +76,7 @@ class Targets(NamedTuple):
         """Evaluation sets with labels as integers; that of the training data stays identical."""
         return [
             (X_eval, self.y if X_eval is X and y_eval is y else self._encode(X_eval, y_eval, X))
-            for X_eval, y_eval in _pairs(eval_set)
+            for X_eval, y_eval in as_pairs(eval_set)
         ]
 
     def _encode(self, X_eval: Any, y_eval: Any, X: Any) -> Array:
@@ -213,8 +207,16 @@ class FocalClassifier:
         self.loss_ = targets.loss
         self.class_prior_ = targets.class_prior
 
-    def _set_stored(self, loss: Loss, classes: Array, prior: Array | None) -> None:
+    def _set_stored(
+        self, loss: Loss, classes: Array | None, prior: Array | None, n_classes: int
+    ) -> None:
         """Be the classifier that a file tells of."""
+        if classes is None:  # trained by ``train``
+            classes = np.arange(n_classes)
+        if max(2, classes.size) != n_classes:
+            raise ValueError(
+                f"the model has {classes.size} labels, but is one of {n_classes} classes: {classes}"
+            )
         self.focal_gamma, self.focal_alpha, self.hessian = loss.gamma, loss.alpha, loss.hessian
         self.loss_, self._labels_of_classes, self.class_prior_ = loss, classes, prior
 
@@ -273,9 +275,9 @@ def checked_weight(
 ) -> Array | None:
     if sample_weight is None:
         return None
-    sample_weight = np.asarray(to_host(sample_weight))
-    if sample_weight.dtype.kind == "O":  # which data frames hand out
-        sample_weight = sample_weight.astype(np.float64)
+    sample_weight = to_host(sample_weight)
+    if np.asarray(sample_weight).dtype.kind == "O":  # which data frames hand out
+        sample_weight = np.asarray(sample_weight).astype(np.float64)
     weight = as_rows(name, sample_weight)
     check_length(name, weight, y)
     check_weights(weight, name)
@@ -340,7 +342,7 @@ def _check_lengths(name: str, X: Any, y: Array) -> None:
         raise ValueError(f"{name}: X needs one label per row. {error}") from None
 
 
-def _pairs(eval_set: Any) -> EvalSet:
+def as_pairs(eval_set: Any) -> EvalSet:
     if not isinstance(eval_set, list | tuple):
         raise TypeError(f"eval_set: expected a list of pairs (X, y), got {type(eval_set).__name__}")
     for i, pair in enumerate(eval_set):

@@ -21,6 +21,8 @@ def as_labels(name: str, y: Any) -> Array:
     Nullable dtypes become plain ones: "boolean" becomes bool, "Int64" becomes int64.
     """
     y = to_host(y)
+    if isinstance(y, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected labels, got a masked array: use its filled()")
     if scipy.sparse.issparse(y):
         _refuse_several_labels(name, f"a sparse matrix of shape {y.shape}")
     # A list of numbers and text would become text.

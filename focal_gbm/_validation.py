@@ -129,6 +129,16 @@ def check_integer(name: str, value: Any, least: int, expected: str) -> int:
     return int(value)
 
 
+def as_number(name: str, value: Any, kind: type = float) -> Any:
+    """A parameter of a library's as a float or an integer; the libraries take text, too."""
+    try:
+        return kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        expected = "an integer" if kind is int else "a number"
+        found = TypeError if isinstance(error, TypeError) else ValueError
+        raise found(f"{name}: expected {expected}, got {value!r}") from None
+
+
 def _number_or_per_class(
     name: str, value: Any, expected: str, n_classes: int | None
 ) -> float | PerClass:

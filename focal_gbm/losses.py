@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from focal_gbm._arrays import as_margins, is_on_device
-from focal_gbm._base_loss import FocalLoss, check_totals, labels_and_weights
+from focal_gbm._base_loss import FocalLoss, check_totals, with_weights
 from focal_gbm._kernels import binary, softmax
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN, BAD_WEIGHT
 from focal_gbm._optimum import binary_optimum, softmax_optimum
@@ -140,7 +140,7 @@ class BinaryFocalLoss(FocalLoss):
         return self._posterior_of(flat, as_margin=as_margin).reshape(margin.shape)[()]
 
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
-        y, sample_weight = labels_and_weights(y, sample_weight)
+        y, sample_weight = with_weights(y, sample_weight)
         check_labels(y)
         positive = np.einsum("i,i", y, sample_weight, dtype=np.float64)
         negative = np.einsum("i,i", 1 - y, sample_weight, dtype=np.float64)
@@ -263,7 +263,7 @@ class SoftmaxFocalLoss(FocalLoss):
         return self._posterior_of(margin, as_margin=as_margin)
 
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
-        y, sample_weight = labels_and_weights(y, sample_weight)
+        y, sample_weight = with_weights(y, sample_weight)
         check_classes(y, self.n_classes)
         totals = np.bincount(y.astype(np.intp), sample_weight, self.n_classes)
         return totals.astype(np.float64, copy=False)  # integers where there are no rows

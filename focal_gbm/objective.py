@@ -87,7 +87,7 @@ class FocalObjective:
         object.__setattr__(self, "gamma", check_gamma(self.gamma))
         object.__setattr__(self, "alpha", check_alpha(self.alpha))
         if self.hessian is not None:
-            check_hessian(self.hessian)
+            object.__setattr__(self, "hessian", check_hessian(self.hessian))
         object.__setattr__(self, "n_threads", check_n_threads(self.n_threads))
         object.__setattr__(self, "device", check_device(self.device))
 
@@ -184,12 +184,7 @@ class FocalObjective:
         TypeError, ValueError
             For input of the wrong kind, shape or value.
         """
-        margin = y_pred
-        if is_dataset(y_pred):
-            margin = y_true
-            y_true, sample_weight = labels_and_weights(y_pred)
-        if not is_on_device(margin):
-            margin = as_real("margin", margin)
+        y_true, margin, sample_weight = _rows_of(y_true, y_pred, sample_weight)
         library = library_of(y_pred) if is_dataset(y_pred) else library_of_margins(margin)
         n_columns = None if margin.ndim == 1 else margin.shape[-1]
         y, margin, weight = (
@@ -212,11 +207,9 @@ class FocalMetric:
 
     def mean(self, y_true: ArrayLike, y_pred: Any, sample_weight: ArrayLike | None = None) -> float:
         """Mean over the rows of a data set, or of labels, margins and weights."""
-        margin = y_pred
-        if is_dataset(y_pred):
-            margin = y_true
-            y_true, sample_weight = labels_and_weights(y_pred)
-        margin = margin if is_on_device(margin) else as_real("margin", margin)
+        y_true, margin, sample_weight = _rows_of(y_true, y_pred, sample_weight)
+        if not margin.shape[0]:
+            raise ValueError("y: there are no rows")
         loss = loss_of_margins(self.objective, margin)
         if loss.alpha == "balanced":
             raise ValueError(
@@ -235,6 +228,18 @@ class FocalMetric:
         """The same metric with ``alpha="balanced"`` replaced by its value for these labels."""
         objective = self.objective.resolve(y, sample_weight, n_classes=n_classes)
         return dataclasses.replace(self, objective=objective)
+
+
+def _rows_of(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    """Labels, margins and weights, where a data set has the first and the last of them."""
+    y, margin = y_true, y_pred
+    if is_dataset(y_pred):
+        if sample_weight is not None:
+            raise ValueError("sample_weight: weights are those of the data set: leave it out")
+        margin = y_true
+        y, sample_weight = labels_and_weights(y_pred)
+    margin = margin if is_on_device(margin) else as_real("margin", margin)
+    return y, margin, sample_weight
 
 
 def check_objective(name: str, objective: Any) -> FocalObjective:

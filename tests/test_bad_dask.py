@@ -90,6 +90,11 @@ BAD = {
         "eval_set: it has 3 features, but X has 4",
     ),
     "no pairs": (lambda f: f | {"eval_set": f["X"]}, TypeError, "eval_set: expected a list"),
+    "a pair of one": (
+        lambda f: f | {"eval_set": [(f["X"],)]},
+        TypeError,
+        "eval_set: .*got tuple at place 0",
+    ),
     "label of an evaluation set": (
         lambda f: f | {"eval_set": [(f["X"], f["y"] + 5)]},
         ValueError,

@@ -58,6 +58,20 @@ CASES = {
         "(2 classes), got [1, 2, 3]",
         lambda lib: lib.fit(focal_gamma=[1, 2, 3]),
     ),
+    "weight masked": (
+        BOTH,
+        TypeError,
+        "sample_weight",
+        "masked array",
+        lambda lib: lib.fit(fit={"sample_weight": np.ma.masked_greater(np.arange(60.0), 50)}),
+    ),
+    "labels masked": (
+        BOTH,
+        TypeError,
+        "y",
+        "masked array",
+        lambda lib: lib.fit(y=np.ma.masked_array(Y, X[:, 0] > 2)),
+    ),
     "alpha 2": (BOTH, ValueError, "focal_alpha", "got 2", lambda lib: lib.fit(focal_alpha=2)),
     "alpha word": (BOTH, TypeError, "focal_alpha", "'x'", lambda lib: lib.fit(focal_alpha="x")),
     "alpha by label": (

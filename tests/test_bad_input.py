@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import xgboost as xgb
 from scipy.sparse import csr_array, csr_matrix
 
 import focal_gbm.lightgbm
@@ -193,6 +194,24 @@ CASES = {
     "weight short": (ValueError, "sample_weight", "got 1", lambda: loss.loss(Y, Z, [1])),
     "weight scalar": (ValueError, "sample_weight", "()", lambda: loss.loss(Y, Z, 2.0)),
     "weight text": (TypeError, "sample_weight", "<U1", lambda: loss.loss(Y, Z, ["a", "b", "c"])),
+    "weight of a data set": (
+        ValueError,
+        "sample_weight",
+        "data set",
+        lambda: objective(Z, xgb.DMatrix(ZZ.T, Y), Y),
+    ),
+    "weight of a data set, metric": (
+        ValueError,
+        "sample_weight",
+        "data set",
+        lambda: focal_gbm.xgboost.focal_metric(objective)(Z, xgb.DMatrix(ZZ.T, Y), Y),
+    ),
+    "metric of no rows": (
+        ValueError,
+        "y",
+        "no rows",
+        lambda: focal_gbm.lightgbm.focal_metric(objective)(Y[:0], Z[:0]),
+    ),
     "weights zero": (
         ValueError,
         "y",
@@ -372,8 +391,11 @@ def test_arrays_without_dimensions_are_numbers():
     assert repr(given) == repr(BinaryFocalLoss(1.5, 0.25, "clip"))
     given = SoftmaxFocalLoss(np.array(3), np.array(2), np.array("balanced"))
     assert repr(given) == repr(SoftmaxFocalLoss(3, 2.0, "balanced"))
-    given = FocalObjective(np.float32(1.5), n_threads=np.array(2), device=np.array("cpu"))
-    assert given == FocalObjective(1.5, n_threads=2, device="cpu")
+    given = FocalObjective(
+        np.float32(1.5), None, np.array("clip"), n_threads=np.array(2), device=np.array("cpu")
+    )
+    assert given == FocalObjective(1.5, None, "clip", n_threads=2, device="cpu")
+    assert given.loss.hessian == "clip"
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, np.longdouble])

@@ -365,7 +365,7 @@ CASES = {
     ),
     "normalizer of 3": (RuntimeError, "normalizer", "(3,)", lambda: sigmoid(normalizer=Z[0])),
     "normalizer unknown": (
-        TypeError,
+        ValueError,
         "normalizer",
         "'positive'",
         lambda: sigmoid(normalizer="positive"),
@@ -449,6 +449,18 @@ CASES = {
         "normalizer",
         "'positives'",
         lambda: SoftmaxFocalLoss()(Z, T, normalizer="positives"),
+    ),
+    "module alpha, bools": (
+        TypeError,
+        "alpha",
+        "got True",
+        lambda: SoftmaxFocalLoss(alpha=[True, False, True]),
+    ),
+    "module alpha, array of bools": (
+        TypeError,
+        "alpha",
+        "bool",
+        lambda: SoftmaxFocalLoss(alpha=np.array([True, False, True])),
     ),
     "module reduction": (
         ValueError,

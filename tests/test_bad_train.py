@@ -107,6 +107,41 @@ CASES = {
         "None",
         lambda: focal_gbm.lightgbm.focal_metric(None),
     ),
+    # parameters that are no numbers, or none at all
+    **{
+        f"{name} of {library}": (
+            error,
+            name,
+            repr(value),
+            lambda train=train, name=name, value=value: train({name: value}),
+        )
+        for library, train, names in (
+            ("XGBoost", evaluate_xgboost, ("num_class", "scale_pos_weight", "nthread", "n_jobs")),
+            (
+                "LightGBM",
+                evaluate_lightgbm,
+                (
+                    *("num_class", "num_threads", "early_stopping_round", "num_machines"),
+                    *("min_sum_hessian_in_leaf", "pos_bagging_fraction", "scale_pos_weight"),
+                    "sigmoid",
+                ),
+            ),
+        )
+        for name in names
+        for value, error in (("x", ValueError), ([1], TypeError))
+    },
+    "params of XGBoost": (
+        TypeError,
+        "params",
+        "NoneType",
+        lambda: focal_gbm.xgboost.train(None, xgb.DMatrix(X, LABELS), obj=objective),
+    ),
+    "params of LightGBM": (
+        TypeError,
+        "params",
+        "list",
+        lambda: focal_gbm.lightgbm.train([("objective", objective)], lgb.Dataset(X, LABELS)),
+    ),
     # XGBoost
     "xgboost without obj": (TypeError, "obj", "None", lambda: train_xgboost(obj=None)),
     "xgboost obj a loss": (

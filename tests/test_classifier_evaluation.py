@@ -88,6 +88,30 @@ def test_focal_metric_is_that_of_the_margins(data, library):
     assert_allclose(log["focal_loss"][-1], loss, rtol=1e-5)
 
 
+@both
+def test_focal_metric_has_the_threads_of_the_classifier(data, library, monkeypatch):
+    X, labels, _ = data
+    home = focal_gbm.xgboost if library is XGB else focal_gbm.lightgbm
+    metric, seen = home.focal_metric(FocalObjective()), []
+
+    def mean(self, *rows):
+        seen.append(self.objective.n_threads)
+        return 0.0
+
+    monkeypatch.setattr(type(metric), "mean", mean)
+    library.fit(library(n_jobs=1), X, labels[2], eval_set=[(X, labels[2])], metric=metric)
+    assert set(seen) == {1}
+
+
+def test_xgboost_weights_and_margins_of_evaluation_sets_as_arrays(data):
+    X, labels, _ = data
+    y = labels[2][:500]
+    weight, margin = np.ones((1, 500)), np.zeros((1, 500))
+    given = {"sample_weight_eval_set": weight, "base_margin_eval_set": margin}
+    model = XGB().fit(X[:500], y, eval_set=[(X[:500], y)], verbose=False, **given)
+    assert len(XGB.history(model)["validation_0"]["logloss"]) == 20
+
+
 @pytest.mark.usefixtures("unshifted")
 @both
 @pytest.mark.parametrize("metric", ["auc", "log loss"])

@@ -111,9 +111,12 @@ def test_reloaded_classifier_predicts_the_posterior(data, tmp_path, extension, n
     path = tmp_path / f"model.{extension}"
     model.save_model(path)
     for _ in range(2):
-        loaded = FocalXGBClassifier()
+        loaded = FocalXGBClassifier(n_estimators=2)
+        loaded.fit(X[:99], labels[2][:99], eval_set=[(X, labels[2])], verbose=False)
         loaded.load_model(path)
         loaded.save_model(path)
+    with pytest.raises(xgb.core.XGBoostError, match="No evaluation result"):
+        loaded.evals_result()
     assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     assert_array_equal(loaded.predict(X), model.predict(X))
     assert loaded.predict(X).dtype == names.dtype

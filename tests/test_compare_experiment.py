@@ -1,5 +1,6 @@
 """The experiment of ``focal_gbm.compare``: fair, repeatable, and summed up as its tables say."""
 
+import datetime
 import json
 import re
 from dataclasses import replace
@@ -463,8 +464,8 @@ def test_large_fits_follow_each_other_and_large_searches_take_part_of_the_rows(t
     small = prepared(*table, folds=2, jobs=6)
     assert (small.n_workers, small.plan.n_threads) == (6, 1)
     assert small.protocol["subsampling"] is None
-    for module in (_setup, _folds):
-        monkeypatch.setattr(module, "SEARCH_ROWS", 150)
+    monkeypatch.setattr(_folds, "SEARCH_ROWS", 150)
+    monkeypatch.setattr(_folds, "SEARCH_ROWS_OF_A_CLASS", 8)
     monkeypatch.setattr(_setup, "SIDE_BY_SIDE_ROWS", 199)
     large = prepared(*table, folds=2, jobs=6)
     assert (large.n_workers, large.plan.n_threads) == (1, 6)
@@ -576,6 +577,17 @@ def test_code_of_focal_loss():
     of_booleans = best_estimator(outcome(max_depth=3), True, 0.5, "a rule", None)
     assert "from xgboost import XGBClassifier\n" in of_booleans[1]
     assert "# model.fit(X, y)\n" in of_booleans[1]
+
+
+@pytest.mark.parametrize(
+    "positive", [pd.Timestamp("2024-01-01"), datetime.date(2024, 1, 1), 1.5, "it's"]
+)
+def test_code_runs_for_every_label(positive):
+    _, code = best_estimator(outcome(max_depth=3), positive, 0.5, "a rule", None)
+    code, of_fit = code.split("\n# model.fit(X, ")
+    scope = {"y": pd.Series([positive, None], dtype=object)}
+    exec(code, scope)  # noqa: S102
+    assert list(eval(of_fit.partition(")\n#")[0], scope)) == [True, False]  # noqa: S307
 
 
 def test_thresholds():

@@ -67,6 +67,7 @@ def test_time_goes_forward(y):
 @pytest.mark.parametrize("kind", ["stratified", "groups", "time"])
 def test_a_large_search_takes_part_of_the_rows(monkeypatch, y, kind):
     monkeypatch.setattr(_folds, "SEARCH_ROWS", 200)
+    monkeypatch.setattr(_folds, "SEARCH_ROWS_OF_A_CLASS", 4)
     order = np.arange(y.size)
     groups, time = (order // 5 if kind == name else None for name in ("groups", "time"))
     folds = folds_of(y, groups, time, 3, 1, 0)
@@ -77,6 +78,22 @@ def test_a_large_search_takes_part_of_the_rows(monkeypatch, y, kind):
     assert not set(train) & set(valid)
     both = np.concatenate([train, valid])
     assert abs(y[both].mean() - y[rows].mean()) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["stratified", "groups", "time"])
+@pytest.mark.parametrize("rare", [20, 100, 1000])
+def test_a_large_search_has_enough_of_a_rare_class(monkeypatch, kind, rare):
+    monkeypatch.setattr(_folds, "SEARCH_ROWS", 1000)
+    y = np.zeros(20_000, int)
+    y[:: y.size // rare] = 1
+    order = np.arange(y.size)
+    groups, time = (order // 5 if kind == name else None for name in ("groups", "time"))
+    folds = folds_of(y, groups, time, 2, 1, 0)
+    folds.check(None)
+    rows = folds.train(0, 1)
+    taken = np.concatenate(folds.search(rows, 0))
+    assert y[taken].sum() >= min(y[rows].sum(), 200)
+    assert taken.size == rows.size if rare < 1000 else 1000 < taken.size < rows.size
 
 
 def test_seeds_of_different_parts_differ():

@@ -18,9 +18,9 @@ from focal_gbm._compare._sources import divided, rare_eights, read_file, read_op
 from focal_gbm._compare._table import (
     as_features,
     as_groups,
-    as_labels,
     as_time,
     as_weight,
+    binary_labels,
 )
 
 N = 200
@@ -101,6 +101,26 @@ def test_what_fit_has_not_seen_is_refused(frame):
         encoder.transform(frame[["count"]])
     with pytest.raises(ValueError, match=r"^X: column 'day' has text, where fit had numbers or"):
         encoder.transform(frame.assign(day="soon"))
+
+
+@pytest.mark.parametrize(
+    ("fitted", "later"),
+    [
+        (["1", "2", "a", "1"], [1.0, np.nan, 2.0]),
+        (["1", "2", "a", "1"], [1, 2, 2]),
+        (pd.Categorical([1, None, 1, 2]), [1, 2, 1]),
+        (pd.Categorical([1.0, 1.5, 2.0, 1.0]), [1.0, 2.0, 1.0]),
+        (pd.Categorical([1, 2, 2]), [2.0, np.nan, 1.0]),
+        ([1, "a", 2.0, 1, None], ["1", "2", None]),
+    ],
+)
+def test_numbers_among_text_stay_the_same_category(fitted, later):
+    encoder = TableEncoder().fit(pd.DataFrame({"a": fitted}))
+    found = encoder.transform(pd.DataFrame({"a": later}))["a"]
+    expected = pd.array(later, "string") if isinstance(later[0], str) else pd.array(later)
+    assert [None if pd.isna(value) else value for value in found] == [
+        None if pd.isna(value) else f"{value}".removesuffix(".0") for value in expected
+    ]
 
 
 def test_names_that_become_alike_stay_apart():
@@ -272,7 +292,7 @@ def test_rows_may_have_any_index(y, frame):
     ],
 )
 def test_labels(y, positive, expected):
-    labels, found = as_labels(y, positive)
+    labels, found = binary_labels(y, positive)
     assert found == expected
     assert type(found) is type(expected)
     assert_array_equal(labels, [value == expected for value in y])
@@ -295,12 +315,12 @@ def test_labels(y, positive, expected):
 )
 def test_labels_that_cannot_be_used(y, positive, message):
     with pytest.raises(ValueError, match=message):
-        as_labels(y, positive)
+        binary_labels(y, positive)
 
 
 def test_the_name_of_the_target_is_no_target():
     with pytest.raises(TypeError, match=r"df.drop\(columns='status'\), df\['status'\]\)"):
-        as_labels("status")
+        binary_labels("status")
 
 
 def test_numbers_with_commas_and_names_that_are_there_twice(y):

@@ -56,6 +56,12 @@ def test_modules_are_the_functions_and_can_be_copied(module_of, function, argume
         same(module(*data, **options), call(**options))
 
 
+@pytest.mark.parametrize("gamma", [np.array(2.0), np.array(2), np.array([1.0, 2.0, 3.0])[::-1]])
+def test_modules_take_the_arrays_that_functions_take(gamma):
+    expected = softmax_focal_loss(Z, CLASSES, gamma=gamma, reduction="mean")
+    same(SoftmaxFocalLoss(gamma=gamma)(Z, CLASSES), expected)
+
+
 def test_modules_keep_sequences_as_buffers():
     module = SoftmaxFocalLoss(alpha=[0.5, 1, 2], gamma=(0.0, 1.0, 2.0), weight=np.ones(C))
     assert {name: buffer.tolist() for name, buffer in module.named_buffers()} == {

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from focal_gbm._compare._shown import gain_in
-from focal_gbm._extras import needed_by
 
 
 class ComparisonDisplay:
@@ -109,18 +108,13 @@ class ComparisonDisplay:
         -------
         ComparisonDisplay
 
-        Raises
-        ------
-        ModuleNotFoundError
-            Without Matplotlib.
-
         Examples
         --------
         >>> display.plot().figure_.savefig("differences.png")  # doctest: +SKIP
         """
         if ax is None:
-            with needed_by("ComparisonDisplay", "matplotlib"):
-                import matplotlib.pyplot as plt
+            import matplotlib.pyplot as plt
+
             height = 1.2 + 0.4 * len(self.differences)
             _, ax = plt.subplots(figsize=(7, height), layout="constrained")
         self.ax_ = ax

@@ -204,7 +204,7 @@ def _encoded(name: Any, column: pd.Series, known: Any = None) -> pd.Series:
     if isinstance(column.dtype, pd.ArrowDtype):
         column = pa.array(column).to_pandas()
     if isinstance(known, pd.CategoricalDtype):
-        codes = known.categories.get_indexer(column.astype("string"))
+        codes = known.categories.get_indexer(_text(column))
         return pd.Series(pd.Categorical.from_codes(codes, dtype=known))
     encoded = as_number_or_text(name, column)
     if encoded.dtype.kind == "f":
@@ -233,7 +233,7 @@ def as_number_or_text(name: Any, column: pd.Series) -> pd.Series:
     if column.isna().all():
         return pd.Series(np.nan, column.index)  # XGBoost refuses a category without values
     if isinstance(dtype, pd.CategoricalDtype):
-        return column.astype("string").astype("category")
+        return _text(column).astype("category")
     if types.is_bool_dtype(dtype):
         return column.astype("float32")
     if types.is_datetime64_any_dtype(dtype):
@@ -257,7 +257,17 @@ def _of_objects(name: Any, column: pd.Series) -> pd.Series:
         raise TypeError(f"X: column {name!r} has lists: give each of their values a column")
     if (days := _days_of_objects(present)) is not None:
         return days.reindex(column.index)
-    return column.astype("string").astype("category")
+    return _text(column).astype("category")
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """Of 1.0 it is "1": where a value is missing, integers are floats."""
+
+    def text(value: Any) -> str:
+        is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
+        return str(int(value)) if is_whole else str(value)
+
+    return column.astype(object).map(text, na_action="ignore").astype("string")
 
 
 def _days_of_objects(values: pd.Series) -> pd.Series | None:

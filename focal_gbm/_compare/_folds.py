@@ -1,5 +1,6 @@
 """Which rows train, which test, and which of the training rows a search is validated on."""
 
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,9 @@ from focal_gbm._types import Array
 
 # A search beyond so many rows takes part of them: what ranks best on these does so on all.
 SEARCH_ROWS = 100_000
+# Unless the rarer class would have fewer rows than these, of which a quarter validate: by less,
+# trials differ by chance.
+SEARCH_ROWS_OF_A_CLASS = 200
 VALIDATION_SHARE = 4  # one in so many rows
 
 
@@ -60,11 +64,18 @@ class Folds:
         sizes = [(self.test(*fold).size, self.train(*fold).size) for fold in self]
         return float(np.mean([test / (test + train) for test, train in sizes]))
 
+    def search_size(self, rows: Array) -> int:
+        """How many of these rows a search takes."""
+        rarer = max(1, int(np.bincount(self.y[rows], minlength=2).min()))
+        enough = math.ceil(rows.size * (SEARCH_ROWS_OF_A_CLASS / rarer))
+        return min(rows.size, max(SEARCH_ROWS, enough))
+
     def search(self, rows: Array, seed: int) -> tuple[Array, Array]:
         """Rows to train and to validate a search on, of those given."""
-        if rows.size > SEARCH_ROWS:
+        size = self.search_size(rows)
+        if size < rows.size:
             rows, _ = train_test_split(
-                rows, train_size=SEARCH_ROWS, stratify=self.y[rows], random_state=seed
+                rows, train_size=size, stratify=self.y[rows], random_state=seed
             )
         rows = np.sort(rows)
         if self.time is not None:

@@ -16,7 +16,7 @@ from focal_gbm._compare._shown import gain_in, signed
 from focal_gbm._extras import needed_by
 from focal_gbm._types import Array
 
-with needed_by("a picture of a comparison", "matplotlib"):
+with needed_by("focal_gbm.compare", "matplotlib"):
     import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap

@@ -93,11 +93,6 @@ class Comparison:
         -------
         ComparisonDisplay
 
-        Raises
-        ------
-        ModuleNotFoundError
-            Without Matplotlib.
-
         Examples
         --------
         >>> comparison.plot().figure_.savefig("differences.png")  # doctest: +SKIP
@@ -114,8 +109,6 @@ class Comparison:
 
         Raises
         ------
-        ModuleNotFoundError
-            Without Matplotlib.
         OSError
             Where it could not be written.
 

@@ -10,12 +10,13 @@ from typing import Any
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS
 from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
-from focal_gbm._compare._folds import SEARCH_ROWS, folds_of
+from focal_gbm._compare._folds import Folds, folds_of
 from focal_gbm._compare._measures import USUAL, Measure, measure_of
 from focal_gbm._compare._search import Plan, Unit
 from focal_gbm._compare._store import fingerprint_of
-from focal_gbm._compare._table import as_features, as_groups, as_labels, as_time, as_weight
+from focal_gbm._compare._table import as_features, as_groups, as_time, as_weight, binary_labels
 from focal_gbm._kernels.threads import available_threads
+from focal_gbm._types import Array
 from focal_gbm._validation import check_integer
 
 
@@ -89,13 +90,7 @@ def prepared(
     if groups is not None and time is not None:
         raise ValueError("groups: time is given as well, and folds follow one of them")
     folds = check_integer("folds", folds, 2, "an integer >= 2")
-    if repeats is None:
-        repeats = 1 if time is not None else 2
-    repeats = check_integer("repeats", repeats, 1, "an integer >= 1")
-    if time is not None and repeats > 1:
-        raise ValueError(
-            f"repeats: folds that go forward in time are always the same, got {repeats}"
-        )
+    repeats = _checked_repeats(repeats, is_in_time=time is not None)
     trials = check_integer("trials", trials, 1, "an integer >= 1")
     seed = check_integer("seed", seed, 0, "an integer >= 0")
     if seed >= 2**31:  # NumPy takes one more bit, and each repeat the next seed
@@ -105,7 +100,7 @@ def prepared(
     budget = seconds_of(time_budget)
     rope = _positive("rope", rope)
 
-    labels, positive = as_labels(y, positive)
+    labels, positive = binary_labels(y, positive)
     features = as_features(X, labels)
     weight = as_weight(sample_weight, labels.size)
     split = folds_of(
@@ -117,8 +112,8 @@ def prepared(
         seed,
         weight,
     )
-    largest = max(split.train(*fold).size for fold in split)
-    n_workers = jobs if largest <= SIDE_BY_SIDE_ROWS else 1
+    largest = max((split.train(*fold) for fold in split), key=len)
+    n_workers = jobs if largest.size <= SIDE_BY_SIDE_ROWS else 1
     n_units = len(libraries) * (len(list(split)) * len(CONTENDERS) + 2)
     plan = Plan(
         features.X,
@@ -155,22 +150,13 @@ def prepared(
         **settings,
         "positive label": positive,
         "folds planned": len(list(split)),
-        "folds are": "forward in time"
-        if time is not None
-        else "groups kept together"
-        if groups is not None
-        else "stratified",
+        "folds are": _kind_of(split),
         "rope": rope,
         "jobs": jobs,
         "rows": labels.size,
         "positives": int(labels.sum()),
         "features": features.X.shape[1],
-        "subsampling": None
-        if largest <= SEARCH_ROWS
-        else (
-            f"A search takes {SEARCH_ROWS:,} of the training rows of a fold, drawn at random from "
-            "each class. What it finds is fitted to all of them."
-        ),
+        "subsampling": _subsampling(split, largest),
     }
     return Experiment(
         plan=plan,
@@ -184,6 +170,34 @@ def prepared(
         cautions=cautions,
         protocol=protocol,
         settings={**settings, "data": fingerprint_of(plan)},
+    )
+
+
+def _checked_repeats(repeats: Any, *, is_in_time: bool) -> int:
+    if repeats is None:
+        return 1 if is_in_time else 2
+    checked = check_integer("repeats", repeats, 1, "an integer >= 1")
+    if is_in_time and checked > 1:
+        raise ValueError(
+            f"repeats: folds that go forward in time are always the same, got {checked}"
+        )
+    return checked
+
+
+def _kind_of(split: Folds) -> str:
+    if split.time is not None:
+        return "forward in time"
+    return "stratified" if split.groups is None else "groups kept together"
+
+
+def _subsampling(split: Folds, rows: Array) -> str | None:
+    """What a search leaves out of the training rows of a fold."""
+    size = split.search_size(rows)
+    if size == rows.size:
+        return None
+    return (
+        f"A search takes {size:,} of the training rows of a fold, drawn at random from each class. "
+        "What it finds is fitted to all of them."
     )
 
 

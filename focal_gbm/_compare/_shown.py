@@ -32,7 +32,7 @@ def long_name(library: str) -> str:
     return "The better library of each fold, by its search" if library == CHOSEN else library
 
 
-def difference_of(comparison: Any, library: str, contender: str) -> pd.Series | None:
+def row_of(comparison: Any, library: str, contender: str) -> pd.Series | None:
     table = comparison.differences
     if table.empty:
         return None

@@ -1,5 +1,6 @@
 """Tables of an experiment, and what they say."""
 
+import datetime
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -260,6 +261,10 @@ def best_estimator(
         made = ["make_pipeline(", "    TableEncoder(),", *(f"    {line}" for line in made), ")"]
         made[-2] += ","
     target = "y" if positive is True else f"y == {positive!r}"
+    if isinstance(positive, pd.Timestamp):
+        imports, target = ["import pandas as pd", "", *imports], f"y == pd.{positive!r}"
+    elif isinstance(positive, datetime.date):
+        imports = ["import datetime", "", *imports]
     lines = [
         *imports,
         "",

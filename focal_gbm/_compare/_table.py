@@ -151,7 +151,7 @@ def tells(column: pd.Series, y: Array) -> bool:
     return bool(np.unique(np.column_stack([codes, y]), axis=0).shape[0] == 2)
 
 
-def as_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
+def binary_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
     """Labels of 0 and 1, and the value that is 1: by default the rarer of two.
 
     Raises

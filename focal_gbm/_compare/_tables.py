@@ -12,13 +12,13 @@ from focal_gbm._compare._shown import (
     NOTHING,
     by_library,
     capitalised,
-    difference_of,
     headline_library,
     long_name,
     name_of,
     number,
     percent,
     predictions_of,
+    row_of,
     signed,
 )
 
@@ -61,7 +61,7 @@ def _contender(
     if len(values):
         ends = f"{number(values.min())} to {number(values.max())}"
         score = f"{number(values.mean())}<small>{ends}</small>"
-    row = difference_of(comparison, library, contender)
+    row = row_of(comparison, library, contender)
     if row is None:
         gain, odds = ("reference" if contender == LOG_LOSS else NOTHING), f"<td>{NOTHING}</td>" * 3
     else:

@@ -14,6 +14,7 @@ from focal_gbm._arrays import to_host
 from focal_gbm._estimator import (
     FocalClassifier,
     Targets,
+    as_pairs,
     check_at_most,
     checked_weight,
     item,
@@ -111,11 +112,7 @@ def eval_rows(
     targets: Targets,
 ) -> list[Rows]:
     """Evaluation sets, once their labels are known to be among those of the training."""
-    pairs = [] if eval_set is None else eval_set
-    if not isinstance(pairs, list | tuple) or not all(
-        isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs
-    ):
-        raise TypeError(f"eval_set: expected a list of pairs (X, y), got {type(pairs).__name__}")
+    pairs = as_pairs([] if eval_set is None else eval_set)
     check_at_most(names.weight, weights, pairs)
     check_at_most(names.margin, margins, pairs)
     sets = []

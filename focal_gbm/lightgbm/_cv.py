@@ -14,6 +14,7 @@ from focal_gbm.lightgbm._parameters import (
     is_on,
     refuse_machines,
     refuse_on_gpu,
+    threads_of,
 )
 from focal_gbm.lightgbm._train import (
     before_first_iteration,
@@ -181,7 +182,7 @@ class _Folds:
             train_set, valid_set, params = self.fpreproc(train_set, valid_set, params)
         params, objective, n_classes = checked_params(params)
         training = LightGBMTraining(
-            objective, n_classes, n_threads=params.get("num_threads"), has_start=self.has_start
+            objective, n_classes, n_threads=threads_of(params), has_start=self.has_start
         )
         is_shifted = needs_shift(training.loss)
         training.keeps_margins = is_shifted and self.keeps_margins

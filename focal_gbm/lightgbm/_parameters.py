@@ -4,6 +4,7 @@ from typing import Any
 
 import lightgbm as lgb
 
+from focal_gbm._validation import as_number
 from focal_gbm._warnings import warn
 from focal_gbm.lightgbm._internals import is_constructed
 from focal_gbm.objective import FocalObjective
@@ -52,7 +53,6 @@ _IGNORED = {
     "is_unbalance": 0.0,
     "pos_bagging_fraction": 1.0,
     "neg_bagging_fraction": 1.0,
-    "sigmoid": 1.0,
 }
 
 
@@ -63,6 +63,8 @@ _LEAST_CANCELLING = 1.0
 
 def canonical(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters that are given, under LightGBM's main names, which win over aliases."""
+    if not isinstance(params, dict):
+        raise TypeError(f"params: expected a dictionary, got {type(params).__name__}")
     params = {name: value for name, value in params.items() if value is not None}
     for name, aliases in ALIASES.items():
         values = [params.pop(alias) for alias in (name, *aliases) if alias in params]
@@ -80,20 +82,28 @@ def is_on(value: Any) -> bool:
     return str(value).lower() in ("true", "+", "1", "1.0")
 
 
+def threads_of(params: dict[str, Any]) -> Any:
+    """The number of threads, None where it is not given."""
+    value = params.get("num_threads")
+    return None if value is None else as_number("num_threads", value, int)
+
+
 def early_stopping(params: dict[str, Any]) -> list[Any]:
     """The callback that ``lightgbm.train`` makes of parameters, which are taken from them.
 
     It must be known here, as it knows the best iteration.
     """
-    rounds = int(params.pop("early_stopping_round", 0))
+    rounds = as_number("early_stopping_round", params.pop("early_stopping_round", 0), int)
     if rounds <= 0:
         return []
     return [
         lgb.early_stopping(
             rounds,
             first_metric_only=is_on(params.get("first_metric_only", False)),
-            verbose=int(params.get("verbosity", 1)) > 0,
-            min_delta=float(params.get("early_stopping_min_delta", 0.0)),
+            verbose=as_number("verbosity", params.get("verbosity", 1), int) > 0,
+            min_delta=as_number(
+                "early_stopping_min_delta", params.get("early_stopping_min_delta", 0.0)
+            ),
         )
     ]
 
@@ -102,12 +112,17 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
     """Raise for what LightGBM ignores, or gets wrong, for a callable objective."""
     for name, neutral in _IGNORED.items():
         value = params.get(name, neutral)
-        number = float(is_on(value)) if name == "is_unbalance" else float(value)
+        number = float(is_on(value)) if name == "is_unbalance" else as_number(name, value)
         if number != neutral:
             raise ValueError(
                 f"{name}: LightGBM ignores it ({value!r}) together with a callable objective: "
                 "weight the classes by alpha (focal_alpha)"
             )
+    if as_number("sigmoid", params.get("sigmoid", 1.0)) != 1:
+        raise ValueError(
+            f"sigmoid: it scales LightGBM's own log loss and no callable objective, got "
+            f"{params['sigmoid']!r}: leave it out"
+        )
     if str(params.get("boosting")).lower() in ("rf", "random_forest"):
         raise ValueError(
             f"boosting: LightGBM's random forest ({params['boosting']!r}) takes no callable "
@@ -131,7 +146,8 @@ def warn_of_cancelling_curvature(
     params: dict[str, Any], objective: FocalObjective, n_classes: int
 ) -> None:
     """Warn of leaves whose curvature is almost zero, as positive and negative cancel."""
-    least = float(params.get("min_sum_hessian_in_leaf", 1e-3))
+    name = "min_sum_hessian_in_leaf"
+    least = as_number(name, params.get(name, 1e-3))
     if n_classes > 2 and objective.hessian == "exact" and least < _LEAST_CANCELLING:
         warn(
             "hessian='exact' with several classes: positive and negative curvature may cancel in a "
@@ -151,7 +167,7 @@ def refuse_on_gpu(
         )
     if str(params.get("device_type")).lower() != "cuda":
         return
-    n_gpus = int(params.get("num_gpu", 1))
+    n_gpus = as_number("num_gpu", params.get("num_gpu", 1), int)
     if n_gpus > 1:
         raise ValueError(
             f"num_gpu: on {n_gpus} GPUs LightGBM ends the process if the objective is a callable: "
@@ -175,7 +191,8 @@ def n_machines(params: dict[str, Any]) -> int:
     """How many machines train together, by the list of them unless it is to be cut short."""
     machines = params.get("machines") or ()
     listed = machines.split(",") if isinstance(machines, str) else machines
-    return int(params.get("num_machines", max(1, len(listed))))
+    number: int = as_number("num_machines", params.get("num_machines", max(1, len(listed))), int)
+    return number
 
 
 def refuse_for_machines(params: dict[str, Any], keep_training_booster: bool) -> None:

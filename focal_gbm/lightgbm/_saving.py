@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import lightgbm as lgb
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from focal_gbm._estimator import FocalClassifier
@@ -101,12 +100,5 @@ class SavedClassifier(FocalClassifier, NativeClassifier):
                 "fname: the model does not tell its focal loss, where focal_gbm saves gamma and "
                 "alpha: it is of another kind"
             )
-        n_classes = n_classes_of(booster)
-        if classes is None:  # trained by ``train``
-            classes = np.arange(n_classes)
-        if max(2, classes.size) != n_classes:
-            raise ValueError(
-                f"the model has {classes.size} labels, but is one of {n_classes} classes: {classes}"
-            )
-        self._set_stored(loss, classes, prior)
-        set_fitted(self, booster, {}, classes.size)
+        self._set_stored(loss, classes, prior, n_classes_of(booster))
+        set_fitted(self, booster, {}, self._labels_of_classes.size)

@@ -186,6 +186,8 @@ def sigmoid_focal_loss(
     if isinstance(normalizer, str) and normalizer == "positives":
         positives = labels if mask is None else torch.where(mask, labels, 0)
         normalizer = positives.sum().clamp(min=1)
+    elif isinstance(normalizer, str):
+        raise ValueError(f'normalizer: expected a number > 0 or "positives", got {normalizer!r}')
     if not is_mean:
         check_normalizer(normalizer)
     return _of_type(_reduced(loss, reduction, normalizer), _result_type(input))

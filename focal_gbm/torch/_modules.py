@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from focal_gbm.torch._checks import check_number
 from focal_gbm.torch._functional import sigmoid_focal_loss, softmax_focal_loss
 
 _MOST_SHOWN = 10  # values of a Tensor
@@ -20,7 +21,7 @@ class _FocalLoss(nn.Module):
         self._names = tuple(arguments)
         for name, value in arguments.items():
             if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
-                value = torch.tensor(np.ascontiguousarray(value), dtype=torch.get_default_dtype())
+                value = _buffer(name, value)
             if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
                 self.register_buffer(name, value)
             else:
@@ -35,6 +36,16 @@ class _FocalLoss(nn.Module):
             for name, value in self._arguments().items()
             if value is not None
         )
+
+
+def _buffer(name: str, value: Any) -> Tensor:
+    """The numbers in a sequence or an array."""
+    if not isinstance(value, np.ndarray):
+        for element in value:
+            check_number(name, element)
+    elif value.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
+    return torch.tensor(np.array(value, order="C"), dtype=torch.get_default_dtype())
 
 
 def _shown(value: Any) -> str:
@@ -58,7 +69,7 @@ class SigmoidFocalLoss(_FocalLoss):
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        When the module is called, as ``sigmoid_focal_loss`` does.
+        As by ``sigmoid_focal_loss``, most of them when the module is called.
 
     Examples
     --------
@@ -146,7 +157,7 @@ class SoftmaxFocalLoss(_FocalLoss):
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        When the module is called, as ``softmax_focal_loss`` does.
+        As by ``softmax_focal_loss``, most of them when the module is called.
 
     Examples
     --------

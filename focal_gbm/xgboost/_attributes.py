@@ -1,6 +1,8 @@
 """What a booster of XGBoost, and the file of one, knows of focal loss: its attributes."""
 
 import json
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import xgboost as xgb
 
@@ -19,6 +21,8 @@ from focal_gbm._types import Array
 from focal_gbm._validation import check_prior
 from focal_gbm.objective import Loss
 
+_Part = TypeVar("_Part")
+
 
 def text_of_loss(loss: Loss) -> str:
     """The attribute "focal_loss"."""
@@ -27,14 +31,7 @@ def text_of_loss(loss: Loss) -> str:
 
 def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
     """The loss of a booster that has been trained here, None if it does not tell."""
-    text = _attribute(booster, "focal_loss")
-    if text is None:
-        return None
-    stored = decoded("focal_loss", text)
-    try:
-        return loss_from(stored, n_classes)
-    except ERRORS as error:
-        raise damaged("focal_loss", text, error) from None
+    return _part(booster, "focal_loss", lambda stored: loss_from(stored, n_classes))
 
 
 def text_of_intercept(**margin: Array) -> str:
@@ -47,17 +44,14 @@ def text_of_intercept(**margin: Array) -> str:
 
 def intercept_of(booster: xgb.Booster, n_margins: int) -> tuple[str, Array] | None:
     """The name and the values in it, None for a booster that has not been shifted."""
-    text = _attribute(booster, "focal_intercept")
-    if text is None:
-        return None
-    stored = decoded("focal_intercept", text)
-    try:
+
+    def read(stored: dict[str, Any]) -> tuple[str, Array]:
         ((name, values),) = stored.items()
         if name not in ("base_margin", "shift"):
             raise ValueError(f"{name!r} is unknown")
         return name, margins(values, n_margins)
-    except ERRORS as error:
-        raise damaged("focal_intercept", text, error) from None
+
+    return _part(booster, "focal_intercept", read)
 
 
 def text_of_class_prior(totals: Array) -> str | None:
@@ -68,14 +62,11 @@ def text_of_class_prior(totals: Array) -> str | None:
 
 def class_prior_of(booster: xgb.Booster, n_classes: int) -> Array | None:
     """The share of each class in the training data of a booster, None if it does not tell."""
-    text = _attribute(booster, "class_prior")
-    if text is None:
-        return None
-    stored = decoded("class_prior", text, list)
-    try:
-        return check_prior("class_prior", stored, n_classes)
-    except ERRORS as error:
-        raise damaged("class_prior", text, error) from None
+
+    def read(prior: list[float]) -> Array:
+        return check_prior("class_prior", prior, n_classes)
+
+    return _part(booster, "class_prior", read, list)
 
 
 def attributes_of_classes(classes: Array) -> dict[str, str]:
@@ -85,22 +76,34 @@ def attributes_of_classes(classes: Array) -> dict[str, str]:
 
 def classes_of(booster: xgb.Booster) -> Array | None:
     """The labels of a booster, None if it has been trained without a classifier."""
-    text, size = _attribute(booster, "classes"), _attribute(booster, "n_classes")
-    if text is None:
-        if size is not None:
-            raise ValueError(
-                f"the model is one of {size} classes, but has no attribute 'classes' with their "
-                "labels: it is damaged"
-            )
-        return None
-    stored = decoded("classes", text)
-    try:
+    size = _attribute(booster, "n_classes")
+
+    def read(stored: dict[str, Any]) -> Array:
         classes = classes_from(stored)
         if size not in (None, str(classes.size)):
             raise ValueError(f"the model is one of {size} classes")
-    except ERRORS as error:
-        raise damaged("classes", text, error) from None
+        return classes
+
+    classes = _part(booster, "classes", read)
+    if classes is None and size is not None:
+        raise ValueError(
+            f"the model is one of {size} classes, but has no attribute 'classes' with their "
+            "labels: it is damaged"
+        )
     return classes
+
+
+def _part(
+    booster: xgb.Booster, name: str, read: Callable[[Any], _Part], kind: type = dict
+) -> _Part | None:
+    text = _attribute(booster, name)
+    if text is None:
+        return None
+    stored = decoded(name, text, kind)
+    try:
+        return read(stored)
+    except ERRORS as error:
+        raise damaged(name, text, error) from None
 
 
 def _attribute(booster: xgb.Booster, name: str) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import xgboost as xgb
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
@@ -31,7 +30,7 @@ from focal_gbm.xgboost._attributes import (
     classes_of,
     loss_of,
 )
-from focal_gbm.xgboost._evaluation import check_evaluation, joined, posterior_metric, split_metrics
+from focal_gbm.xgboost._evaluation import check_evaluation, posterior_metric, split_metrics
 from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 
@@ -300,12 +299,11 @@ feature_weights
         if feature_weights is not None and self.feature_weights is not None:
             raise ValueError("feature_weights is given to the constructor and to fit: give it once")
 
-    def _posterior_metrics(self, targets: Targets) -> tuple[list[str], Any]:
-        """Names of metrics of the posterior, and one metric of margins for all callables."""
+    def _posterior_metrics(self, targets: Targets) -> tuple[list[str], list[Any]]:
+        """Names of metrics of the posterior, and metrics of margins for all callables."""
         names, callables = split_metrics(self.eval_metric)
         default = _LOG_LOSS[library_objective(targets.n_classes)]
-        metrics = [posterior_metric(metric, targets) for metric in callables]
-        return names or [default], joined(metrics)
+        return names or [default], [posterior_metric(metric, targets) for metric in callables]
 
     @_internals.warn_of_places
     def predict(
@@ -509,16 +507,11 @@ feature_weights
                 "alpha: it is of another kind, or damaged"
             )
         model.base_score = self.base_score  # or another fit would start where this model did
-        classes = classes_of(model.get_booster())
-        if classes is None:  # trained by ``train``
-            classes = np.arange(model.n_classes_)
-        if max(2, classes.size) != model.n_classes_:
-            raise ValueError(
-                f"the model's attribute 'classes' has {classes.size} labels, but the model is one "
-                f"of {model.n_classes_} classes: {classes}"
-            )
-        model._set_stored(loss, classes, class_prior_of(model.get_booster(), model.n_classes_))
-        model.n_classes_ = classes.size
+        booster, n_classes = model.get_booster(), model.n_classes_
+        prior = class_prior_of(booster, n_classes)
+        model._set_stored(loss, classes_of(booster), prior, n_classes)
+        model.n_classes_ = model._labels_of_classes.size
+        model.evals_result_ = None
         self.__dict__.update(model.__dict__)
 
 

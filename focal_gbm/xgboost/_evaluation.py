@@ -16,9 +16,9 @@ def check_evaluation(
     """Check weights and margins of the evaluation sets."""
     check_at_most("sample_weight_eval_set", weights, eval_set)
     check_at_most("base_margin_eval_set", margins, eval_set)
-    for weight, (_, y) in zip(weights or [], eval_set, strict=False):
+    for weight, (_, y) in zip([] if weights is None else weights, eval_set, strict=False):
         checked_weight("sample_weight_eval_set", weight, y)
-    for margin, (_, y) in zip(margins or [], eval_set, strict=False):
+    for margin, (_, y) in zip([] if margins is None else margins, eval_set, strict=False):
         check_start("base_margin_eval_set", margin, y, targets.n_classes)
 
 
@@ -41,7 +41,7 @@ def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
 def posterior_metric(metric: Any, targets: Targets) -> Any:
     """A metric of margins from one of probabilities, in scikit-learn's convention."""
     if isinstance(metric, FocalMetric):
-        return targets.resolved(metric)
+        return metric
 
     def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
         y, sample_weight = labels_and_weights(dataset)
@@ -49,11 +49,6 @@ def posterior_metric(metric: Any, targets: Targets) -> Any:
         return _name(metric), float(metric(y, targets.loss.posterior(margin), **weights))
 
     return of_margin
-
-
-def joined(metrics: list[Any]) -> Any:
-    """One metric for several, None for none."""
-    return (lambda margin, data: [metric(margin, data) for metric in metrics]) if metrics else None
 
 
 def _name(metric: Any) -> str:

@@ -104,8 +104,8 @@ def take_metrics(
     if names is not None:
         options = {"nthread": threads_of(params), "device": device}
         metrics.append(_named_metrics(names, training, options))
-    if custom_metric is not None:
-        metrics.append(training.resolved(custom_metric))
+    given = custom_metric if isinstance(custom_metric, list) else [custom_metric]
+    metrics += [training.resolved(metric) for metric in given if metric is not None]
     if not metrics and takes_default:
         metrics.append(training.resolved(focal_metric(training.objective)))
     return metrics

@@ -8,7 +8,7 @@ import xgboost as xgb
 
 from focal_gbm._training import Training
 from focal_gbm._types import Array
-from focal_gbm._validation import is_cuda
+from focal_gbm._validation import as_number, is_cuda
 from focal_gbm._warnings import warn_of_other_loss
 from focal_gbm.objective import FocalObjective, Loss, n_classes_of
 from focal_gbm.xgboost._attributes import loss_of
@@ -18,7 +18,7 @@ from focal_gbm.xgboost._internals import objective_of
 def checked_params(params: Any) -> tuple[dict[str, Any], int]:
     """Parameters for XGBoost, once those that it would ignore are refused, and the classes."""
     params = _given(params)
-    n_classes = max(2, int(params.get("num_class", 2)))
+    n_classes = max(2, as_number("num_class", params.get("num_class", 2), int))
     _refuse(params, n_classes)
     if n_classes == 2:
         params.pop("num_class", None)
@@ -28,6 +28,8 @@ def checked_params(params: Any) -> tuple[dict[str, Any], int]:
 
 def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
     """The parameters that are given, from a dictionary or from pairs, which may repeat a metric."""
+    if not isinstance(params, dict | list | tuple):
+        raise TypeError(f"params: expected a dictionary, got {type(params).__name__}")
     pairs = list(params.items() if isinstance(params, dict) else params)
     given = {name: value for name, value in pairs if value is not None}
     metrics = [value for name, value in pairs if name == "eval_metric" and value is not None]
@@ -46,7 +48,7 @@ def _refuse(params: dict[str, Any], n_classes: int) -> None:
             f"objective: {params['objective']!r} in params contradicts focal loss for {n_classes} "
             f"classes: leave it out or pass {expected!r}, and give the focal loss by obj"
         )
-    if float(params.get("scale_pos_weight", 1)) != 1:
+    if as_number("scale_pos_weight", params.get("scale_pos_weight", 1)) != 1:
         raise ValueError(
             f"scale_pos_weight: XGBoost ignores it ({params['scale_pos_weight']!r}) together with "
             "a custom objective: weight the classes by alpha (focal_alpha)"
@@ -60,7 +62,9 @@ def library_objective(n_classes: int) -> str:
 
 def threads_of(params: dict[str, Any]) -> Any:
     """The number of threads, by either of its names."""
-    return params.get("nthread", params.get("n_jobs"))
+    name = "nthread" if "nthread" in params else "n_jobs"
+    value = params.get(name)
+    return None if value is None else as_number(name, value, int)
 
 
 # XGBoost clips a base_score of two classes to 1e-6 and 1 - 1e-6, margins of -13.8 and 13.7. Near 1
