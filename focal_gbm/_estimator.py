@@ -25,6 +25,7 @@ from focal_gbm._validation import (
     check_gamma,
     check_length,
     check_weights,
+    unmasked,
 )
 from focal_gbm._warnings import warn
 from focal_gbm.objective import FocalObjective, Loss, loss_for
@@ -275,9 +276,9 @@ def checked_weight(
 ) -> Array | None:
     if sample_weight is None:
         return None
-    sample_weight = to_host(sample_weight)
-    if np.asarray(sample_weight).dtype.kind == "O":  # which data frames hand out
-        sample_weight = np.asarray(sample_weight).astype(np.float64)
+    sample_weight = np.asarray(unmasked(name, to_host(sample_weight)))
+    if sample_weight.dtype.kind == "O":  # which data frames hand out
+        sample_weight = sample_weight.astype(np.float64)
     weight = as_rows(name, sample_weight)
     check_length(name, weight, y)
     check_weights(weight, name)

@@ -14,8 +14,9 @@ from focal_gbm._types import Array
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss, n_classes_of
 
-# Of a class's total posterior, relative to its weight. Single precision has not much more.
-_TOLERANCE = 1e-6
+# Of a class's total posterior, relative to its weight. Single precision has not much more, and for
+# margins beyond 16 less, whose last digit is 2e-6.
+_TOLERANCE, _SUFFICIENT = 1e-6, 1e-4
 
 # Rows at a time, so that the memory of a posterior does not count.
 _PART = 2**20
@@ -96,23 +97,28 @@ def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
     if not (totals > 0).all():
         return none
     expected = _log_odds(totals)[-n_margins:]
+    found: list[tuple[float, Array]] = []
 
     def error(shift: Array) -> Array:
         difference: Array = _log_odds(totals_at(shift))[-n_margins:] - expected
+        found.append((float(np.abs(difference).max()), shift.copy()))
         return difference
 
     # Log-odds of the totals are nearly linear in the shift: no Jacobian is worth its passes.
     options = {"fatol": _TOLERANCE, "maxfev": 100}
     with np.errstate(all="ignore"):  # where no step changes anything
         solution = root(error, none, method="df-sane", options=options)
-    if not solution.success:
-        warn(
-            "the intercept could not be set so that the probabilities of the training rows sum to "
-            f"the weight of each class: {solution.message} The model is as it was trained"
-        )
-        return none
-    shift: Array = solution.x
-    return shift
+    if solution.success:
+        shift: Array = solution.x
+        return shift
+    least, best = min(found, key=lambda pair: pair[0])
+    if least <= _SUFFICIENT:
+        return best
+    warn(
+        "the intercept could not be set so that the probabilities of the training rows sum to the "
+        f"weight of each class: {solution.message}. The model is as it was trained"
+    )
+    return none
 
 
 def _log_odds(totals: Array) -> Array:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import column_or_1d
 
 from focal_gbm._arrays import to_host
 from focal_gbm._types import Array
-from focal_gbm._validation import as_real, check_weights
+from focal_gbm._validation import as_real, check_weights, unmasked
 
 
 def as_labels(name: str, y: Any) -> Array:
@@ -20,9 +20,7 @@ def as_labels(name: str, y: Any) -> Array:
 
     Nullable dtypes become plain ones: "boolean" becomes bool, "Int64" becomes int64.
     """
-    y = to_host(y)
-    if isinstance(y, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected labels, got a masked array: use its filled()")
+    y = unmasked(name, to_host(y))
     if scipy.sparse.issparse(y):
         _refuse_several_labels(name, f"a sparse matrix of shape {y.shape}")
     # A list of numbers and text would become text.

@@ -173,8 +173,7 @@ def _is_number(value: Any) -> bool:
 
 def as_real(name: str, values: ArrayLike) -> Array:
     """An array of float32 as it is, or of any other real numbers as float64."""
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected real numbers, got a masked array: use its filled()")
+    values = unmasked(name, values)
     try:
         array = np.asarray(values)
     except ValueError as error:  # a ragged list
@@ -184,6 +183,16 @@ def as_real(name: str, values: ArrayLike) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def unmasked(name: str, values: Any) -> Any:
+    """The data of a masked array, of which nothing may be masked; anything else as it is."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    n_masked = int(np.ma.getmaskarray(values).sum())
+    if n_masked:
+        raise ValueError(f"{name}: {n_masked} values are masked: leave out their rows")
+    return values.data
 
 
 def _kind(values: Any) -> str:

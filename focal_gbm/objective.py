@@ -239,6 +239,8 @@ def _rows_of(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, An
         margin = y_true
         y, sample_weight = labels_and_weights(y_pred)
     margin = margin if is_on_device(margin) else as_real("margin", margin)
+    if margin.ndim == 0:
+        raise ValueError(f"margin: expected one for each row, got the number {margin}")
     return y, margin, sample_weight
 
 

@@ -60,17 +60,17 @@ CASES = {
     ),
     "weight masked": (
         BOTH,
-        TypeError,
+        ValueError,
         "sample_weight",
-        "masked array",
+        "9 values are masked",
         lambda lib: lib.fit(fit={"sample_weight": np.ma.masked_greater(np.arange(60.0), 50)}),
     ),
     "labels masked": (
         BOTH,
-        TypeError,
+        ValueError,
         "y",
-        "masked array",
-        lambda lib: lib.fit(y=np.ma.masked_array(Y, X[:, 0] > 2)),
+        "values are masked",
+        lambda lib: lib.fit(y=np.ma.masked_array(Y, np.arange(60) > 50)),
     ),
     "alpha 2": (BOTH, ValueError, "focal_alpha", "got 2", lambda lib: lib.fit(focal_alpha=2)),
     "alpha word": (BOTH, TypeError, "focal_alpha", "'x'", lambda lib: lib.fit(focal_alpha="x")),
@@ -486,6 +486,14 @@ def test_not_fitted(classifier, method):
         getattr(classifier(), method)(X)
     with pytest.raises(NotFittedError):
         _ = classifier().classes_
+
+
+@pytest.mark.parametrize("lib", BOTH, ids=lambda lib: lib.name)
+def test_masked_arrays_of_which_nothing_is_masked(lib):
+    weight = np.linspace(0, 1, 60)
+    found = lib.fit(y=np.ma.array(Y), fit={"sample_weight": np.ma.array(weight)})
+    expected = lib.fit(fit={"sample_weight": weight})
+    assert np.array_equal(found.predict_proba(X), expected.predict_proba(X))
 
 
 def test_loading_a_model_of_another_kind(tmp_path):

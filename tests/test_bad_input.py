@@ -170,10 +170,11 @@ CASES = {
         lambda: loss.loss(Y, np.zeros(3, "datetime64[s]")),
     ),
     "margin ragged": (ValueError, "margin", "[[1], [1, 2]]", lambda: loss.loss(Y, [[1], [1, 2]])),
+    "margin without rows": (ValueError, "margin", "0.5", lambda: objective(1.0, 0.5)),
     "margin masked": (
-        TypeError,
+        ValueError,
         "margin",
-        "masked array",
+        "1 values are masked",
         lambda: loss.loss(Y, np.ma.masked_less(Z, 0)),
     ),
     # weights
@@ -396,6 +397,11 @@ def test_arrays_without_dimensions_are_numbers():
     )
     assert given == FocalObjective(1.5, None, "clip", n_threads=2, device="cpu")
     assert given.loss.hessian == "clip"
+
+
+def test_masked_arrays_of_which_nothing_is_masked():
+    found = loss.gradient_hessian(np.ma.array(Y), np.ma.array(Z), np.ma.array(Y))
+    assert np.array_equal(found, loss.gradient_hessian(Y, Z, Y))
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.float16, np.longdouble])

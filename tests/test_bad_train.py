@@ -1,6 +1,8 @@
 """What a user of the two train functions can get wrong, and the error that says so."""
 
 import re
+from collections import UserDict
+from types import MappingProxyType
 
 import lightgbm as lgb
 import numpy as np
@@ -133,7 +135,7 @@ CASES = {
     "params of XGBoost": (
         TypeError,
         "params",
-        "NoneType",
+        "None",
         lambda: focal_gbm.xgboost.train(None, xgb.DMatrix(X, LABELS), obj=objective),
     ),
     "params of LightGBM": (
@@ -394,6 +396,14 @@ def test_error_names_the_argument_and_the_value(name):
     error, argument, value, call = CASES[name]
     with pytest.raises(error, match=f"^{argument}: .*{re.escape(value)}"):
         call()
+
+
+def test_params_of_any_mapping_or_pairs():
+    given = {"max_depth": 2, "nthread": 1}
+    for params in (MappingProxyType(given), UserDict(given), given.items(), list(given.items())):
+        train_xgboost(params)
+    mapping = UserDict({"objective": objective, "verbose": -1, "min_data_in_leaf": 1})
+    focal_gbm.lightgbm.train(mapping, lgb.Dataset(X, LABELS), 1)
 
 
 def test_neutral_values_are_accepted():

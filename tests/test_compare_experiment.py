@@ -4,6 +4,7 @@ import datetime
 import json
 import re
 from dataclasses import replace
+from decimal import Decimal
 from itertools import count
 from types import SimpleNamespace
 
@@ -580,12 +581,18 @@ def test_code_of_focal_loss():
 
 
 @pytest.mark.parametrize(
-    "positive", [pd.Timestamp("2024-01-01"), datetime.date(2024, 1, 1), 1.5, "it's"]
+    "positive",
+    [
+        *(1.5, "it's", b"x", np.inf, -3, Decimal("1.5"), datetime.time(12)),
+        *(datetime.date(2024, 1, 1), datetime.timedelta(1), pd.Timedelta("1h")),
+        *(pd.Timestamp("2024-01-01"), pd.Period("2024-01"), pd.Interval(0, 1)),
+    ],
+    ids=repr,
 )
 def test_code_runs_for_every_label(positive):
     _, code = best_estimator(outcome(max_depth=3), positive, 0.5, "a rule", None)
     code, of_fit = code.split("\n# model.fit(X, ")
-    scope = {"y": pd.Series([positive, None], dtype=object)}
+    scope = {"y": pd.Series([positive, "other"], dtype=object)}
     exec(code, scope)  # noqa: S102
     assert list(eval(of_fit.partition(")\n#")[0], scope)) == [True, False]  # noqa: S307
 

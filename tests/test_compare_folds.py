@@ -96,6 +96,15 @@ def test_a_large_search_has_enough_of_a_rare_class(monkeypatch, kind, rare):
     assert taken.size == rows.size if rare < 1000 else 1000 < taken.size < rows.size
 
 
+@pytest.mark.parametrize("n", [1000, 1001, 1002, 1003])
+def test_a_search_of_almost_all_rows(monkeypatch, n):
+    monkeypatch.setattr(_folds, "SEARCH_ROWS", 1000)
+    y = np.arange(2 * n) % 3 % 2
+    folds = folds_of(y, None, None, 2, 1, 0)
+    taken = np.concatenate(folds.search(folds.train(0, 0), 0))
+    assert taken.size == (1000 if n > 1001 else n)
+
+
 def test_seeds_of_different_parts_differ():
     parts = [(seed, repeat, fold) for seed in range(3) for repeat in range(3) for fold in range(5)]
     assert len({seed_of(*part) for part in parts}) == len(parts)

@@ -140,6 +140,73 @@ def test_xgboost_where_its_base_score_has_no_digits(arrays, gamma, alpha, rare, 
     assert_allclose(posterior @ weight, (weight == 1).sum(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 3, 4, 5])
+def test_a_shift_as_near_as_single_precision_allows(rounds):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 4)).astype(np.float32)
+    y = (X[:, 0] + 0.5 * rng.normal(size=2000) >= 3).astype(int)
+    weight = np.where(y == 1, 1.0, 1e6)
+    dtrain, objective = xgb.DMatrix(X, y, weight=weight), FocalObjective(0.1)
+    params = {"nthread": 1, "max_depth": 3, "min_child_weight": 0}
+    booster = focal_xgboost.train(params, dtrain, rounds, obj=objective)
+    posterior = objective.loss.posterior(booster.predict(dtrain, output_margin=True).astype(float))
+    assert_allclose(posterior @ weight, y.sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("rare", [0, 1])
+@pytest.mark.parametrize("weight", [1e3, 1e5, 1e7])
+def test_gamma_0_is_xgboosts_log_loss_where_its_base_score_is_clipped(arrays, weight, rare):
+    X, score, _ = arrays
+    y = (score > np.quantile(score, 0.995)).astype(int)
+    dtrain = xgb.DMatrix(X, y if rare else 1 - y, weight=np.where(y == 1, 1.0, weight))
+    params = {"nthread": 1, "max_depth": 2, "min_child_weight": 0}
+    booster = focal_xgboost.train(params, dtrain, 3, obj=FocalObjective(0.0))
+    expected = xgb.train({**params, "objective": "binary:logistic"}, dtrain, 3)
+    margins = [model.predict(dtrain, output_margin=True) for model in (booster, expected)]
+    assert_allclose(*margins, rtol=2e-3)  # single precision has few digits near a base_score of 1
+
+
+def test_a_booster_keeps_the_parameters_of_its_training(arrays):
+    X, score, _ = arrays
+    y = (score > np.quantile(score, 0.005)).astype(int)
+    params = {"nthread": 1, "max_depth": 2, "eta": 0.1, "booster": "dart", "rate_drop": 0.5}
+    objective = FocalObjective(0.1)
+    dtrain = xgb.DMatrix(X, y)
+    booster = focal_xgboost.train(params, dtrain, 4, obj=objective)
+    assert "shift" in booster.attr("focal_intercept")
+    config = booster.save_config()
+    assert '"max_depth":"2"' in config
+    assert '"rate_drop":"0.5"' in config
+    booster.update(dtrain, 4, fobj=objective)
+    *_, last = booster.get_dump()
+    assert last.count("\n") <= 7
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_scalar_base_score_is_continued_again_and_again(arrays, n_classes):
+    X, score, _ = arrays
+    y = labels(score, n_classes)
+    params = {"nthread": 1, "base_score": 0.3, **({"num_class": 3} if n_classes == 3 else {})}
+    dtrain, objective = xgb.DMatrix(X, y), FocalObjective(2.0)
+    booster = None
+    for _ in range(3):
+        booster = focal_xgboost.train(params, dtrain, 2, obj=objective, xgb_model=booster)
+    whole = focal_xgboost.train(params, dtrain, 6, obj=objective)
+    margins = [model.predict(dtrain, output_margin=True) for model in (booster, whole)]
+    assert_allclose(*margins, rtol=1e-4, atol=1e-5)
+
+
+def test_a_booster_without_trees_tells_no_shift_of_them(arrays):
+    X, score, _ = arrays
+    y = (score > np.quantile(score, 0.005)).astype(int)
+    booster = focal_xgboost.train({}, xgb.DMatrix(X, y), 0, obj=FocalObjective(0.1))
+    posterior = FocalObjective(0.1).loss.posterior(
+        booster.predict(xgb.DMatrix(X[:1]), output_margin=True).astype(float)
+    )
+    assert_allclose(1 - posterior, 1 - y.mean(), rtol=1e-3)
+    assert "shift" not in (booster.attr("focal_intercept") or "")
+
+
 def seen_in_the_last_iteration(params, dtrain, objective, seen):
     class Predict(xgb.callback.TrainingCallback):
         def after_iteration(self, model, epoch, evals_log):

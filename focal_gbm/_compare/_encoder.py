@@ -205,6 +205,9 @@ def _encoded(name: Any, column: pd.Series, known: Any = None) -> pd.Series:
         column = pa.array(column).to_pandas()
     if isinstance(known, pd.CategoricalDtype):
         codes = known.categories.get_indexer(_text(column))
+        if (codes < 0).any():  # 1.0 may be known as text, too
+            plain = known.categories.get_indexer(column.astype("string"))
+            codes = np.where(codes < 0, plain, codes)
         return pd.Series(pd.Categorical.from_codes(codes, dtype=known))
     encoded = as_number_or_text(name, column)
     if encoded.dtype.kind == "f":
@@ -262,6 +265,13 @@ def _of_objects(name: Any, column: pd.Series) -> pd.Series:
 
 def _text(column: pd.Series) -> pd.Series:
     """Of 1.0 it is "1": where a value is missing, integers are floats."""
+    if isinstance(column.dtype, pd.StringDtype):
+        return column.astype("string")
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        texts = _text(pd.Series(column.cat.categories.astype(object)))
+        return pd.Series(
+            texts.array.take(column.cat.codes.to_numpy(), allow_fill=True), column.index
+        )
 
     def text(value: Any) -> str:
         is_whole = isinstance(value, float | np.floating) and float(value).is_integer()

@@ -68,7 +68,9 @@ class Folds:
         """How many of these rows a search takes."""
         rarer = max(1, int(np.bincount(self.y[rows], minlength=2).min()))
         enough = math.ceil(rows.size * (SEARCH_ROWS_OF_A_CLASS / rarer))
-        return min(rows.size, max(SEARCH_ROWS, enough))
+        size = max(SEARCH_ROWS, enough)
+        # What is left out has a row of each class.
+        return size if size <= rows.size - 2 else rows.size
 
     def search(self, rows: Array, seed: int) -> tuple[Array, Array]:
         """Rows to train and to validate a search on, of those given."""

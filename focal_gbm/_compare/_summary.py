@@ -1,6 +1,6 @@
 """Tables of an experiment, and what they say."""
 
-import datetime
+import ast
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -261,10 +261,9 @@ def best_estimator(
         made = ["make_pipeline(", "    TableEncoder(),", *(f"    {line}" for line in made), ")"]
         made[-2] += ","
     target = "y" if positive is True else f"y == {positive!r}"
-    if isinstance(positive, pd.Timestamp):
-        imports, target = ["import pandas as pd", "", *imports], f"y == pd.{positive!r}"
-    elif isinstance(positive, datetime.date):
-        imports = ["import datetime", "", *imports]
+    if not _is_literal(positive):
+        imports = ["import pandas as pd", "", *imports]
+        target = f"pd.Series(y).map(str) == {str(positive)!r}"
     lines = [
         *imports,
         "",
@@ -274,6 +273,13 @@ def best_estimator(
         f"# model.predict_proba(X)[:, 1] > {threshold:.3g}  # {rule}",
     ]
     return estimator, "\n".join(lines) + "\n"
+
+
+def _is_literal(label: Any) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(label)) == label)
+    except (SyntaxError, ValueError):
+        return False
 
 
 def _public_module(classifier: type) -> str:

@@ -1,5 +1,6 @@
 """Parameters of LightGBM as focal loss takes them, and what is refused."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightgbm as lgb
@@ -61,16 +62,16 @@ _IGNORED = {
 _LEAST_CANCELLING = 1.0
 
 
-def canonical(params: dict[str, Any]) -> dict[str, Any]:
+def canonical(params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters that are given, under LightGBM's main names, which win over aliases."""
-    if not isinstance(params, dict):
+    if not isinstance(params, Mapping):
         raise TypeError(f"params: expected a dictionary, got {type(params).__name__}")
-    params = {name: value for name, value in params.items() if value is not None}
+    given = {name: value for name, value in params.items() if value is not None}
     for name, aliases in ALIASES.items():
-        values = [params.pop(alias) for alias in (name, *aliases) if alias in params]
+        values = [given.pop(alias) for alias in (name, *aliases) if alias in given]
         if values and not _is_empty(values[0]):
-            params[name] = values[0]
-    return params
+            given[name] = values[0]
+    return given
 
 
 def _is_empty(value: Any) -> bool:

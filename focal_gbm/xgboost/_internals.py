@@ -71,10 +71,13 @@ def base_margin_of(booster: xgb.Booster) -> Array:
     From its configuration (src/learner.cc), where a ``base_score`` is a list in a text: a
     probability for "binary:logistic", margins for "multi:softprob".
     """
-    config = json.loads(booster.save_config())["learner"]["learner_model_param"]
-    base_score = np.array(json.loads(config["base_score"]), np.float32)
-    start = base_score if base_score.size > 1 else _log_odds(base_score)
-    return start.astype(np.float64)
+    learner = json.loads(booster.save_config())["learner"]
+    parameters = learner["learner_model_param"]
+    base_score = np.atleast_1d(np.array(json.loads(parameters["base_score"]), np.float32))
+    if learner["objective"]["name"] == "binary:logistic":
+        base_score = _log_odds(base_score)
+    n_margins = max(int(parameters["num_class"]), base_score.size)
+    return np.broadcast_to(base_score, n_margins).astype(np.float64)
 
 
 def _log_odds(base_score: Array) -> Array:
@@ -138,6 +141,9 @@ def leaves_of(tree: dict[str, Any]) -> Array:
 
 def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
     """Add to the margin of each class what its first tree says, by the model's file."""
+    if not shift.any():
+        return
+    config = booster.save_config()  # a file has no parameters of the training
     model = model_of(booster)
     part = model["learner"]["gradient_booster"]
     if part["name"] == "gblinear":  # a line of weights for each feature, then the intercepts
@@ -157,6 +163,7 @@ def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
             values[is_leaf] += of_class[group]
             tree["split_conditions"] = values.tolist()
     booster.load_model(bytearray(json.dumps(model), "utf-8"))
+    booster.load_config(config)
 
 
 def matrices(

@@ -1,6 +1,7 @@
 """Parameters of XGBoost as focal loss takes them, and models that a training continues."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,11 @@ def checked_params(params: Any) -> tuple[dict[str, Any], int]:
     return params, n_classes
 
 
-def _given(params: dict[str, Any] | list[tuple[str, Any]]) -> dict[str, Any]:
+def _given(params: Any) -> dict[str, Any]:
     """The parameters that are given, from a dictionary or from pairs, which may repeat a metric."""
-    if not isinstance(params, dict | list | tuple):
-        raise TypeError(f"params: expected a dictionary, got {type(params).__name__}")
-    pairs = list(params.items() if isinstance(params, dict) else params)
+    if params is None or isinstance(params, str):
+        raise TypeError(f"params: expected a dictionary or pairs, got {params!r}")
+    pairs = list(params.items() if isinstance(params, Mapping) else params)
     given = {name: value for name, value in pairs if value is not None}
     metrics = [value for name, value in pairs if name == "eval_metric" and value is not None]
     if len(metrics) > 1:
@@ -67,9 +68,11 @@ def threads_of(params: dict[str, Any]) -> Any:
     return None if value is None else as_number(name, value, int)
 
 
-# XGBoost clips a base_score of two classes to 1e-6 and 1 - 1e-6, margins of -13.8 and 13.7. Near 1
-# its single precision keeps few digits: of a margin m it loses 2**-24 * exp(m), 3e-6 at 4.
-_LARGEST_START, _LARGEST_PRECISE_START = 13.0, 4.0
+# XGBoost clips a base_score of two classes to 1e-6 and 1 - 1e-6.
+_LARGEST_START = math.log(1e6 - 1)
+
+# Near 1 its single precision keeps few digits: of a margin m it loses 2**-24 * exp(m), here 3e-6.
+_LARGEST_PRECISE_START = 4.0
 
 
 def with_start(params: dict[str, Any], training: Training) -> dict[str, Any]:

@@ -70,13 +70,15 @@ class Intercept(TrainingCallback):
             shift = training.shift(*self._rows(model, dataset))
         training.best_margin = training.dataset = None
         base_margin = base_margin_of(model)
+        start = base_margin + shift
+        is_kept = is_kept_by_base_score(start) or not model.num_boosted_rounds()
         # In the presence of margins XGBoost takes no base_score, and a linear booster takes one
         # for all classes.
-        if self.has_margins or is_linear(model) or not is_kept_by_base_score(base_margin + shift):
+        if self.has_margins or is_linear(model) or not is_kept:
             raise_first_trees(model, shift)
             model.set_attr(focal_intercept=text_of_intercept(shift=shift))
         else:
-            model.set_param({"base_score": base_score(base_margin + shift)})
+            model.set_param({"base_score": base_score(start)})
             model.set_attr(focal_intercept=text_of_intercept(base_margin=base_margin))
         model.reset()  # XGBoost keeps predictions of the training rows: those before the shift
 
