@@ -7,7 +7,6 @@ is not complete when its ``train`` returns, so that neither is left to MLflow.
 
 import sys
 
-from focal_gbm._stored import parameters_of
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss
 
@@ -17,10 +16,9 @@ def log_loss_parameters(loss: Loss) -> None:
     mlflow = sys.modules.get("mlflow")
     if mlflow is None or mlflow.active_run() is None:
         return
+    parameters = {"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian}
     try:
-        mlflow.log_params(
-            {f"focal_loss.{name}": value for name, value in parameters_of(loss).items()}
-        )
+        mlflow.log_params({f"focal_loss.{name}": value for name, value in parameters.items()})
     except mlflow.MlflowException as error:  # such as for a second loss in one run
         warn(f"MLflow did not log the parameters of the focal loss: {error}")
 

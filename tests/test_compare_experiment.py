@@ -580,15 +580,10 @@ def test_code_of_focal_loss():
     assert "# model.fit(X, y)\n" in of_booleans[1]
 
 
-@pytest.mark.parametrize(
-    "positive",
-    [
-        *(1.5, "it's", b"x", np.inf, -3, Decimal("1.5"), datetime.time(12)),
-        *(datetime.date(2024, 1, 1), datetime.timedelta(1), pd.Timedelta("1h")),
-        *(pd.Timestamp("2024-01-01"), pd.Period("2024-01"), pd.Interval(0, 1)),
-    ],
-    ids=repr,
-)
+TIMES = datetime.date(2024, 1, 1), datetime.time(12), pd.Timestamp(0), pd.Period("2024-01")
+
+
+@pytest.mark.parametrize("positive", [1.5, "it's", np.inf, Decimal(1), pd.Interval(0, 1), *TIMES])
 def test_code_runs_for_every_label(positive):
     _, code = best_estimator(outcome(max_depth=3), positive, 0.5, "a rule", None)
     code, of_fit = code.split("\n# model.fit(X, ")

@@ -93,6 +93,11 @@ class Comparison:
         -------
         ComparisonDisplay
 
+        Raises
+        ------
+        ValueError
+            Where there are no differences yet.
+
         Examples
         --------
         >>> comparison.plot().figure_.savefig("differences.png")  # doctest: +SKIP
