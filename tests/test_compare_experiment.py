@@ -587,8 +587,7 @@ TIMES = datetime.date(2024, 1, 1), datetime.time(12), pd.Timestamp(0), pd.Period
 def test_code_runs_for_every_label(positive):
     _, code = best_estimator(outcome(max_depth=3), positive, 0.5, "a rule", None)
     code, of_fit = code.split("\n# model.fit(X, ")
-    scope = {"y": pd.Series([positive, "other"], dtype=object)}
-    exec(code, scope)  # noqa: S102
+    exec(code, scope := {"y": pd.Series([positive, "other"], dtype=object)})  # noqa: S102
     assert list(eval(of_fit.partition(")\n#")[0], scope)) == [True, False]  # noqa: S307
 
 
