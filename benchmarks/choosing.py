@@ -22,27 +22,21 @@ A data set in a library is the unit: it adds a line for each setting. Units that
 computed again.
 """
 
-import argparse
 import warnings
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
-from harness import print_machine
 from scipy import stats
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from study import (
     FOLDS,
     LIBRARIES,
-    RESULTS,
-    append,
     classifier,
     clipped_log_loss,
-    keel_data,
     posterior,
+    run_on_keel,
     stopped_early,
-    tasks_of,
 )
 
 GAMMAS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -152,18 +146,7 @@ def report(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--reduced", action="store_true", help="12 data sets: minutes")
-    parser.add_argument("--report", action="store_true", help="nothing is computed")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="results/choosing.csv")
-    arguments = parser.parse_args()
-    path = arguments.results or RESULTS / f"choosing{'_reduced' * arguments.reduced}.csv"
-    print_machine()
-    if not arguments.report:
-        tasks = tasks_of(keel_data(arguments.reduced), LIBRARIES, path)
-        append(path, COLUMNS, lines_of, tasks, arguments.jobs)
-    report(path)
+    run_on_keel("choosing", __doc__, LIBRARIES, COLUMNS, lines_of, report)
 
 
 if __name__ == "__main__":

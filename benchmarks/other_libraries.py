@@ -16,20 +16,17 @@ A data set in a library is the unit: it adds a line for each loss. Units that ar
 computed again.
 """
 
-import argparse
 import time
 import warnings
-from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import xgboost as xgb
-from harness import print_machine
 from scipy import special, stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
-from study import FOLDS, RESULTS, append, clipped_log_loss, keel_data, tasks_of
+from study import FOLDS, clipped_log_loss, run_on_keel
 
 from focal_gbm import BinaryFocalLoss
 from focal_gbm.lightgbm import FocalLGBMClassifier
@@ -176,18 +173,7 @@ def report(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--reduced", action="store_true", help="12 data sets: minutes")
-    parser.add_argument("--report", action="store_true", help="nothing is computed")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--results", type=Path, help="results/other_libraries.csv")
-    arguments = parser.parse_args()
-    path = arguments.results or RESULTS / f"other_libraries{'_reduced' * arguments.reduced}.csv"
-    print_machine()
-    if not arguments.report:
-        tasks = tasks_of(keel_data(arguments.reduced), LIBRARIES, path)
-        append(path, COLUMNS, lines_of, tasks, arguments.jobs)
-    report(path)
+    run_on_keel("other_libraries", __doc__, LIBRARIES, COLUMNS, lines_of, report)
 
 
 if __name__ == "__main__":

@@ -273,6 +273,22 @@ def append(path, columns, lines_of_task, tasks, n_jobs):
             file.flush()
 
 
+def run_on_keel(name, doc, libraries, columns, lines_of, report):
+    """The command of a benchmark on KEEL's data: what is missing is computed, all is reported."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--reduced", action="store_true", help="12 data sets: minutes")
+    parser.add_argument("--report", action="store_true", help="nothing is computed")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--results", type=Path, help=f"results/{name}.csv")
+    arguments = parser.parse_args()
+    path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
+    print_machine()
+    if not arguments.report:
+        tasks = tasks_of(keel_data(arguments.reduced), libraries, path)
+        append(path, columns, lines_of, tasks, arguments.jobs)
+    report(path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder of .npz and .csv files, for confirmation")

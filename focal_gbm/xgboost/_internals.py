@@ -71,13 +71,7 @@ def base_margin_of(booster: xgb.Booster) -> Array:
     From its configuration (src/learner.cc), where a ``base_score`` is a list in a text: a
     probability for "binary:logistic", margins for "multi:softprob".
     """
-    learner = json.loads(booster.save_config())["learner"]
-    parameters = learner["learner_model_param"]
-    base_score = np.atleast_1d(np.array(json.loads(parameters["base_score"]), np.float32))
-    if learner["objective"]["name"] == "binary:logistic":
-        base_score = _log_odds(base_score)
-    n_margins = max(int(parameters["num_class"]), base_score.size)
-    return np.broadcast_to(base_score, n_margins).astype(np.float64)
+    return start_of(json.loads(booster.save_config())).astype(np.float64)
 
 
 def _log_odds(base_score: Array) -> Array:
@@ -112,7 +106,10 @@ def trees_of(model: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
 
 
 def start_of(model: dict[str, Any]) -> Array:
-    """The margins that a model's trees are added to, one or one of each class, as float32."""
+    """The margins that trees are added to, one or one of each class, as float32.
+
+    By a model's file, or by a booster's configuration, which has these parts in the same places.
+    """
     objective = model["learner"]["objective"]["name"]
     parameters = model["learner"]["learner_model_param"]
     base_score = np.atleast_1d(np.array(json.loads(parameters["base_score"]), np.float32))
