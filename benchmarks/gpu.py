@@ -359,7 +359,7 @@ def main():
         *((measure_xgboost, n_rows, CLASSES, rounds) for n_rows in (fewest, *more[:1])),
         *((measure_memory, n_rows) for n_rows in (fewest, *more[:1])),
         *((measure_lightgbm, n_rows, rounds) for n_rows in (fewest, *more[:1])),
-        (measure_torch, fewest, 4 * rounds),
+        *((measure_torch, n_elements, 4 * rounds) for n_elements in (fewest, *more[:1])),
     ]
     failed = False
     for measure, *settings in parts:

@@ -159,19 +159,16 @@ def _check_device_out(out: Any, inputs: tuple[Array, Array, Array | None]) -> tu
         raise TypeError(f"out: expected {expected}, got {type(out).__name__}")
     if len(out) != 2:
         raise ValueError(f"out: expected {expected}, got {len(out)} arrays")
-    for array in out:
-        dtype, found, is_read_only, _ = _layout("out", array, margin)
+    layouts = [_layout("out", array, margin) for array in out]
+    for dtype, found, is_read_only, _ in layouts:
         if dtype not in (np.float32, np.float64):
             raise TypeError(f"out: expected {expected}, got dtype {dtype}")
         if found != shape or is_read_only:
             raise ValueError(
                 f"out: expected {expected}, got shape {found}, writeable={not is_read_only}"
             )
-    outputs, others = (
-        [_layout("out", array, margin).addresses for array in arrays if array is not None]
-        for arrays in (out, inputs)
-    )
-    check_apart(outputs, others)
+    others = [_layout("out", array, margin) for array in inputs if array is not None]
+    check_apart(*([layout.addresses for layout in group] for group in (layouts, others)))
     grad, hess = out
     return grad, hess
 

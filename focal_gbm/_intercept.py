@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from focal_gbm._arrays import is_on_device, to_host
+from focal_gbm._arrays import is_on_device, to_host, total
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss, n_classes_of
@@ -57,10 +57,10 @@ def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shi
             # Its complement is what is rare, of which single precision would keep little.
             posterior = loss._posterior_of((part + step).astype(np.float64))
         if sample_weight is None:
-            found, of_all = posterior.sum(axis=0, dtype=np.float64), len(part)
+            found, of_all = posterior.sum(axis=0, dtype=np.float64), float(len(part))
         else:
             weights = sample_weight[start : start + _PART].astype(np.float64)
-            found, of_all = weights @ posterior, weights.sum()
+            found, of_all = weights @ posterior, total(weights)
         found = to_host(found)
         totals += (of_all - found, found) if is_binary else found
     return totals

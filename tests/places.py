@@ -8,6 +8,8 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
+from focal_gbm._arrays import to_host
+
 # Under Windows' subsystem for Linux the device has another name.
 HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
 HAS_NUMBA_CUDA = importlib.util.find_spec("numba_cuda") is not None
@@ -43,6 +45,28 @@ def simulated_copy(array, ordinal=None, to=None):
     return to
 
 
+def simulate(monkeypatch):
+    """Start kernels in Numba's simulator, on arrays of the host."""
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    from focal_gbm._kernels.cuda import device
+
+    def memory_of(array):
+        return FakeCUDAArray(array.array) if isinstance(array, SimulatedArray) else array
+
+    def argument(place):
+        if isinstance(place, device.Memory):
+            return FakeCUDAArray(np.empty(place.shape, place.dtype))
+        return tuple(place) if isinstance(place, list) else place
+
+    def start(kernel, ordinal, blocks, threads, stream, places, parameters, flags):
+        kernel[blocks, threads](*map(argument, places), tuple(parameters), *flags)
+
+    monkeypatch.setattr(device, "memory_of", memory_of)
+    monkeypatch.setattr(device, "start", start)
+    monkeypatch.setattr(device, "to_host", lambda array: memory_of(array).copy_to_host())
+
+
 def shrink_grid(monkeypatch):
     """A few threads, so that each takes several rows; the simulator starts one for each."""
     from focal_gbm._kernels.cuda import device
@@ -75,9 +99,7 @@ class GPU:
         self.is_simulated = bool(config.ENABLE_CUDASIM)
         shrink_grid(monkeypatch)
         if self.is_simulated:
-            from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-
-            monkeypatch.setattr(device, "view", lambda array: FakeCUDAArray(array.array))
+            simulate(monkeypatch)
             monkeypatch.setattr(device, "to_device", simulated_copy)
             monkeypatch.setattr(
                 device, "empty", lambda shape, dtype, _: SimulatedArray(np.full(shape, 7, dtype))
@@ -93,7 +115,7 @@ class GPU:
         return cupy.array(array)
 
     def get(self, array):
-        return array.array if self.is_simulated else array.get()
+        return array.array if self.is_simulated else to_host(array)
 
 
 def cupy_of_numpy():

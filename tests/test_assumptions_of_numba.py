@@ -184,6 +184,26 @@ def test_kernels_let_other_threads_run():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not places.HAS_GPU, reason="without a GPU")
+def test_kernels_take_arrays_as_they_are_passed():
+    cupy = pytest.importorskip("cupy")
+    from numba import cuda
+
+    from focal_gbm._kernels.cuda import device
+
+    def line(x, y, parameters, intercept):
+        for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
+            y[i] = parameters[0] * x[i] + intercept
+
+    x, y = cupy.arange(10, dtype=np.float32)[::2], cupy.zeros(5, np.float32)
+    device.launch(line, [x, y], [2.0], [1], 5, 0)
+    assert y.get().tolist() == [1, 5, 9, 13, 17], (
+        "a kernel that Numba compiled does not take the arguments of an array any more that "
+        "numba_cuda_internals.start gives it"
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not places.HAS_GPU, reason="without a GPU")
 def test_arrays_of_numba_tell_their_gpu():
     from numba import cuda
 

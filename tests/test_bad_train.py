@@ -286,6 +286,12 @@ CASES = {
         "'goss'",
         lambda: train_lightgbm({"device_type": "cuda", "boost": "goss"}),
     ),
+    "lightgbm quantised gradients on a GPU": (
+        ValueError,
+        "use_quantized_grad",
+        "no splits",
+        lambda: train_lightgbm({"device_type": "cuda", "use_quantized_grad": True}),
+    ),
     "lightgbm data for the CPU on a GPU": (
         ValueError,
         "train_set",

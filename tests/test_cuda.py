@@ -18,6 +18,7 @@ from focal_gbm._kernels.cuda.autodiff import tensors
 from focal_gbm._kernels.limits import SOFT_TARGETS
 
 pytestmark = [
+    pytest.mark.gpu,
     # In the simulator, as NumPy's, where a GPU has infinity and NaN without a word.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.skipif(device.problem() is not None, reason="neither a GPU nor the simulator"),
@@ -33,6 +34,7 @@ SPECIAL = [np.inf, -np.inf, np.nan, 0, 40, -40, 2e3, -2e3, 3e38, -3e38]
 def small_grid(monkeypatch):
     places.shrink_grid(monkeypatch)
     if config.ENABLE_CUDASIM:  # which has its own arrays in the place of tensors
+        places.simulate(monkeypatch)
         monkeypatch.setattr(tensors, "launch", device.launch)
 
 
@@ -287,7 +289,8 @@ def on_cuda(monkeypatch):
     from focal_gbm.torch import _cuda, _operators
 
     def simulated(function, arrays, *arguments):
-        device.launch(function, [FakeCUDAArray(array.numpy()) for array in arrays], *arguments)
+        fakes = [None if array is None else FakeCUDAArray(array.numpy()) for array in arrays]
+        device.launch(function, fakes, *arguments)
 
     monkeypatch.setattr(tensors, "launch", simulated)
     monkeypatch.setattr(_cuda, "_stream", lambda tensor: nullcontext(0))

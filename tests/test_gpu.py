@@ -386,7 +386,7 @@ def test_kernels_run_on_the_stream_of_the_margins(gpu, monkeypatch):
     launch = device.launch
 
     def recording(*arguments):
-        launched.append(arguments[-1].pointer)
+        launched.append(arguments[-1])
         launch(*arguments)
 
     monkeypatch.setattr(device, "stream_at", Stream)

@@ -77,19 +77,29 @@ def both_ways(params, objective, dtrain, *arguments, **options):
 def assert_same(trained, dataset):
     (stayed, its_results), (plain, results) = trained
     assert type(stayed) is xgb.Booster
-    assert stayed.get_dump(with_stats=False) == plain.get_dump(with_stats=False)
-    assert stayed.attributes() == plain.attributes()
-    assert_allclose(
-        stayed.predict(dataset, output_margin=True),
-        plain.predict(dataset, output_margin=True),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    assert stayed.attributes().keys() == plain.attributes().keys()
+    if not places.xgboost_has_gpu():
+        assert stayed.get_dump(with_stats=False) == plain.get_dump(with_stats=False)
+        assert stayed.attributes() == plain.attributes()
+    margins = (booster.predict(dataset, output_margin=True) for booster in (stayed, plain))
+    assert_nearly_all_close(*margins, rtol=1e-5, atol=1e-5)
     assert its_results.keys() == results.keys()
+    tolerance = 1e-3 if places.xgboost_has_gpu() else 1e-5
     for name, metrics in results.items():
         for metric, values in metrics.items():
-            assert_allclose(its_results[name][metric], values, rtol=1e-5)
+            assert_allclose(its_results[name][metric], values, rtol=tolerance)
             assert len(values) > 0
+
+
+def assert_nearly_all_close(actual, expected, **tolerance):
+    """All are, but on a GPU.
+
+    There sums are in other orders, and the last digit may decide between splits of equal gain.
+    """
+    if places.xgboost_has_gpu():
+        assert np.isclose(actual, expected, **tolerance).mean() > 0.98
+    else:
+        assert_allclose(actual, expected, **tolerance)
 
 
 @pytest.mark.parametrize("make", [xgb.DMatrix, xgb.QuantileDMatrix])
@@ -134,7 +144,7 @@ def test_same_model_with(data, case):
     )
     assert_same(trained, dtrain)
     starts = [_internals.base_margin_of(booster) for booster, _ in trained]
-    assert_allclose(*starts, rtol=1e-6)
+    assert_allclose(*starts, rtol=1e-6, atol=1e-6 if places.xgboost_has_gpu() else 0)
     if base_score is not None:  # and the shift of the intercept
         assert_allclose(starts[0], np.log(base_score / (1 - base_score)), atol=0.05)
 
@@ -428,9 +438,11 @@ def test_classifier(data, cupy, n_classes, container):
     stayed, plain = fitted
     if not places.xgboost_has_gpu():
         assert stayed.get_booster().get_dump() == plain.get_booster().get_dump()
-    assert_allclose(stayed.predict_proba(given), plain.predict_proba(given), rtol=1e-4)
+    probabilities = (model.predict_proba(given) for model in (stayed, plain))
+    assert_nearly_all_close(*probabilities, rtol=1e-4)
+    tolerance = 1e-2 if places.xgboost_has_gpu() else 1e-5
     for name, values in plain.evals_result()["validation_0"].items():
-        assert_allclose(stayed.evals_result()["validation_0"][name], values, rtol=1e-5)
+        assert_allclose(stayed.evals_result()["validation_0"][name], values, rtol=tolerance)
 
 
 @pytest.mark.skipif(not places.HAS_NUMBA_CUDA, reason="without numba-cuda")

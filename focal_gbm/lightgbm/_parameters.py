@@ -140,6 +140,11 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
             "the booster is reloaded: leave out keep_training_booster or linear_tree"
         )
     if is_on(params.get("use_quantized_grad")):
+        if is_on_cuda(params):
+            raise ValueError(
+                "use_quantized_grad: with device_type='cuda' LightGBM's trees have no splits, of "
+                "its own objectives either: leave it out"
+            )
         warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
 
 
@@ -157,6 +162,10 @@ def warn_of_cancelling_curvature(
         )
 
 
+def is_on_cuda(params: Mapping[str, Any]) -> bool:
+    return str(params.get("device_type")).lower() == "cuda"
+
+
 def refuse_on_gpu(
     params: dict[str, Any], objective: FocalObjective, train_set: lgb.Dataset
 ) -> None:
@@ -166,7 +175,7 @@ def refuse_on_gpu(
             f"device: the objective is for {objective.device!r}, but LightGBM takes gradients from "
             "the host whatever its device_type: leave out the objective's device"
         )
-    if str(params.get("device_type")).lower() != "cuda":
+    if not is_on_cuda(params):
         return
     n_gpus = as_number("num_gpu", params.get("num_gpu", 1), int)
     if n_gpus > 1:
@@ -180,8 +189,7 @@ def refuse_on_gpu(
                 f"{name}: with device_type='cuda' and a callable objective LightGBM fails once "
                 "'goss' begins to sample: leave it out"
             )
-    is_for_cpu = str(canonical(train_set.params or {}).get("device_type")).lower() != "cuda"
-    if is_constructed(train_set) and is_for_cpu:
+    if is_constructed(train_set) and not is_on_cuda(canonical(train_set.params or {})):
         raise ValueError(
             "train_set: it was constructed for the CPU, and LightGBM would look for its features "
             "on the GPU: make a new Dataset, or construct it with device_type='cuda'"

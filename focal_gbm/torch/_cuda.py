@@ -12,7 +12,6 @@ from torch import Tensor
 
 from focal_gbm._kernels.cuda.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.cuda.autodiff import softmax as softmax_kernels
-from focal_gbm._kernels.cuda.device import stream_at
 from focal_gbm.torch._layout import Rows
 
 
@@ -78,7 +77,7 @@ def _number_or_vector(value: Tensor | float, margin: Tensor) -> Tensor | float:
 
 
 @contextmanager
-def _stream(tensor: Tensor) -> Iterator[Any]:
-    """Torch's current stream on the tensor's device, as one of Numba's."""
+def _stream(tensor: Tensor) -> Iterator[int]:
+    """Pointer of torch's current stream on the tensor's device."""
     with torch.cuda.device(tensor.device):
-        yield stream_at(torch.cuda.current_stream().cuda_stream)
+        yield torch.cuda.current_stream().cuda_stream

@@ -1,6 +1,12 @@
 """What is used of numba-cuda that its documentation does not promise."""
 
+import ctypes
+import functools
+import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 
 def ordinal_of_numba(array: Any) -> int:
@@ -10,3 +16,43 @@ def ordinal_of_numba(array: Any) -> int:
     0.30. The interface of arrays on a GPU, which is documented, has an address but no device.
     """
     return int(array.gpu_data.context.device.id)
+
+
+def start(
+    dispatcher: Any,
+    ordinal: int | None,
+    blocks: int,
+    threads: int,
+    stream: int,
+    places: Sequence[Any],
+    parameters: Sequence[float],
+    flags: Sequence[int],
+) -> None:
+    """Launch the only kernel that a dispatcher has compiled, on a device, by default the current.
+
+    ``places`` are those of arrays or lists of such; parameters have the type of the first.
+    numba-cuda's own launch needs arrays of its own, and with them takes ten times as long, more
+    than a kernel does for a million rows. An array is these arguments of the kernel:
+    numba_cuda/numba/cuda/dispatcher.py, _Kernel._prepare_args and launch, read in numba-cuda 0.30.
+    """
+    from cuda.core import Device, LaunchConfig, Stream, launch
+
+    if ordinal is not None:  # which a new thread, as torch's for gradients, has to be told
+        Device(ordinal).set_current()
+    arguments: list[Any] = []
+    for place in places:
+        for each in place if isinstance(place, list) else [place]:
+            size = math.prod(each.shape)
+            arguments += 0, 0, size, each.dtype.itemsize, each.pointer, *each.shape, *each.strides
+    real = ctypes.c_float if places[0].dtype == np.float32 else ctypes.c_double
+    arguments += map(real, parameters)
+    arguments += map(int, flags)  # Python's have the size of a pointer, as int64
+    kernel, config = _driver_kernel(dispatcher, ordinal), LaunchConfig(grid=blocks, block=threads)
+    launch(Stream.from_handle(stream), config, kernel, *arguments)
+
+
+@functools.cache
+def _driver_kernel(dispatcher: Any, ordinal: int | None) -> Any:
+    """The kernel as the driver knows it on a device, which is the current one."""
+    (kernel,) = dispatcher.overloads.values()
+    return kernel._codelibrary.get_cufunc().kernel

@@ -4,7 +4,6 @@ Nothing is raised, as that would wait for the device: what has no meaning become
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numba import cuda
@@ -88,17 +87,16 @@ def sigmoid(
     label_smoothing: float,
     soft_target: str,
     order: int,
-    stream: Any,
+    stream: int,
 ) -> None:
-    """As ``autodiff.sigmoid`` for tensors, on a stream of Numba's; a bad label's result is NaN.
+    """As ``autodiff.sigmoid`` for tensors, on the stream that a pointer names.
 
-    Vectors may have any stride.
+    A bad label's result is NaN. Vectors may have any stride.
     """
-    nothing = margin[:0]
     given = (*parameters, factor)
     numbers = [float(value) if isinstance(value, int | float) else 0.0 for value in given]
-    arrays = [nothing if isinstance(value, int | float) else value for value in given]
+    arrays = [None if isinstance(value, int | float) else value for value in given]
     numbers += LIMIT, 1 - label_smoothing, label_smoothing / 2
-    inputs = (margin, y, nothing if mask is None else mask, *arrays, out)
+    inputs = (margin, y, mask, *arrays, out)
     flags = (order, SOFT_TARGETS.index(soft_target))
     tensors.launch(derivative, inputs, numbers, flags, out.shape[0], stream)

@@ -3,8 +3,6 @@
 Nothing is raised, as that would wait for the device: what has no meaning becomes NaN.
 """
 
-from typing import Any
-
 from focal_gbm._kernels.cuda.autodiff import classes, shares, tensors
 from focal_gbm._kernels.cuda.device import Array, kind
 from focal_gbm._kernels.limits import LIMIT
@@ -22,9 +20,9 @@ def softmax(
     *,
     ignore_index: int,
     label_smoothing: float,
-    stream: Any,
+    stream: int,
 ) -> None:
-    """As ``autodiff.softmax``, with gamma and alpha on the device, on a stream of Numba's.
+    """As ``autodiff.softmax``, with gamma and alpha on the device, on the stream of a pointer.
 
     A bad label's results are NaN. Positions along the second dimension are taken by neighbouring
     threads, and should be neighbours in memory.
