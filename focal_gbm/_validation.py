@@ -7,7 +7,7 @@ names the argument, what was expected and what came.
 import math
 import numbers
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -137,6 +137,11 @@ def as_number(name: str, value: Any, kind: type = float) -> Any:
         expected = "an integer" if kind is int else "a number"
         found = TypeError if isinstance(error, TypeError) else ValueError
         raise found(f"{name}: expected {expected}, got {value!r}") from None
+
+
+def number_in(params: Mapping[str, Any], name: str, default: float, kind: type = float) -> Any:
+    """A parameter of a library's among others, or what it is without."""
+    return as_number(name, params.get(name, default), kind)
 
 
 def _number_or_per_class(

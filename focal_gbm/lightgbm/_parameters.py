@@ -5,7 +5,7 @@ from typing import Any
 
 import lightgbm as lgb
 
-from focal_gbm._validation import as_number
+from focal_gbm._validation import as_number, number_in
 from focal_gbm._warnings import warn
 from focal_gbm.lightgbm._internals import is_constructed
 from focal_gbm.objective import FocalObjective
@@ -101,7 +101,7 @@ def early_stopping(params: dict[str, Any]) -> list[Any]:
         lgb.early_stopping(
             rounds,
             first_metric_only=is_on(params.get("first_metric_only", False)),
-            verbose=as_number("verbosity", params.get("verbosity", 1), int) > 0,
+            verbose=number_in(params, "verbosity", 1, int) > 0,
             min_delta=as_number(
                 "early_stopping_min_delta", params.get("early_stopping_min_delta", 0.0)
             ),
@@ -119,7 +119,7 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
                 f"{name}: LightGBM ignores it ({value!r}) together with a callable objective: "
                 "weight the classes by alpha (focal_alpha)"
             )
-    if as_number("sigmoid", params.get("sigmoid", 1.0)) != 1:
+    if number_in(params, "sigmoid", 1.0) != 1:
         raise ValueError(
             f"sigmoid: it scales LightGBM's own log loss and no callable objective, got "
             f"{params['sigmoid']!r}: leave it out"
@@ -153,7 +153,7 @@ def warn_of_cancelling_curvature(
 ) -> None:
     """Warn of leaves whose curvature is almost zero, as positive and negative cancel."""
     name = "min_sum_hessian_in_leaf"
-    least = as_number(name, params.get(name, 1e-3))
+    least = number_in(params, name, 1e-3)
     if n_classes > 2 and objective.hessian == "exact" and least < _LEAST_CANCELLING:
         warn(
             "hessian='exact' with several classes: positive and negative curvature may cancel in a "
@@ -177,7 +177,7 @@ def refuse_on_gpu(
         )
     if not is_on_cuda(params):
         return
-    n_gpus = as_number("num_gpu", params.get("num_gpu", 1), int)
+    n_gpus = number_in(params, "num_gpu", 1, int)
     if n_gpus > 1:
         raise ValueError(
             f"num_gpu: on {n_gpus} GPUs LightGBM ends the process if the objective is a callable: "
@@ -200,7 +200,7 @@ def n_machines(params: dict[str, Any]) -> int:
     """How many machines train together, by the list of them unless it is to be cut short."""
     machines = params.get("machines") or ()
     listed = machines.split(",") if isinstance(machines, str) else machines
-    number: int = as_number("num_machines", params.get("num_machines", max(1, len(listed))), int)
+    number: int = number_in(params, "num_machines", max(1, len(listed)), int)
     return number
 
 

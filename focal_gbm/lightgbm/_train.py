@@ -15,7 +15,7 @@ from focal_gbm._autologging import log_loss_parameters, warn_of_autologging
 from focal_gbm._engines import checked_totals, together
 from focal_gbm._intercept import needs_shift
 from focal_gbm._types import Array
-from focal_gbm._validation import as_number
+from focal_gbm._validation import number_in
 from focal_gbm._warnings import warn_of_no_split, warn_of_other_loss
 from focal_gbm.lightgbm._attributes import loss_of, with_stored
 from focal_gbm.lightgbm._internals import (
@@ -264,7 +264,7 @@ def checked_params(
     params = canonical(params)
     objective = check_objective("objective", params.pop("objective", None))
     refuse(params, keep_training_booster)
-    n_classes = max(2, as_number("num_class", params.get("num_class", 1), int))
+    n_classes = max(2, number_in(params, "num_class", 1, int))
     if n_classes == 2:
         params.pop("num_class", None)
     warn_of_cancelling_curvature(params, objective, n_classes)

@@ -9,7 +9,7 @@ import xgboost as xgb
 
 from focal_gbm._training import Training
 from focal_gbm._types import Array
-from focal_gbm._validation import as_number, is_cuda
+from focal_gbm._validation import as_number, is_cuda, number_in
 from focal_gbm._warnings import warn_of_other_loss
 from focal_gbm.objective import FocalObjective, Loss, n_classes_of
 from focal_gbm.xgboost._attributes import loss_of
@@ -19,7 +19,7 @@ from focal_gbm.xgboost._internals import objective_of
 def checked_params(params: Any) -> tuple[dict[str, Any], int]:
     """Parameters for XGBoost, once those that it would ignore are refused, and the classes."""
     params = _given(params)
-    n_classes = max(2, as_number("num_class", params.get("num_class", 2), int))
+    n_classes = max(2, number_in(params, "num_class", 2, int))
     _refuse(params, n_classes)
     if n_classes == 2:
         params.pop("num_class", None)
@@ -49,7 +49,7 @@ def _refuse(params: dict[str, Any], n_classes: int) -> None:
             f"objective: {params['objective']!r} in params contradicts focal loss for {n_classes} "
             f"classes: leave it out or pass {expected!r}, and give the focal loss by obj"
         )
-    if as_number("scale_pos_weight", params.get("scale_pos_weight", 1)) != 1:
+    if number_in(params, "scale_pos_weight", 1) != 1:
         raise ValueError(
             f"scale_pos_weight: XGBoost ignores it ({params['scale_pos_weight']!r}) together with "
             "a custom objective: weight the classes by alpha (focal_alpha)"
