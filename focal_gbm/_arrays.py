@@ -182,11 +182,16 @@ class _Layout(NamedTuple):
 
 def _layout(name: str, array: Any, margin: Any) -> _Layout:
     """What an array's interface tells; it must be on the device of the margins."""
-    ordinal_of = cuda_kernels("device").ordinal_of
-    ordinals = {ordinal_of(array), ordinal_of(margin)} - {None}
+    device = cuda_kernels("device")
+    ordinals = {device.ordinal_of(array), device.ordinal_of(margin)} - {None}
     if len(ordinals) > 1:
         raise ValueError(f"{name} and margin are on different GPUs, {sorted(ordinals)}")
-    interface = array.__cuda_array_interface__
+    interface = device.interface_of(array)
+    if interface.get("mask") is not None:
+        raise ValueError(
+            f"{name}: expected a value for each row, got an array with a mask: leave out the rows "
+            "that lack one"
+        )
     strides = interface.get("strides")
     if strides and min(strides) < 0:
         raise ValueError(f"{name}: expected strides >= 0 on a GPU, got {strides}")

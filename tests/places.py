@@ -8,8 +8,6 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 
-from focal_gbm._arrays import to_host
-
 # Under Windows' subsystem for Linux the device has another name.
 HAS_GPU = any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/dxg"))
 HAS_NUMBA_CUDA = importlib.util.find_spec("numba_cuda") is not None
@@ -115,6 +113,8 @@ class GPU:
         return cupy.array(array)
 
     def get(self, array):
+        from focal_gbm._arrays import to_host
+
         return array.array if self.is_simulated else to_host(array)
 
 

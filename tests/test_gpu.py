@@ -215,6 +215,20 @@ def test_bad_input(gpu, case):
         BinaryFocalLoss().gradient_hessian(**arguments)
 
 
+def test_masked_arrays(gpu):
+    """As cuDF's, with missing values."""
+
+    class Masked(places.SimulatedArray):
+        @property
+        def __cuda_array_interface__(self):
+            return {**super().__cuda_array_interface__, "mask": gpu.put(array())}
+
+    for name in ("y", "sample_weight"):
+        arguments = {"y": gpu.put(array()), name: Masked(array())}
+        with pytest.raises(ValueError, match=f"{name}: expected a value for each row"):
+            BinaryFocalLoss().loss(margin=gpu.put(array()), **arguments)
+
+
 def test_backward_arrays(gpu):
     with pytest.raises(ValueError, match="y: expected strides >= 0"):
         BinaryFocalLoss().loss(gpu.put(array())[::-1], gpu.put(array()))
@@ -386,7 +400,7 @@ def test_kernels_run_on_the_stream_of_the_margins(gpu, monkeypatch):
     launch = device.launch
 
     def recording(*arguments):
-        launched.append(arguments[-1])
+        launched.append(arguments[5])
         launch(*arguments)
 
     monkeypatch.setattr(device, "stream_at", Stream)

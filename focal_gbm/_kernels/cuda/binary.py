@@ -83,11 +83,13 @@ def _posterior(
 ) -> None:
     one = margin.dtype.type(1)
     gamma0, gamma1, shift, limit = parameters
+    bits = 0
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         z = margin[i]
-        if z != z:
-            cuda.atomic.or_(found, 0, np.int32(BAD_MARGIN))
+        bits |= 0 if z == z else BAD_MARGIN
         out[i] = _posterior_of(z, gamma0, gamma1, shift, limit, one, as_margin)
+    if bits:
+        cuda.atomic.or_(found, 0, np.int32(bits))
 
 
 def gradient_hessian(

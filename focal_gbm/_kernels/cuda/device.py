@@ -92,13 +92,20 @@ class Memory(NamedTuple):
 
 def memory_of(array: Array) -> Memory:
     """By its interface: an array of Numba's for the same memory takes several times as long."""
-    interface = array.__cuda_array_interface__
+    interface = interface_of(array)
     shape, dtype = interface["shape"], _dtype(interface["typestr"])
     strides = interface.get("strides") or _contiguous_strides(shape, dtype.itemsize)
     return Memory(interface["data"][0], shape, strides, dtype)
 
 
 _dtype = functools.cache(np.dtype)
+
+
+def interface_of(array: Array) -> dict[str, Any]:
+    interface: dict[str, Any] = array.__cuda_array_interface__
+    if hasattr(array, "gpu_data"):  # Numba's own has no strides if one of them is 0
+        interface["strides"] = array.strides
+    return interface
 
 
 def _contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -146,19 +153,6 @@ def ordinal_of(array: Array) -> int | None:
 
 def stream_at(pointer: int) -> Any:
     """Numba's name for a stream of another library; a null pointer is the default stream."""
-    current = cuda.gpus.current
-    if pointer <= _LAST_DEFAULT_STREAM:
-        return _default_stream(pointer, 0 if current is None else current.id)
-    return cuda.external_stream(pointer)
-
-
-# The legacy default stream and a thread's own are numbers instead of pointers.
-_LAST_DEFAULT_STREAM = 2
-
-
-@functools.cache
-def _default_stream(pointer: int, ordinal: int) -> Any:
-    """The same object each time, because Numba keeps how it launches a kernel by stream."""
     return cuda.external_stream(pointer) if pointer else cuda.default_stream()
 
 
@@ -205,8 +199,10 @@ def run(
         real = kind(margin)[0]
         vectors = [_by_class(tuple(values), real, ordinal) for values in by_class]
         arguments = [margin, *arrays, *([vectors] if vectors else []), found]
-        launch(function, arguments, parameters, flags, margin.shape[0], stream)
-        stream_at(stream).synchronize()
+        try:
+            launch(function, arguments, parameters, flags, margin.shape[0], stream, ordinal)
+        finally:  # nothing may be found any more once another kernel's turn has come
+            stream_at(stream).synchronize()
         return int(found[0])
 
 
@@ -228,11 +224,12 @@ def launch(
     flags: Sequence[int],
     size: int,
     stream: int,
+    ordinal: int | None = None,
 ) -> None:
     """Run a kernel on the stream that a pointer names, without waiting for it.
 
     The kernel gets an empty vector for None and a tuple for a list. Parameters are numbers of the
-    first array's type, and flags are integers.
+    first array's type, and flags are integers. The device is by default that of the first array.
     """
     if size == 0:
         return
@@ -247,7 +244,8 @@ def launch(
     ]
     kernel = _compiled(function, tuple(map(_kinds, places)), len(parameters), len(flags))
     blocks = min(max(-(-size // THREADS), FEWEST_BLOCKS), MOST_BLOCKS)
-    start(kernel, ordinal_of(arrays[0]), blocks, THREADS, stream, places, parameters, flags)
+    ordinal = ordinal_of(arrays[0]) if ordinal is None else ordinal
+    start(kernel, ordinal, blocks, THREADS, stream, places, parameters, flags)
 
 
 def kind(array: Array) -> Kind:

@@ -35,7 +35,7 @@ def start(
     than a kernel does for a million rows. An array is these arguments of the kernel:
     numba_cuda/numba/cuda/dispatcher.py, _Kernel._prepare_args and launch, read in numba-cuda 0.30.
     """
-    from cuda.core import Device, LaunchConfig, Stream, launch
+    from cuda.core import Device, launch
 
     if ordinal is not None:  # which a new thread, as torch's for gradients, has to be told
         Device(ordinal).set_current()
@@ -43,12 +43,28 @@ def start(
     for place in places:
         for each in place if isinstance(place, list) else [place]:
             size = math.prod(each.shape)
-            arguments += 0, 0, size, each.dtype.itemsize, each.pointer, *each.shape, *each.strides
+            arguments += 0, 0, size, each.dtype.itemsize, each.pointer
+            arguments += map(int, (*each.shape, *each.strides))
     real = ctypes.c_float if places[0].dtype == np.float32 else ctypes.c_double
     arguments += map(real, parameters)
     arguments += map(int, flags)  # Python's have the size of a pointer, as int64
-    kernel, config = _driver_kernel(dispatcher, ordinal), LaunchConfig(grid=blocks, block=threads)
-    launch(Stream.from_handle(stream), config, kernel, *arguments)
+    kernel = _driver_kernel(dispatcher, ordinal)
+    launch(_stream(stream), _configuration(blocks, threads), kernel, *arguments)
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(pointer: int) -> Any:
+    """A name for a stream, which takes longer to make than to use."""
+    from cuda.core import Stream
+
+    return Stream.from_handle(pointer)
+
+
+@functools.lru_cache(maxsize=64)
+def _configuration(blocks: int, threads: int) -> Any:
+    from cuda.core import LaunchConfig
+
+    return LaunchConfig(grid=blocks, block=threads)
 
 
 @functools.cache
