@@ -31,8 +31,8 @@ def start(
     """Launch the only kernel that a dispatcher has compiled, on a device, by default the current.
 
     ``places`` are those of arrays or lists of such; parameters have the type of the first.
-    numba-cuda's own launch needs arrays of its own, and with them takes ten times as long, more
-    than a kernel does for a million rows. An array is these arguments of the kernel:
+    numba-cuda's own launch needs arrays of its own, and with them takes twice as long, several
+    times what a kernel does for a million rows. An array is these arguments of the kernel:
     numba_cuda/numba/cuda/dispatcher.py, _Kernel._prepare_args and launch, read in numba-cuda 0.30.
     """
     from cuda.core import Device, launch
