@@ -11,13 +11,13 @@ export OMP_WAIT_POLICY = passive
 demo: .venv/demo
 	$(BIN)/focal-gbm compare - --repeats 1 --trials 8
 
-# In two processes, of which one has all tests of a file.
+# In three processes, as tests of Ray and Spark mostly wait; one has all tests of a file.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Slower than the tests alone, with Python 3.11 by half.
 coverage: .venv/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov
 
 lint: .venv/test
 	$(BIN)/ruff check
