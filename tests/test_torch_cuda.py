@@ -106,7 +106,7 @@ def test_infinite_logits_and_no_elements(loss, target):
         loss(moved, there_or_here(target)).sum().backward()
         assert torch.isfinite(moved.grad).all()
     nothing = torch.zeros(0, 3, device="cuda", requires_grad=True)
-    loss(nothing, there(partial(loss, target=target[:0])).keywords["target"]).sum().backward()
+    loss(nothing, target[:0].cuda()).sum().backward()
     assert nothing.grad.shape == (0, 3)
 
 
@@ -167,7 +167,7 @@ def test_compiled(loss, target):
 
 @both_losses
 def test_operators_of_torch_run_the_kernels(loss, target):
-    """Inside of torch.func and for a subclass of tensors the operator is torch's."""
+    """Inside of torch.func the operator is torch's."""
     expected = torch.func.grad(lambda z: loss(z, target).sum())(Z)
     found = torch.func.grad(lambda z: loss(z, target.cuda()).sum())(Z.cuda())
     assert_close(found.cpu(), expected, rtol=1e-13, atol=1e-13)

@@ -102,9 +102,7 @@ def early_stopping(params: dict[str, Any]) -> list[Any]:
             rounds,
             first_metric_only=is_on(params.get("first_metric_only", False)),
             verbose=number_in(params, "verbosity", 1, int) > 0,
-            min_delta=as_number(
-                "early_stopping_min_delta", params.get("early_stopping_min_delta", 0.0)
-            ),
+            min_delta=number_in(params, "early_stopping_min_delta", 0.0),
         )
     ]
 
