@@ -15,13 +15,13 @@ rows have been seen by the search, here as there: the figures of all contenders 
 Each loss is stopped by its own mean; where classes are weighted, the validation rows are not.
 
 Here the splits have seeds and are the same for all contenders, so that differences are paired; the
-training sets of different splits overlap, which the intervals allow for. Each fit adds a line to
-results/hiv.csv, and fits that are there are not repeated. The data set has the columns "smiles" and
-"HIV_active": MoleculeNet has it, https://moleculenet.org/datasets-1.
+training sets of different splits overlap, which the intervals allow for. A search with the first
+split, and then each further split, adds a line to results/hiv.csv; what is there is not repeated.
+The data set has the columns "smiles" and "HIV_active": MoleculeNet has it,
+https://moleculenet.org/datasets-1.
 """
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -44,8 +44,8 @@ from focal_gbm.lightgbm import FocalLGBMClassifier, focal_metric
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from harness import print_machine
 from quality import read
+from study import RESULTS, append
 
-RESULTS = Path(__file__).parent.parent / "results"
 CONTENDERS = ("log loss", "weighted log loss", "focal loss")
 METRICS = ("ROC AUC", "average precision", "log loss")
 COLUMNS = ("contender", "split", *METRICS, "trees", "seconds", "parameters")
@@ -93,15 +93,21 @@ def suggest(trial, contender):
     return parameters
 
 
+def ignore_deprecations():
+    """LightGBM wants eval_X and eval_y from 4.7 on; each process has filters of its own."""
+    warnings.filterwarnings("ignore", category=lgb.basic.LGBMDeprecationWarning)
+
+
 def fitted(contender, parameters, train, valid, seed):
-    given = {**parameters, "n_estimators": MOST_TREES, "random_state": seed, "verbosity": -1}
+    given = {**parameters, "n_estimators": MOST_TREES, "random_state": seed, "n_jobs": 1}
     stopping = {"eval_set": [valid], "callbacks": [lgb.early_stopping(PATIENCE, verbose=False)]}
     if contender == "focal loss":
         loss = FocalObjective(parameters["focal_gamma"], parameters["focal_alpha"])
-        model = FocalLGBMClassifier(**given, metric="None")
+        model = FocalLGBMClassifier(**given, metric="None", verbosity=-1)
         return model.fit(*train, eval_metric=focal_metric(loss), **stopping)
     weight = "balanced" if contender == "weighted log loss" else None
-    return lgb.LGBMClassifier(**given, class_weight=weight).fit(*train, **stopping)
+    model = lgb.LGBMClassifier(**given, class_weight=weight, verbosity=-1)
+    return model.fit(*train, **stopping)
 
 
 def probability(model, X, contender, prior):
@@ -126,9 +132,10 @@ def searched(contender, X, y, n_trials):
             found.append(roc_auc_score(valid[1], model.predict_proba(valid[0])[:, 1]))
         return float(np.mean(found))
 
+    ignore_deprecations()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    study.optimize(value, n_trials, show_progress_bar=True)
+    study.optimize(value, n_trials)
     return study.best_trial.user_attrs["parameters"]
 
 
@@ -139,12 +146,18 @@ def split_of(y, seed):
     return train, valid, test
 
 
-def line_of(contender, parameters, X, y, seed):
+def search_and_first_split(contender, X, y, n_trials):
+    return lines_of(contender, searched(contender, X, y, n_trials), X, y, seed=0)
+
+
+def lines_of(contender, parameters, X, y, seed):
+    """One line, for a split."""
+    ignore_deprecations()
     start = time.perf_counter()
     train, valid, test = split_of(y, seed)
     model = fitted(contender, parameters, (X[train], y[train]), (X[valid], y[valid]), seed)
     p = probability(model, X[test], contender, y[train].mean())
-    return {
+    line = {
         "contender": contender,
         "split": seed,
         "ROC AUC": round(roc_auc_score(y[test], p), 6),
@@ -154,28 +167,26 @@ def line_of(contender, parameters, X, y, seed):
         "seconds": round(time.perf_counter() - start, 1),
         "parameters": json.dumps(parameters),
     }
+    return [line]
 
 
 def run(arguments):
     X, y = fingerprints(arguments.data)
     print(f"{len(y)} molecules, {y.sum()} of them active")
-    is_new = not arguments.results.exists()
-    lines = read(arguments.results)
-    with arguments.results.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        if is_new:
-            writer.writeheader()
-        for contender in CONTENDERS:
-            of_contender = [line for line in lines if line["contender"] == contender]
-            done = {int(line["split"]) for line in of_contender}
-            if of_contender:
-                parameters = json.loads(of_contender[0]["parameters"])
-            else:
-                parameters = searched(contender, X, y, arguments.trials)
-            splits = [seed for seed in range(arguments.splits) if seed not in done]
-            for seed in tqdm(splits, desc=contender, unit="split"):
-                writer.writerow(line_of(contender, parameters, X, y, seed))
-                file.flush()
+    path = arguments.results
+    known = {line["contender"] for line in read(path)}
+    searches = [(name, X, y, arguments.trials) for name in CONTENDERS if name not in known]
+    append(path, COLUMNS, search_and_first_split, searches, arguments.jobs)
+    lines = read(path)
+    parameters = {line["contender"]: json.loads(line["parameters"]) for line in lines}
+    done = {(line["contender"], int(line["split"])) for line in lines}
+    splits = [
+        (name, parameters[name], X, y, seed)
+        for seed in range(arguments.splits)
+        for name in CONTENDERS
+        if (name, seed) not in done
+    ]
+    append(path, COLUMNS, lines_of, splits, arguments.jobs)
 
 
 def report(path):
@@ -210,11 +221,10 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="hiv.csv")
     parser.add_argument("--splits", type=int, default=50)
     parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS / "hiv.csv")
     arguments = parser.parse_args()
     print_machine()
-    # LightGBM wants eval_X and eval_y from 4.7 on.
-    warnings.filterwarnings("ignore", category=lgb.basic.LGBMDeprecationWarning)
     run(arguments)
     report(arguments.results)
 
