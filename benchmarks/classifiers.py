@@ -1,13 +1,12 @@
-"""What the classifiers add to training, and what their probabilities are worth.
+"""How much time the classifiers add to training, and how good their probabilities are.
 
     pip install --editable '.[bench]'
     python benchmarks/classifiers.py
     python benchmarks/classifiers.py --probabilities
 
-The first fits a classifier and trains on the native interface side by side, from arrays to model,
-and the library's own classifier next to them. The second learns from data whose posterior is known,
-and compares the log loss of the built-in loss, of the focal posterior and of the bare sigmoid or
-softmax.
+The first command times a classifier, the native interface and the library's own classifier side by
+side, from arrays to model. The second trains on data whose posterior is known, and compares the log
+loss of the built-in loss, of the focal posterior and of the bare sigmoid or softmax.
 """
 
 import argparse
@@ -66,7 +65,7 @@ def time_fits(arguments):
 
 
 def known_posterior(n_rows, n_classes):
-    """Features, labels, and the posterior that they were drawn from."""
+    """Features, labels, and the posterior that the labels were drawn from."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n_rows, 5)).astype(np.float32)
     margins = np.column_stack([np.full(n_rows, 2.0), 2 * X[:, 0], X[:, 1] + X[:, 2]])

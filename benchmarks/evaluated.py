@@ -1,17 +1,16 @@
-"""What an evaluated iteration costs: the classifiers against the libraries' own, and metrics alone.
+"""What an evaluated iteration costs: the classifiers against the libraries' own, and each metric.
 
     pip install --editable '.[bench]'
     python benchmarks/evaluated.py
 
 The first part times the iterations of fits that evaluate another 250,000 rows by the default
 metric, log loss. The fits take turns, and an iteration is the time between two calls of a
-callback, so that neither data sets nor the end of a fit count. Trees of gamma 0 are those of log
-loss, so that only the objective and the metric differ; those of gamma 2 have other sizes.
-Processor time, of all threads, tells the fits apart on a machine that others use too: set
-OMP_WAIT_POLICY=passive, or waiting counts as well. The second part evaluates as many rows by one
-metric at a time: the library's own of its own margins, the same of the posterior of a focal loss
-by way of a booster that has no trees, and what the package does. Results go to
-results/evaluated.csv.
+callback, so neither data sets nor the end of a fit count. With gamma 0, trees are those of log
+loss, and only the objective and the metric differ; with gamma 2, trees differ in size. On a
+machine that others use too, compare the processor time of all threads: set OMP_WAIT_POLICY=passive,
+or waiting counts as well. The second part evaluates as many rows with one metric at a time: the
+library's metric on its own margins, the same metric on the posterior of a focal loss through a
+booster without trees, and the package's metric. Results go to results/evaluated.csv.
 """
 
 import argparse
@@ -33,11 +32,11 @@ from focal_gbm.xgboost._train import XGBoostTraining
 
 OURS, OWN, BOOSTER = "focal_gbm", "the library's own", "by way of a booster"
 SAME_TREES = "focal_gbm, gamma 0"
-FIRST = 3  # iterations that are left out: memory is new, and shallow trees are faster
+FIRST = 3  # iterations left out: memory is new, and shallow trees are faster
 
 
 class Stamps(xgb.callback.TrainingCallback):
-    """The time after each iteration, and the processor time, for either library."""
+    """The time and the processor time after each iteration, for either library."""
 
     order = 99  # LightGBM calls it last
 
@@ -52,12 +51,12 @@ class Stamps(xgb.callback.TrainingCallback):
         return False
 
     def seconds(self):
-        """Of each iteration, one row each for time and processor time."""
+        """Seconds of each iteration: one row for time, one for processor time."""
         return np.diff(np.transpose(self.times))[:, FIRST:]
 
 
 def fits(library, X, y, arguments):
-    """Functions that fit, and return seconds of each iteration."""
+    """Functions that fit, and return the seconds of each iteration."""
     last = slice(len(X) - arguments.evaluated, None)
     options = {"n_estimators": arguments.iterations, "n_jobs": arguments.threads}
 

@@ -1,12 +1,12 @@
-"""Focal loss on an NVIDIA GPU: right first, then how fast, and how much memory it takes.
+"""Focal loss on an NVIDIA GPU: first correctness, then speed and memory.
 
     pip install --editable '.[bench,cuda,torch]'
     python benchmarks/gpu.py
 
 In one run: the kernels against a copy of the same bytes on the device, a boosting iteration of
-XGBoost in every way that gradients can reach it against its own log loss, LightGBM's if it has been
-built for CUDA, the PyTorch loss against torch's own operations, and the peak of device memory.
-Providers take turns, iteration by iteration. Without a GPU it says so and does nothing.
+XGBoost with every way of passing it gradients against its own log loss, one of LightGBM if it is
+built for CUDA, the PyTorch loss against torch's own operations, and peak device memory. Providers
+take turns, iteration by iteration. Without a GPU it says so and does nothing.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def _driver():
 
 
 def make_data(cupy, n_rows, n_classes=2):
-    """Features on the device, and labels, of which one in thirty is positive if there are two."""
+    """Features on the device, and labels; with two classes, one in thirty is positive."""
     rng = cupy.random.default_rng(0)
     X = rng.standard_normal((n_rows, FEATURES), dtype=np.float32)
     margin = 1.5 * X[:, 0] - X[:, 1] * X[:, 2] + cupy.sin(3 * X[:, 3])
@@ -57,7 +57,7 @@ def make_data(cupy, n_rows, n_classes=2):
 
 
 def check(cupy):
-    """Raise unless the kernels agree with the CPU's in double precision."""
+    """Raise unless the kernels agree with those of the CPU in double precision."""
     rng = np.random.default_rng(0)
     n = 200_000
     for loss, margin in (
@@ -78,7 +78,7 @@ def check(cupy):
 
 
 def check_training(cupy, report):
-    """Raise unless a training that stays on the GPU gives the model of one that does not."""
+    """Raise unless training that stays on the GPU gives the same model as other training."""
     import xgboost as xgb
 
     from focal_gbm.xgboost import train
@@ -99,7 +99,7 @@ def check_training(cupy, report):
 
 
 def waiting(cupy, action):
-    """An action that ends when the device has done it."""
+    """An action that returns only when the device has finished it."""
 
     def run():
         action()
@@ -119,7 +119,7 @@ def measure_kernels(cupy, report, n_rows, rounds):
         y = (rng.random(n_rows, dtype=np.float32) * max(2, n_classes)).astype(np.int32)
         y = y.astype(np.float32)
         out = cupy.empty_like(margin), cupy.empty_like(margin)
-        # As many bytes as labels, margins, gradients and Hessians have, half read, half written.
+        # As many bytes as labels, margins, gradients and Hessians, half read and half written.
         source = cupy.zeros((1 + 3 * n_classes) * n_rows // 2, np.float32)
         target = cupy.empty_like(source)
         providers = {
@@ -145,7 +145,7 @@ def numpy_objective(margin, dataset):
 
 
 def cupy_objective(cupy):
-    """The closed form by CuPy's operations, the labels being kept on the device."""
+    """The closed form in CuPy operations, with the labels kept on the device."""
     labels = {}
 
     def objective(margin, dataset):
@@ -157,7 +157,7 @@ def cupy_objective(cupy):
 
 
 def parameters(cupy, y, n_classes):
-    """XGBoost's, from the margin that minimises the focal loss, and the loss."""
+    """XGBoost's parameters, with the margin that minimises the focal loss, and the loss."""
     params = {"device": "cuda", "max_depth": DEPTH}
     if n_classes == 2:
         loss = BinaryFocalLoss(GAMMA)
@@ -170,7 +170,7 @@ def parameters(cupy, y, n_classes):
 
 
 def xgboost_steps(cupy, X, y, n_classes):
-    """By provider, what grows the next trees of a booster of its own."""
+    """For each provider, what makes a function that grows the next trees of its own booster."""
     import xgboost as xgb
 
     from focal_gbm.xgboost._resident import Resident
@@ -214,7 +214,7 @@ def measure_xgboost(cupy, report, n_rows, n_classes, rounds):
 
 
 def measure_memory(cupy, report, n_rows):
-    """Peak of the device's memory while boosting, in a process of its own for each provider."""
+    """Peak device memory while boosting, in a separate process for each provider."""
     peaks = {}
     for name in ("built-in log loss", "stays on the GPU", "FocalObjective(device='cuda')"):
         peaks[name] = in_new_process(peak_memory, name, n_rows) / n_rows
@@ -229,14 +229,14 @@ def measure_memory(cupy, report, n_rows):
 
 
 def in_new_process(function, *arguments):
-    """Libraries keep memory that they do not need any more, each in its own way."""
+    """Call a function in a new process, as libraries hold on to memory they no longer need."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor:
         return executor.submit(function, *arguments).result()
 
 
 def peak_memory(name, n_rows):
-    """Bytes, the features and labels not counted, which are there before."""
+    """Bytes, not counting the features and labels, which are on the device before."""
     import cupy
 
     X, y = make_data(cupy, n_rows)

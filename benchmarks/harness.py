@@ -1,4 +1,4 @@
-"""Timing side by side, memory, and reports: what the benchmarks share."""
+"""Interleaved timing, memory and reports, shared by the benchmarks."""
 
 import csv
 import ctypes
@@ -30,9 +30,9 @@ def interleaved(
 ) -> Seconds:
     """Seconds of each provider in each round, in a rotating order.
 
-    Every round calls each provider once, so that all meet the same machine. The pause lets the
-    threads of one provider stop spinning, which OpenMP's go on with for milliseconds after their
-    work, before the next one is timed.
+    Every round calls each provider once, so that all run under the same conditions. OpenMP's
+    threads keep spinning for milliseconds after their work: the pause lets those of one provider
+    stop before the next provider is timed.
     """
     names = list(providers)
     seconds = {name: np.empty(rounds) for name in names}
@@ -53,9 +53,9 @@ def ratio(seconds: Seconds, name: str, reference: str) -> float:
 
 
 def peak_memory(action: Callable[[], object]) -> int:
-    """Bytes of the process, at their peak, beyond those held before; read from Linux's count."""
+    """Peak bytes of the process beyond those it held before, as Linux counts them."""
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back to the system
+    ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
 
     def resident(field):
         (line,) = (x for x in status.read_text().splitlines() if x.startswith(field))
@@ -68,7 +68,7 @@ def peak_memory(action: Callable[[], object]) -> int:
 
 
 class Report:
-    """Prints tables, and keeps their lines for a file."""
+    """Prints tables, and collects their lines for a file."""
 
     def __init__(self, path: Path, machine: str | None = None) -> None:
         self.path = path
@@ -105,7 +105,7 @@ class Report:
         self.lines.append({**line, "unit": unit, **others, **self.shared})
 
     def save(self) -> None:
-        """Replace the file as a whole."""
+        """Write all lines, and replace the file at once."""
         new = self.path.with_suffix(".new")
         with new.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
@@ -121,7 +121,7 @@ def print_machine() -> None:
 def print_table(
     seconds: Seconds, reference: str, per: float, unit: str, errors: dict[str, str] | None = None
 ) -> None:
-    """Median and quartiles of ``seconds / per``, the ratio to a reference, and what is wrong."""
+    """Median and quartiles of ``seconds / per``, the ratio to a reference, and errors."""
     width = max(map(len, seconds))
     print(f"{'':{width}}  {f'median {unit}':>16}  {'quartiles':>19}  {f'x {reference}':>16}")
     for name, values in seconds.items():

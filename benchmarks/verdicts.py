@@ -1,18 +1,18 @@
 """Verdicts of ``focal-gbm compare`` on data for which the answer is known.
 
     python benchmarks/verdicts.py               # 20 seeds of three kinds of data
-    python benchmarks/verdicts.py --data DIR    # and real data, as benchmarks/quality.py has it
-    python benchmarks/verdicts.py --overhead    # how much of the time are fits
+    python benchmarks/verdicts.py --data DIR    # and real data, as in benchmarks/quality.py
+    python benchmarks/verdicts.py --overhead    # how much of the time is not spent on fits
 
-- **log loss is right**: labels are drawn from log-odds that are a sum of smooth functions, one
-  positive in 50 and one in 500. Focal loss should not be said to help.
+- **log loss is right**: labels are drawn from log-odds that are a sum of smooth functions, with one
+  positive in 50 and one in 500. The verdict should not be that focal loss helps.
 - **the same twice**: log loss against log loss with other seeds of the search. Neither should be
-  said to be better.
+  called better.
 - **real data**: the sign of the mean difference in average precision, against that of "focal,
-  exact" in results/quality.csv, which has the same outer folds and as many trials.
+  exact" in results/quality.csv, which has the same outer folds and number of trials.
 
-Only log loss and focal loss are searched, which is what the verdict is about. A line for each data
-set and seed is kept in results/verdicts.csv, and not computed again.
+Only log loss and focal loss are searched, as the verdict is about these. A line for each data set
+and seed is kept in results/verdicts.csv, and not computed again.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def experiment_of(X, y, seed, trials, jobs):
 
 
 def of_losses(X, y, seed, trials, jobs):
-    """Focal loss against log loss, in each library and in the one that is chosen."""
+    """Focal loss against log loss, in each library and in the chosen one."""
     experiment = experiment_of(X, y, seed, trials, jobs)
     differences = run_experiment(experiment, Store(None, {}), progress=False).differences
     return differences[differences["contender"] == FOCAL]
@@ -84,7 +84,7 @@ def of_one_loss(X, y, seed, trials, jobs):
 
 
 def real(path):
-    """As benchmarks/quality.py has it: the rarer class, at most 8000 rows."""
+    """As in benchmarks/quality.py: positives are the rarer class, at most 8000 rows."""
     with np.load(path) as archive:
         X, y = archive["X"], LabelEncoder().fit_transform(archive["y"])
     y = 1 - y if y.mean() > 0.5 else y
@@ -95,7 +95,7 @@ def real(path):
 
 
 def tasks(arguments):
-    """What is to be compared: kind, name, seed, data, function, trials."""
+    """What is to be compared: kind, name, seed, data, function."""
     for seed in range(arguments.seeds):
         yield "the same twice", "1:20", seed, lambda s=seed: drawn(1 / 20, 2000, s), of_one_loss
         yield "log loss is right", "1:50", seed, lambda s=seed: drawn(1 / 50, 5000, s), of_losses
@@ -122,7 +122,7 @@ def computed(arguments):
 
 
 def measure_overhead(trials, jobs):
-    """What everything but the fits takes, on 100,000 rows of 30 features in five folds."""
+    """Time of everything but the fits, on 100,000 rows of 30 features in five folds."""
     X, y = drawn(1 / 50, 100_000, 0)
     noise = np.random.default_rng(0).normal(size=(len(y), 24))
     X = np.column_stack([X, noise.astype(np.float32)])
@@ -172,7 +172,7 @@ def report(found):
     index, values = ["data", "library", "fold"], "average precision"
     scores = quality.pivot(index=index, columns="contender", values=values)
     gains = (scores["focal, exact"] - scores["log loss"]).groupby(["data", "library"])
-    # The same test of that study's own differences, on the same five folds.
+    # The same test on that study's own differences, from the same five folds.
     theirs = {key: difference_of(gain.to_numpy(), 1 / 5, 0.005) for key, gain in gains}
     table = lines.drop(columns=["kind", "seed"]).round(4)
     ours = [Difference(*line[COLUMNS[4:]]) for _, line in lines.iterrows()]

@@ -36,7 +36,7 @@ _HOMES = {
 }
 
 
-# What needs a library of its own stands in that library's module.
+# Names that need another library are in the module for that library.
 _ELSEWHERE = {
     "FocalLGBMClassifier": ["lightgbm"],
     "FocalXGBClassifier": ["xgboost"],
@@ -58,7 +58,7 @@ _MODULES = ("dask", "lightgbm", "onnx", "spark", "torch", "xgboost")
 def __getattr__(name: str) -> Any:
     # Loaded on first use: Numba alone takes half a second to import.
     if name in _ELSEWHERE:
-        # Of an AttributeError, `from focal_gbm import` would not show the message.
+        # `from focal_gbm import` would not show the message of an AttributeError.
         places = " or ".join(f"from {__name__}.{module}" for module in _ELSEWHERE[name])
         raise ImportError(f"{__name__} has no {name}: import it {places}")
     if name not in _HOMES:

@@ -1,7 +1,7 @@
-"""Where the margins are is where losses are computed: NumPy's on the CPU, others on their GPU.
+"""Losses are computed where the margins are: NumPy's on the CPU, others on their GPU.
 
 An array on a GPU is anything with ``__cuda_array_interface__``: CuPy's, torch's, Numba's. It is
-taken as it is, without a copy, or refused.
+used as it is, without a copy, or refused.
 """
 
 import importlib
@@ -28,7 +28,7 @@ def is_on_device(array: Any) -> bool:
 
 
 def cuda_problem() -> str | None:
-    """What is missing to compute on a GPU."""
+    """What is missing to compute on a GPU, or None."""
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed: pip install 'focal_gbm[cuda]'"
     problem: str | None = importlib.import_module("focal_gbm._kernels.cuda.device").problem()
@@ -36,7 +36,7 @@ def cuda_problem() -> str | None:
 
 
 def cuda_kernels(name: str, wish: str = "margin is on a GPU") -> Any:
-    """A module of kernels for a GPU, or ``RuntimeError`` that says what hinders the wish."""
+    """A module of kernels for a GPU; the ``RuntimeError`` says why there is none for the wish."""
     problem = cuda_problem()
     if problem:
         raise RuntimeError(f"{wish}, but {problem}")
@@ -44,7 +44,7 @@ def cuda_kernels(name: str, wish: str = "margin is on a GPU") -> Any:
 
 
 def kernels_for(margin: Any, of_cpu: Kernels) -> Kernels:
-    """The module of kernels for the place of the margins, given that for the CPU."""
+    """The module of kernels for the device of the margins, given the one for the CPU."""
     if not is_on_device(margin):
         return of_cpu
     kernels: Kernels = cuda_kernels(of_cpu.__name__.rpartition(".")[2])
@@ -52,10 +52,10 @@ def kernels_for(margin: Any, of_cpu: Kernels) -> Kernels:
 
 
 def to_host(array: Any) -> Any:
-    """A copy in NumPy or pandas of what is on a GPU; anything else as it is."""
+    """A NumPy or pandas copy of what is on a GPU; anything else as it is."""
     name = _library_of(array)
     if name == "cudf":
-        return array.to_pandas()  # which knows text too
+        return array.to_pandas()  # pandas can hold text too
     if not is_on_device(array):
         return array
     if name == "cupy":
@@ -73,7 +73,7 @@ def to_device(array: Array, device: str, to: Array | None = None) -> Array:
 
 
 def total(array: Any) -> float:
-    """Sum in double precision, where the array is if its library can."""
+    """Sum in double precision, on the array's device if its library can."""
     if _library_of(array) != "cupy":
         array = np.asarray(to_host(array))
     return float(array.sum(dtype=np.float64))
@@ -84,7 +84,7 @@ def _library_of(array: Any) -> str:
 
 
 def empty(shape: tuple[int, ...], like: Any, dtype: Any = None) -> Array:
-    """A new array of the same kind as another and in the same place."""
+    """A new array of the same kind and on the same device as another."""
     if not is_on_device(like):
         return np.empty_like(like, dtype, shape=shape)
     name = _library_of(like)
@@ -105,7 +105,7 @@ def empty(shape: tuple[int, ...], like: Any, dtype: Any = None) -> Array:
 def check_rows(
     y: Any, margin: Any, sample_weight: Any, n_columns: int | None = None
 ) -> tuple[Array, Array, Array | None]:
-    """Labels, margins and weights of equal length, in one place."""
+    """Labels, margins and weights of equal length, on one device."""
     if not is_on_device(margin):
         return check_host_rows(to_host(y), margin, to_host(sample_weight), n_columns)
     margin = as_margins(margin, n_columns)
@@ -181,7 +181,7 @@ class _Layout(NamedTuple):
 
 
 def _layout(name: str, array: Any, margin: Any) -> _Layout:
-    """What an array's interface tells; it must be on the device of the margins."""
+    """The layout by an array's interface; it must be on the device of the margins."""
     device = cuda_kernels("device")
     ordinals = {device.ordinal_of(array), device.ordinal_of(margin)} - {None}
     if len(ordinals) > 1:

@@ -1,8 +1,8 @@
-"""MLflow's autologging, which knows the libraries' own functions and estimators only.
+"""MLflow's autologging, which only knows the libraries' own functions and estimators.
 
 It replaces ``xgboost.train`` and ``lightgbm.train`` by functions that log parameters, metrics and
-the booster. A booster does not predict as a classifier of this package does, and one of LightGBM
-is not complete when its ``train`` returns, so that neither is left to MLflow.
+the booster. A booster does not predict what a classifier of this package does, and LightGBM's is
+not complete when its ``train`` returns, so logging models is not left to MLflow.
 """
 
 import sys
@@ -19,7 +19,7 @@ def log_loss_parameters(loss: Loss) -> None:
     parameters = {"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian}
     try:
         mlflow.log_params({f"focal_loss.{name}": value for name, value in parameters.items()})
-    except mlflow.MlflowException as error:  # such as for a second loss in one run
+    except mlflow.MlflowException as error:  # for example, for a second loss in one run
         warn(f"MLflow did not log the parameters of the focal loss: {error}")
 
 

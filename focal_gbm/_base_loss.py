@@ -1,4 +1,4 @@
-"""What the binary and the softmax loss share."""
+"""The base class of the binary and the softmax loss."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -29,11 +29,11 @@ from focal_gbm._validation import (
 
 
 class FocalLoss(ABC):
-    """What the binary and the softmax loss share; they differ in kernels and shapes.
+    """The base class of the binary and the softmax loss, which differ in kernels and shapes.
 
-    Margins have the shape (n,) in the binary and (n, n_classes) in the softmax loss, and so have
-    gradients, Hessians and posteriors. Work is done where the margins are: NumPy's on the CPU, and
-    anything with ``__cuda_array_interface__`` on its GPU.
+    Margins, gradients, Hessians and posteriors have the shape (n,) in the binary loss and
+    (n, n_classes) in the softmax loss. They are computed where the margins are: NumPy arrays on the
+    CPU, anything with ``__cuda_array_interface__`` on its GPU.
     """
 
     gamma: float | Sequence[float]
@@ -49,20 +49,20 @@ class FocalLoss(ABC):
         Parameters
         ----------
         y : array-like of shape (n,)
-            Labels: in [0, 1] for the binary loss, which mixes the classes in between, and one of 0
-            to n_classes - 1 for softmax.
+            Labels: in [0, 1] for the binary loss, where values in between mix the classes, and
+            integers from 0 to n_classes - 1 for softmax.
         margin : array-like of shape (n,), or (n, n_classes) for softmax
-            Margins (scores on the log-odds scale). float32 is computed in float32, anything else in
-            float64. An array with ``__cuda_array_interface__`` is computed on its GPU, where it
-            must be of one of these types, and labels and weights must be too.
+            Margins (raw scores on the log-odds scale). float32 is computed in float32, anything
+            else in float64. An array with ``__cuda_array_interface__`` is computed on its GPU; it
+            must be of one of these types, and labels and weights must be on that GPU too.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
 
         Returns
         -------
         ndarray of shape (n,)
-            Where the margins are; float32 for float32 margins, else float64. Infinite only where a
-            binary margin is infinite on the wrong side.
+            On the device of the margins; float32 for float32 margins, else float64. Infinite only
+            where a binary margin is infinite on the wrong side.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class FocalLoss(ABC):
         out: tuple[Array, Array] | None = None,
         n_threads: int | None = None,
     ) -> tuple[Array, Array]:
-        """First and second derivative of the weighted loss in the margin, in one pass.
+        """First and second derivatives of the weighted loss in the margin, in one pass.
 
         Parameters
         ----------
@@ -125,17 +125,18 @@ class FocalLoss(ABC):
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         out : tuple of 2 ndarrays of the margins' shape, optional
-            float32 or float64 arrays to write the result to, where the margins are: contiguous
-            ones for the binary loss on the CPU, else of any strides. Their content is undefined
-            after an error.
+            float32 or float64 arrays to write the result to, on the device of the margins:
+            contiguous for the binary loss on the CPU, else with any strides. Their content is
+            undefined after an error.
         n_threads : int, optional
-            At most so many threads; by default one per available processor.
+            Maximum number of threads; by default one per available processor.
 
         Returns
         -------
         grad, hess : ndarray of the margins' shape
-            ``out`` if given, else new arrays where the margins are, and in their precision.
-            ``hess`` is what ``hessian`` names, for softmax of the Hessian's diagonal.
+            ``out`` if given, else new arrays on the device and in the precision of the margins.
+            ``hess`` is the curvature that ``hessian`` names; for softmax, of the Hessian's
+            diagonal.
 
         Raises
         ------
@@ -167,7 +168,7 @@ class FocalLoss(ABC):
         n_threads: Threads,
         **curvature: Any,
     ) -> tuple[Array, Array]:
-        """The same for arrays that are checked, with what a booster wants of the curvature."""
+        """The same for arrays that are checked, with a booster's options for the curvature."""
         grad, hess = out
         found = kernels_for(margin, self._kernels).gradient_hessian(
             y,
@@ -186,15 +187,15 @@ class FocalLoss(ABC):
     def posterior(
         self, margin: ArrayLike, *, prior: Any = None, training_prior: Any = None
     ) -> Array:
-        """Probability of the positive class, or of each class, that a margin stands for.
+        """Probability of the positive class, or of each class, for a margin.
 
-        The sigmoid or softmax of a margin trained by focal loss is not that probability: focusing
+        The sigmoid or softmax of a margin trained with focal loss is not that probability: focusing
         and alpha distort it. This undoes both.
 
-        Where the classes have other shares in the data that are predicted than in those of the
-        training, as after undersampling, the two priors give the probability for the former
-        (Saerens, Latinne and Decaestecker, 2002). That is right where only the shares differ, and
-        not how the features of each class are distributed.
+        If the shares of the classes in the data to predict differ from those in the training data,
+        as after undersampling, give the two priors to get probabilities for the data to predict
+        (Saerens, Latinne and Decaestecker, 2002). This is right if only the shares differ, and not
+        the distribution of the features within each class.
 
         Parameters
         ----------
@@ -202,11 +203,11 @@ class FocalLoss(ABC):
             Margins: of any shape for the binary loss, of shape (n,) on a GPU; of shape
             (n, n_classes) for softmax.
         prior : float or sequence of n_classes floats, optional
-            Share of the positive class, or of each class, in the data that are predicted; in
-            (0, 1), and of sum 1. By default it is that of the training data.
+            Share of the positive class, or of each class, in the data to predict; in (0, 1), and
+            of sum 1. By default it is that of the training data.
         training_prior : float or sequence of n_classes floats, optional
-            The same of the training data, weighted as they were: the mean of ``y``, or the
-            classifiers' ``class_prior_``. Given together with ``prior``.
+            The same for the training data, weighted as in training: the mean of ``y``, or the
+            classifiers' ``class_prior_``. Give both priors or neither.
 
         Returns
         -------
@@ -216,8 +217,8 @@ class FocalLoss(ABC):
         Raises
         ------
         TypeError, ValueError
-            For margins that are no numbers or NaN, for priors that are no probabilities or of
-            which one is missing, and for ``alpha="balanced"``, which has a value only together
+            For margins that are not numbers or are NaN, for priors that are not probabilities or
+            of which one is missing, and for ``alpha="balanced"``, which has a value only together
             with labels: see ``resolve``.
 
         References
@@ -268,10 +269,10 @@ class FocalLoss(ABC):
         return self._at_prior(prior, training_prior)._posterior(margin, as_margin=True)
 
     def _at_prior(self, prior: Any, training_prior: Any) -> Self:
-        """The same loss for data of other shares of the classes.
+        """The same loss for data with other shares of the classes.
 
-        Alpha weights each class in the training, which the posterior undoes. That the class had
-        too large a share is another such weight.
+        Alpha weights each class in training, and the posterior undoes it. A class that had too
+        large a share was in effect weighted, too.
         """
         if prior is None and training_prior is None:
             return self
@@ -285,10 +286,10 @@ class FocalLoss(ABC):
         shares = check_prior("prior", prior, n_classes)
         of_training = check_prior("training_prior", training_prior, n_classes)
         if self.alpha == "balanced":
-            return self  # which has no posterior
+            return self  # its posterior raises
         log_alpha = np.log(self._by_class()["alpha"]) + (np.log(of_training) - np.log(shares))
         loss = copy.copy(self)
-        alpha = np.exp(log_alpha - log_alpha.mean())  # of which only the ratios matter
+        alpha = np.exp(log_alpha - log_alpha.mean())  # only its ratios matter
         object.__setattr__(loss, "alpha", tuple(alpha.tolist()))
         return loss
 
@@ -349,8 +350,8 @@ class FocalLoss(ABC):
     def _totals(self, y: ArrayLike, sample_weight: ArrayLike | None) -> Array:
         """Total weight of each class; soft labels count for both.
 
-        Labels and weights are summed up by it: one row of each class, with these weights, has the
-        same starting margin and the same alpha.
+        This is a sufficient summary of labels and weights: one row of each class, with these
+        weights, has the same starting margin and the same alpha.
         """
 
     @abstractmethod
@@ -367,10 +368,10 @@ class FocalLoss(ABC):
 
     @abstractmethod
     def _posterior(self, margin: ArrayLike, *, as_margin: bool = False) -> Array:
-        """Posterior or its margin, of margins that are to be checked."""
+        """Posterior or its margin, for margins that are not checked yet."""
 
     def _posterior_of(self, margin: Array, *, as_margin: bool = False) -> Array:
-        """The same for an array that is checked, in which a kernel may still find NaN."""
+        """The same for a checked array, in which a kernel may still find NaN."""
         if self.alpha == "balanced":
             raise ValueError(
                 "alpha: 'balanced' has a value only for given labels: use loss.resolve(y)"
@@ -397,7 +398,7 @@ class FocalLoss(ABC):
 
 
 def with_weights(y: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, Array]:
-    """Labels, and their weights, which are one where none are given."""
+    """Labels and their weights, which are one by default."""
     y = as_rows("y", to_host(y))
     if sample_weight is None:
         return y, np.ones(y.size)

@@ -1,11 +1,11 @@
-"""The curvature of softmax that each library's own log loss has, and focal loss with it.
+"""The curvature of softmax in each library's own log loss, which focal loss follows.
 
-A step is a gradient over a Hessian, of which the libraries take the diagonal. For the softmax of
-several classes the diagonal alone makes steps too long, so they multiply it: XGBoost by 2
+A step is the gradient over the Hessian, of which the libraries take the diagonal. With the softmax
+of several classes the diagonal alone makes steps too long, so they multiply it: XGBoost by 2
 (src/objective/multiclass_obj.cu, seen in 3.2.0 and 3.4.1), LightGBM by K / (K - 1) for K classes
 (src/objective/multiclass_objective.hpp, seen in 4.6.0 and 4.7.0), after Friedman, "Greedy Function
-Approximation: A Gradient Boosting Machine", 2001, section 4.6. Without the factor a gamma of 0 is
-not the library's log loss: equal parameters take steps that are longer by it.
+Approximation: A Gradient Boosting Machine", 2001, section 4.6. Without this factor a gamma of 0
+would not be the library's log loss: with equal parameters, steps would be longer by the factor.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ def library_of(dataset: Any) -> str:
 
 
 def library_of_margins(margin: Array) -> str:
-    """The library that calls with margins alone: LightGBM's are in double precision."""
+    """The library that calls with margins alone; LightGBM's are in double precision."""
     return "lightgbm" if str(margin.dtype).endswith("float64") else "xgboost"
 
 
@@ -35,11 +35,11 @@ def boosted_gradient_hessian(
     out: tuple[Array, Array],
     n_threads: Threads,
 ) -> tuple[Array, Array]:
-    """Gradient and Hessian as a library's own log loss has them where gamma is 0.
+    """Gradient and Hessian, equal to those of the library's own log loss if gamma is 0.
 
     Labels, margins and weights are checked, and alpha has a value.
     """
-    # The mode "gradient" takes no second derivative, so there is nothing to multiply.
+    # The mode "gradient" uses no second derivative, so there is nothing to multiply.
     if isinstance(loss, BinaryFocalLoss) or loss.hessian == "gradient":
         return loss._gradient_hessian(y, margin, sample_weight, out, n_threads)
     n_classes = loss.n_classes

@@ -1,24 +1,24 @@
 """What all ways to train on several workers have in common, whatever brings the workers together.
 
 An engine (Dask, Spark, Ray, XGBoost's collective, LightGBM's machines) has rows on several workers
-that grow the same trees. An objective that is a callable sees the rows of its own worker, so the
-engine has to see to four things:
+that grow the same trees. A callable objective sees only the rows of its own worker, so there are
+four things for the engine to do:
 
-1. Counted before: the total weight of each class in the rows of all workers, by ``label_totals``
-   of each part, added up, or by an aggregation of the engine's. Alpha "balanced", the starting
-   margin and the shares of the classes follow from it. It is asked, too, whether any worker gives
-   margins to start from (``is_any``), in which case none may choose its own.
-2. Sent to the workers: the objective, which is gamma, alpha and options; the totals; the starting
-   margin. All of that is a few numbers, none of it is data.
-3. Held by a worker: its own rows, and a ``Training`` that has the totals of all.
-4. Summed up after: at each shift of the intercept that is tried, the total posterior of each class
-   (``Training.shift``); in each iteration, values of metrics times the weight of their rows
-   (``mean_of_all``), by which all workers stop in the same iteration.
+1. Count before training: the total weight of each class in the rows of all workers, by adding up
+   ``label_totals`` of each part, or by an aggregation of its own. Alpha "balanced", the starting
+   margin and the shares of the classes follow from it. Also ask whether any worker gives margins
+   to start from (``is_any``): then no worker may choose its own.
+2. Send to the workers: the objective, which is gamma, alpha and options; the totals; the starting
+   margin. These are a few numbers, and none of them is data.
+3. Keep on each worker: its own rows, and a ``Training`` that has the totals of all.
+4. Sum up over the workers: at each shift of the intercept that is tried, the total posterior of
+   each class (``Training.shift``); in each iteration, values of metrics times the weight of their
+   rows (``mean_of_all``), so that all workers stop in the same iteration.
 
-All that is summed up in training goes through one callable, ``sum_of_all``, but for the metrics of
-all workers that XGBoost computes itself. Workers call it at the same points of the same training,
-each with an array of float64 of the same shape, and each gets the sum, the same to the last bit:
-they would take different steps otherwise, and wait for each other.
+All sums during training go through one callable, ``sum_of_all``, except for metrics that XGBoost
+itself computes over all workers. Workers call it at the same points of the same training, each with
+a float64 array of the same shape, and each gets the sum, the same to the last bit: otherwise they
+would take different steps, and wait for each other.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def alone(array: Array) -> Array:
-    """The sum over all workers where there is one."""
+    """The sum over all workers if there is only one."""
     return array
 
 
@@ -45,13 +45,13 @@ def label_totals(
 ) -> Array:
     """Total weight of each class, which adds up over parts of the data.
 
-    What ``train`` takes as ``label_totals``: the sum over all partitions, files or machines.
+    ``train`` takes the sum over all partitions, files or machines as ``label_totals``.
 
     Parameters
     ----------
     y : array-like of shape (n,)
-        Labels: in [0, 1] for two classes, where one in between counts for both, or one of 0 to
-        n_classes - 1 for more. They may be none.
+        Labels: in [0, 1] for two classes, where values in between count for both, or integers from
+        0 to n_classes - 1 for more. May be empty.
     sample_weight : array-like of shape (n,), optional
         Finite weights >= 0.
     n_classes : int, default=2
@@ -78,7 +78,7 @@ def label_totals(
 
 
 def checked_totals(totals: Any, n_classes: int) -> Array | None:
-    """Total weights of classes that the caller has counted, if there are any."""
+    """Class totals that the caller has counted, checked, or None."""
     if totals is None:
         return None
     checked = as_real("label_totals", totals).astype(np.float64)
@@ -95,14 +95,14 @@ def checked_totals(totals: Any, n_classes: int) -> Array | None:
 
 
 def is_any(value: bool, sum_of_all: SumOfAll) -> bool:
-    """Whether it is so on any worker."""
+    """Whether the value is true on any worker."""
     return bool(sum_of_all(np.array([float(value)]))[0])
 
 
 def together(act: Callable[[], T], sum_of_all: SumOfAll) -> T:
-    """What a function returns here, once it fails on no worker; else all raise.
+    """What a function returns here, if it fails on no worker; else all raise.
 
-    A worker that raises alone leaves the others waiting.
+    A worker that raised alone would leave the others waiting.
     """
     failure: Exception | None = None
     try:
@@ -117,7 +117,7 @@ def together(act: Callable[[], T], sum_of_all: SumOfAll) -> T:
 
 
 def mean_of_all(values: Array, weight: float, sum_of_all: SumOfAll) -> Array:
-    """The mean over all workers, by the weight of the rows that each has."""
+    """The mean over all workers, weighted by the weight of their rows."""
     sums = sum_of_all(np.append(values * weight, weight))
     mean: Array = sums[:-1] / sums[-1]
     return mean

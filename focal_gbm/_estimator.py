@@ -32,7 +32,7 @@ from focal_gbm.objective import FocalObjective, Loss, loss_for
 
 EvalSet = Sequence[tuple[Any, Any]]
 
-# The parameters of a classifier that are not the library's.
+# Parameters of a classifier that the library does not have.
 FOCAL_PARAMETERS = {"focal_gamma", "focal_alpha", "hessian", "class_weight"}
 
 
@@ -43,13 +43,13 @@ class Targets(NamedTuple):
     y: Array  # integers from 0
     sample_weight: Array | None
     objective: FocalObjective  # with a value for alpha
-    # Total weight of each class, where the rows of this machine do not tell it.
+    # Total weight of each class, if it is not that of the rows on this machine.
     totals: Array | None = None
-    is_one_class: bool = False  # all weight is that of one class, and there is nothing to split
+    is_one_class: bool = False  # one class has all the weight, so there is nothing to split
 
     @property
     def n_classes(self) -> int:
-        """Classes of the loss: where ``y`` has one, the second is what no row is."""
+        """Number of classes of the loss; if ``y`` has one, no row has the second."""
         return max(2, self.classes.size)
 
     @property
@@ -58,7 +58,7 @@ class Targets(NamedTuple):
 
     @property
     def class_prior(self) -> Array:
-        """The share of each class in the weight of all rows."""
+        """The share of each class in the total weight of all rows."""
         totals = self.totals
         if totals is None:
             totals = np.bincount(self.y, self.sample_weight, self.n_classes)
@@ -74,7 +74,7 @@ class Targets(NamedTuple):
             )
 
     def encode(self, eval_set: EvalSet, X: Any, y: Any) -> list[tuple[Any, Array]]:
-        """Evaluation sets with labels as integers; that of the training data stays identical."""
+        """Evaluation sets with labels as integers; the training set keeps its identity."""
         return [
             (X_eval, self.y if X_eval is X and y_eval is y else self._encode(X_eval, y_eval, X))
             for X_eval, y_eval in as_pairs(eval_set)
@@ -92,17 +92,17 @@ class Targets(NamedTuple):
 
 
 class FocalClassifier:
-    """The part of a classifier that comes before the library's own."""
+    """Base class of the classifiers, placed before the library's own."""
 
     focal_gamma: Any
     focal_alpha: Any
     hessian: Any
     class_weight: Any
     loss_: Loss
-    class_prior_: Array | None  # None where a file does not tell it
+    class_prior_: Array | None  # None if a file does not record it
     _labels_of_classes: Any
     _margin_option: ClassVar[str]  # the argument of ``predict`` that asks for margins
-    _start_option: ClassVar[str]  # the one of ``fit`` that gives margins to start from
+    _start_option: ClassVar[str]  # the argument of ``fit`` that gives margins to start from
     _namesakes: ClassVar[dict[str, str]]  # what gamma and alpha mean to the library
 
     def __sklearn_tags__(self) -> Any:
@@ -118,11 +118,11 @@ class FocalClassifier:
         return classes
 
     def decision_function(self, X: Any, *, prior: Any = None, **predict_params: Any) -> Array:
-        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
+        """Log-odds of the posterior for two classes, log posteriors for more.
 
-        As scikit-learn expects it of classifiers, it is positive where ``predict`` gives the
-        second of two classes. The margin that the booster sums up, and that SHAP values add up to,
-        is ``predict(X, output_margin=True)`` with XGBoost and ``predict(X, raw_score=True)`` with
+        As scikit-learn expects, it is positive where ``predict`` gives the second of two classes.
+        The margin (raw score) that the booster computes, and that SHAP values add up to, is
+        ``predict(X, output_margin=True)`` with XGBoost and ``predict(X, raw_score=True)`` with
         LightGBM; the two are the same for ``focal_gamma=0, focal_alpha=None``.
 
         Parameters
@@ -157,7 +157,7 @@ class FocalClassifier:
         return loss.posterior_margin(margin)
 
     def _targets(self, X: Any, y: Any, sample_weight: ArrayLike | None) -> Targets:
-        """Labels, weights and objective, checked."""
+        """Checked labels, weights and objective."""
         labels = as_labels("y", y)
         check_discrete("y", labels)
         _check_lengths("y", X, labels)
@@ -179,21 +179,21 @@ class FocalClassifier:
         )
 
     def _objective_for(self, classes: Array, totals: Array) -> FocalObjective:
-        """The objective of the parameters, checked, with a value for alpha."""
+        """The objective for the parameters, checked, with a value for alpha."""
         self._warn_of_namesakes()
         gamma = _in_class_order("focal_gamma", self.focal_gamma, classes)
         alpha = _in_class_order("focal_alpha", self.focal_alpha, classes)
         try:
             objective = FocalObjective(gamma, alpha, self.hessian)
             loss_for(objective, totals.size)
-        except (TypeError, ValueError):  # by the names that they have here, if it is one of these
+        except (TypeError, ValueError):  # raise under the names used here, if these are wrong
             check_gamma(gamma, totals.size, name="focal_gamma")
             check_alpha(alpha, totals.size, name="focal_alpha")
             raise
         return objective.resolve(np.arange(totals.size), totals, n_classes=totals.size)
 
     def _warn_of_namesakes(self) -> None:
-        """Warn of a gamma or alpha of the library's, where those of the focal loss are meant."""
+        """Warn of the library's gamma or alpha, where those of the focal loss may be meant."""
         params = self.get_params()  # type: ignore[attr-defined]
         for name, meaning in self._namesakes.items():
             value = params.get(name)
@@ -211,7 +211,7 @@ class FocalClassifier:
     def _set_stored(
         self, loss: Loss, classes: Array | None, prior: Array | None, n_classes: int
     ) -> None:
-        """Be the classifier that a file tells of."""
+        """Become the classifier that a file describes."""
         if classes is None:  # trained by ``train``
             classes = np.arange(n_classes)
         if max(2, classes.size) != n_classes:
@@ -222,7 +222,7 @@ class FocalClassifier:
         self.loss_, self._labels_of_classes, self.class_prior_ = loss, classes, prior
 
     def _loss_at(self, prior: Any, *, is_posterior: bool = True) -> Loss:
-        """The loss whose posterior is that of data in which the classes have other shares."""
+        """The loss whose posterior is that of data with these shares of the classes."""
         check_is_fitted(self)
         if prior is None:
             return self.loss_
@@ -255,7 +255,7 @@ class FocalClassifier:
 
 
 def of_every_class(totals: Array) -> Array:
-    """Total weights of the classes, of which one that no row has gets a millionth of all.
+    """Total weights of the classes; a class without rows gets a millionth of the total.
 
     Bootstraps, folds and searches train on parts of the data, and a part may lack a class. Its
     probability is then a millionth, as in XGBoost, and the starting margin is finite.
@@ -264,7 +264,7 @@ def of_every_class(totals: Array) -> Array:
 
 
 def _in_class_order(name: str, value: Any, classes: Array) -> Any:
-    """A parameter that is given by label, in the order of the classes."""
+    """A parameter that may be given by label, in the order of the classes."""
     if not isinstance(value, dict):
         return value
     values = by_class(name, value, classes)
@@ -277,7 +277,7 @@ def checked_weight(
     if sample_weight is None:
         return None
     sample_weight = np.asarray(unmasked(name, to_host(sample_weight)))
-    if sample_weight.dtype.kind == "O":  # which data frames hand out
+    if sample_weight.dtype.kind == "O":  # from a data frame
         sample_weight = sample_weight.astype(np.float64)
     weight = as_rows(name, sample_weight)
     check_length(name, weight, y)
@@ -290,7 +290,7 @@ def checked_weight(
 def times_class_weight(
     weight: Array | None, class_weight: Any, classes: Array, codes: Array
 ) -> Array | None:
-    """Weights of rows times those of their classes."""
+    """Row weights times the weights of their classes."""
     if class_weight is None:
         return weight
     n_rows = np.bincount(codes, minlength=classes.size)
@@ -315,7 +315,7 @@ def check_start(name: str, margin: Any, y: Array, n_classes: int) -> None:
 
 
 def check_at_most(name: str, of_each_set: Any, eval_sets: Sequence[Any]) -> None:
-    """Check that nothing is given for evaluation sets that are not there."""
+    """Check that nothing is given for evaluation sets that do not exist."""
     if of_each_set is not None and len(of_each_set) > len(eval_sets):
         raise ValueError(
             f"{name}: got {len(of_each_set)}, but there are {len(eval_sets)} evaluation sets"
@@ -323,7 +323,7 @@ def check_at_most(name: str, of_each_set: Any, eval_sets: Sequence[Any]) -> None
 
 
 def item(collection: Any, i: int) -> Any:
-    """What belongs to an evaluation set, from a list, or from a dictionary by its number."""
+    """The item for evaluation set ``i``, from a list or a dictionary."""
     if isinstance(collection, dict):
         return collection.get(i)
     return collection[i] if collection is not None and i < len(collection) else None

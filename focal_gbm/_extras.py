@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Extras are named after their libraries, but for these.
+# Extras are named after their libraries, except these.
 _EXTRAS = {
     "distributed": "dask",
     "matplotlib": "plot",

@@ -7,31 +7,31 @@ import shutil
 import stat
 from pathlib import Path
 
-# Why a new file cannot take the place of one that may be written to: its folder is not writable or
-# read-only, or it is a mount.
+# Errors if a new file cannot replace a writable one: its folder is not writable or read-only, or it
+# is a mount.
 _KEEPS_ITS_PLACE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV}
 
 
 def write_whole(fname: str | os.PathLike[str], data: bytes | bytearray) -> None:
-    """Write a file, so that whatever happens it has the old content or the new.
+    """Write a file atomically: whatever happens, it has the old content or the new.
 
     The content is written to a new file in the same folder, synced, and renamed over the old one,
-    of which it keeps mode, owner and attributes. A process that is killed in between leaves that
-    new file behind, named ".focal_gbm-" and digits. Where there is no regular file to replace (a
-    device, a pipe, a mount), where it has further hard links, and where its folder or its owner
-    forbid it, the content is written into what is there.
+    whose mode, owner and attributes it keeps. A process that is killed in between leaves that new
+    file behind, named ".focal_gbm-" and digits. If there is no regular file to replace (a device, a
+    pipe, a mount), if it has further hard links, or if its folder or its owner forbids it, the
+    existing file is overwritten in place.
 
     Parameters
     ----------
     fname : str or path
-        A symbolic link stands for what it points to; "~" for the home folder.
+        A symbolic link stands for its target, and "~" for the home folder.
     data : bytes
         The content.
 
     Raises
     ------
     OSError
-        Where it could not be written.
+        If it could not be written.
     """
     given = Path(fname).expanduser()
     target = Path(os.path.realpath(given))
@@ -42,7 +42,7 @@ def write_whole(fname: str | os.PathLike[str], data: bytes | bytearray) -> None:
         temporary = _written_beside(target, data)
     except OSError as error:
         if error.errno not in _KEEPS_ITS_PLACE or not target.exists():
-            error.filename = os.fspath(fname)  # and not that of the temporary file
+            error.filename = os.fspath(fname)  # not that of the temporary file
             raise
         target.write_bytes(data)
         return
@@ -56,7 +56,7 @@ def write_whole(fname: str | os.PathLike[str], data: bytes | bytearray) -> None:
 
 
 def _may_be_replaced(given: Path, target: Path) -> bool:
-    # Where standard output goes to a file, that file must stay the one that is open.
+    # If standard output goes to a file, the open file must not be replaced.
     if given.absolute().parts[1:2] in (("dev",), ("proc",)):
         return False
     try:
@@ -68,9 +68,9 @@ def _may_be_replaced(given: Path, target: Path) -> bool:
 
 
 def _written_beside(target: Path, data: bytes | bytearray) -> Path:
-    """A new file with the content, and with what else the target has."""
+    """A new file with the content, and with the target's owner, mode and attributes."""
     temporary = target.with_name(f".focal_gbm-{secrets.token_hex(8)}")
-    # A new file gets what the process's umask leaves.
+    # The process's umask reduces the mode of a new file.
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with open(descriptor, "wb") as file:

@@ -1,7 +1,7 @@
-"""The shift of a model's intercept that makes its probabilities unbiased in the large.
+"""The shift of a model's intercept that gives it calibration in the large.
 
 Log loss has this property: over the training rows the probabilities of a class sum to its weight.
-The posterior of focal loss has it only where every leaf holds rows that are alike.
+The posterior of focal loss has it only if the rows of every leaf are alike.
 """
 
 from collections.abc import Callable
@@ -14,30 +14,30 @@ from focal_gbm._types import Array
 from focal_gbm._warnings import warn
 from focal_gbm.objective import Loss, n_classes_of
 
-# Of a class's total posterior, relative to its weight. Single precision has not much more, and for
-# margins beyond 16 less, whose last digit is 2e-6.
+# Errors of a class's total posterior, relative to its weight. Single precision is hardly finer, and
+# coarser for margins beyond 16, where the last digit is 2e-6.
 _TOLERANCE, _SUFFICIENT = 1e-6, 1e-4
 
-# Rows at a time, so that the memory of a posterior does not count.
+# Rows at a time, so that the memory for posteriors is negligible.
 _PART = 2**20
 
 
 def needs_shift(loss: Loss) -> bool:
-    """Whether a loss needs one: log loss does not."""
+    """Whether a loss needs the shift: log loss does not."""
     return loss.alpha is not None or bool(np.any(loss.gamma))
 
 
 def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shift: Array) -> Array:
-    """Total posterior of each class over rows, once their margins are shifted.
+    """Total posterior of each class over the rows, with their margins shifted.
 
     Parameters
     ----------
     loss : BinaryFocalLoss or SoftmaxFocalLoss
         The loss that was minimised.
     margin : ndarray of shape (n,) or (n, n_classes)
-        Margins of rows, which may be none, or an array of CuPy's.
+        Margins, possibly of no rows, or a CuPy array.
     sample_weight : ndarray of shape (n,), optional
-        Weights, where the margins are.
+        Weights, on the device of the margins.
     shift : ndarray of shape (1,) or (n_classes,)
         What is added to each row.
 
@@ -54,7 +54,7 @@ def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shi
         step: Any = part.dtype.type(shift[0]) if is_binary else _placed(shift, part)
         posterior: Any = loss._posterior_of(part + step)
         if is_binary and posterior.sum() > 0.5 * len(part):
-            # Its complement is what is rare, of which single precision would keep little.
+            # The other class is rare, and single precision would keep few of its digits.
             posterior = loss._posterior_of((part + step).astype(np.float64))
         if sample_weight is None:
             found, of_all = posterior.sum(axis=0, dtype=np.float64), float(len(part))
@@ -67,7 +67,7 @@ def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shi
 
 
 def _placed(shift: Array, margin: Any) -> Any:
-    """A shift for each class in the precision and the place of margins."""
+    """A shift for each class in the precision and on the device of the margins."""
     if not is_on_device(margin):
         return shift.astype(margin.dtype)
     import cupy
@@ -76,19 +76,19 @@ def _placed(shift: Array, margin: Any) -> Any:
 
 
 def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
-    """The shift of all margins at which a class's total posterior is its total weight.
+    """The shift of all margins at which each class's total posterior is its total weight.
 
     Parameters
     ----------
     totals_at : callable
-        Total posterior of each class at a shift, as ``posterior_totals`` has it.
+        Total posterior of each class at a shift, as ``posterior_totals`` returns it.
     totals : ndarray of shape (n_classes,)
         Total weight of each class in the training rows.
 
     Returns
     -------
     ndarray of shape (1,) or (n_classes,)
-        For two classes one number, as their margin is. Zero where a class is missing.
+        One number for two classes, as they have one margin. Zero if a class is missing.
     """
     from scipy.optimize import root
 
@@ -104,7 +104,7 @@ def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
         found.append((float(np.abs(difference).max()), shift.copy()))
         return difference
 
-    # Log-odds of the totals are nearly linear in the shift: no Jacobian is worth its passes.
+    # Log-odds of the totals are nearly linear in the shift, so a Jacobian is not worth its passes.
     options = {"fatol": _TOLERANCE, "maxfev": 100}
     with np.errstate(all="ignore"):  # where no step changes anything
         solution = root(error, none, method="df-sane", options=options)
@@ -122,8 +122,8 @@ def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
 
 
 def _log_odds(totals: Array) -> Array:
-    """Of each class against the others together."""
-    others = totals @ (1 - np.eye(len(totals)))  # summed up, as a difference would lose digits
+    """Log-odds of each class against all others together."""
+    others = totals @ (1 - np.eye(len(totals)))  # a sum, because a difference would lose digits
     least = np.finfo(np.float64).tiny
     odds: Array = np.log(np.maximum(totals, least)) - np.log(np.maximum(others, least))
     return odds

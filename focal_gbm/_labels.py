@@ -1,4 +1,4 @@
-"""Labels: what may be one, which class each belongs to, and what is given for each class."""
+"""Labels: their validation, the class each belongs to, and values given per class."""
 
 import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from focal_gbm._validation import as_real, check_weights, unmasked
 
 
 def as_labels(name: str, y: Any) -> Array:
-    """Labels of shape (n,) in a dtype of NumPy's, none of them missing.
+    """Labels of shape (n,) in a NumPy dtype, none of them missing.
 
     Nullable dtypes become plain ones: "boolean" becomes bool, "Int64" becomes int64.
     """
@@ -42,7 +42,7 @@ def as_labels(name: str, y: Any) -> Array:
 
 
 def check_discrete(name: str, labels: Array) -> None:
-    """Check that labels are those of classes."""
+    """Check that labels are those of classes, not continuous."""
     try:
         check_classification_targets(labels)
     except (TypeError, ValueError) as error:
@@ -77,7 +77,7 @@ def _check_none_missing(name: str, labels: Array) -> None:
 def _is_missing(label: Any) -> bool:
     if isinstance(label, str):
         return False
-    is_na = type(label).__name__ == "NAType"  # pandas', which cannot be compared
+    is_na = type(label).__name__ == "NAType"  # pandas' NA, which cannot be compared
     return label is None or is_na or (isinstance(label, _UNEQUAL) and bool(label != label))
 
 
@@ -86,7 +86,7 @@ _UNEQUAL = (float, np.generic, datetime.date, datetime.timedelta)
 
 
 def _of_one_kind(name: str, labels: Array, *, keep_text: bool) -> Array:
-    """Python objects in NumPy's dtype for them; text may stay as it is."""
+    """Python objects as an array of NumPy's dtype for them; text may stay as it is."""
     kinds = set(map(type, labels.tolist()))
     if any(issubclass(kind, list | tuple | set | frozenset | np.ndarray) for kind in kinds):
         _refuse_several_labels(name, "collections of labels")
@@ -104,47 +104,48 @@ def _of_one_kind(name: str, labels: Array, *, keep_text: bool) -> Array:
 
 
 def encoded(labels: Array) -> tuple[Array, Array]:
-    """The classes, sorted, and the number of each label among them."""
+    """The classes, sorted, and the index of each label among them."""
     encoder = LabelEncoder()
     codes: Array = encoder.fit_transform(labels)
     return encoder.classes_, codes
 
 
 def encoded_by(classes: Array, name: str, labels: Array) -> Array:
-    """The number of each label among classes that are known.
+    """The index of each label among known classes.
 
-    Labels are compared as they are: 2.0 is 2, but 257 is not 1, whatever the dtype of the classes.
+    Labels are compared without casting: 2.0 is 2, but 257 is not 1, whatever the dtype of the
+    classes.
     """
     found, codes = encoded(labels)
     numbers = np.zeros(found.size, np.intp)
     for i, label in enumerate(found):
         number = _number_of(label, classes)
         if number is None:
-            unknown = found[i : i + 1]  # of which NumPy writes what it writes of classes
+            unknown = found[i : i + 1]  # an array, printed like the classes
             raise ValueError(f"{name}: expected labels among those of y, {classes}, got {unknown}")
         numbers[i] = number
     return numbers[codes]
 
 
 def _number_of(label: Any, classes: Array) -> int | None:
-    """The number of the class that a label equals, None if there is none."""
+    """The index of the class that a label equals, None if there is none."""
     if hasattr(label, "to_numpy"):  # pandas' times, which have nanoseconds
         label = label.to_numpy()
-    elif isinstance(label, datetime.date):  # which NumPy does not compare with its own
+    elif isinstance(label, datetime.date):  # NumPy does not compare these with its own
         label = np.datetime64(label)
     elif isinstance(label, datetime.timedelta):
         label = np.timedelta64(label)
     if isinstance(label, np.timedelta64) != (classes.dtype.kind == "m") or np.ndim(label):
-        return None  # NumPy takes an integer for a duration, and a tuple for several labels
+        return None  # NumPy would treat an integer as a duration, and a tuple as several labels
     places = np.flatnonzero(classes == label)
     return int(places[0]) if places.size else None
 
 
 def by_class(name: str, by_label: dict[Any, Any], classes: Array, default: Any = None) -> list[Any]:
-    """What a dictionary by label gives for each class.
+    """The values of a dictionary by label, in the order of the classes.
 
-    Labels that are no class do no harm, as a part of the data may lack one, unless a class is
-    without a value: then they are likely misspelled.
+    Labels that are not classes are ignored, as a part of the data may lack a class, unless a class
+    has no value: then they are likely misspelled.
     """
     values = {_number_of(label, classes): value for label, value in by_label.items()}
     without = [i for i in range(classes.size) if i not in values]
@@ -157,7 +158,7 @@ def by_class(name: str, by_label: dict[Any, Any], classes: Array, default: Any =
 
 
 def class_weights(class_weight: Any, classes: Array, n_rows: Array) -> Array:
-    """The weight of each class, given the number of its rows."""
+    """The weight of each class, given its number of rows."""
     if isinstance(class_weight, dict):
         weights = as_real("class_weight", by_class("class_weight", class_weight, classes, 1.0))
         check_weights(weights, "class_weight")

@@ -1,7 +1,7 @@
-"""Metrics of the posterior that are computed here, in the place of the libraries' own.
+"""Metrics of the posterior that are computed here, instead of by the libraries.
 
-They are the same numbers to single precision, but for XGBoost's areas of extreme margins: its
-sigmoid makes ties of some that the posterior keeps apart.
+They agree with the libraries' to single precision, except for XGBoost's areas at extreme margins,
+some of which its sigmoid turns into ties that the posterior keeps apart.
 """
 
 from typing import Any, NamedTuple, Self
@@ -17,9 +17,9 @@ from focal_gbm.objective import Loss, labels_and_weights, n_classes_of
 
 
 class RowMetric(NamedTuple):
-    """A weighted mean over the rows, or the root of one.
+    """A weighted mean over the rows, or the square root of one.
 
-    ``bound`` is the smallest posterior that a library's log loss takes, or the threshold of an
+    ``bound`` is the value that a library's log loss clips posteriors to, or the threshold of an
     error.
     """
 
@@ -32,7 +32,7 @@ class RowMetric(NamedTuple):
 
 
 class Area(NamedTuple):
-    """An area under a curve of the rows in the order of their scores, for two classes."""
+    """An area under a curve over the rows, ordered by their scores, for two classes."""
 
     kind: str
 
@@ -40,7 +40,7 @@ class Area(NamedTuple):
 def means_and_areas(
     metrics: dict[str, RowMetric | Area | None],
 ) -> tuple[dict[str, RowMetric], dict[str, Area]]:
-    """The metrics of either kind, by name; None is one that a library has to compute."""
+    """The metrics of each kind, by name; those that are None are left to the library."""
     means = {name: metric for name, metric in metrics.items() if isinstance(metric, RowMetric)}
     areas = {name: metric for name, metric in metrics.items() if isinstance(metric, Area)}
     return means, areas
@@ -53,11 +53,11 @@ class Rows(NamedTuple):
     weight: Array | None
     total: float
     is_hard: bool  # all labels are classes
-    has_both: bool  # of two classes, with weight
+    has_both: bool  # both of two classes have weight
 
     @classmethod
     def read(cls, dataset: Any, margin: Array, loss: Loss) -> Self:
-        """Those of a data set, which has rows, once they are checked."""
+        """Checked labels and weights of a data set, which must have rows."""
         n_classes = n_classes_of(loss)
         y, sample_weight = labels_and_weights(dataset)
         n_columns = None if n_classes == 2 else n_classes
@@ -76,9 +76,9 @@ class Rows(NamedTuple):
         start: Any = 0.0,
         sum_of_all: SumOfAll = alone,
     ) -> dict[str, float]:
-        """Means by name, at margins to which a start is added, one or one of each class.
+        """Means by name over the rows of all workers; none if these have no weight.
 
-        They are those of the rows of all workers. Of rows without weight there is none.
+        A start, a number or one per class, is added to the margins.
         """
         if not metrics:
             return {}
@@ -92,7 +92,7 @@ class Rows(NamedTuple):
     def _sum(
         self, metric: RowMetric, loss: Loss, margin: Array, threads: Threads, start: Any
     ) -> float:
-        """The weighted sum over the rows here."""
+        """The weighted sum over this worker's rows."""
         if not self.total:
             return 0.0
         n_classes = n_classes_of(loss)
@@ -118,5 +118,5 @@ class Rows(NamedTuple):
         }
 
 
-# What a worker has of a data set whose rows others have.
+# What a worker has of a data set whose rows are all on other workers.
 NO_ROWS = Rows(np.zeros(0), None, 0.0, is_hard=True, has_both=False)

@@ -8,7 +8,7 @@ import numpy as np
 from focal_gbm._kernels import formulas
 from focal_gbm._types import Array, PerClass
 
-# Log-odds of a posterior that nothing distinguishes from one.
+# Log-odds of a posterior that is indistinguishable from one.
 _CERTAIN = 1e4
 
 
@@ -25,7 +25,7 @@ def increasing_root(function: Callable[[float], float]) -> float:
 
 
 def binary_optimum(log_odds: float, gamma: PerClass, alpha: PerClass) -> float:
-    """Margin at which the log-odds of the posterior are those given."""
+    """Margin at which the posterior has the given log-odds."""
     shift = math.log(alpha[0]) - math.log(alpha[1])
     if not any(gamma):
         return log_odds - shift
@@ -40,17 +40,17 @@ def binary_optimum(log_odds: float, gamma: PerClass, alpha: PerClass) -> float:
 
 
 def softmax_optimum(log_totals: Array, gamma: PerClass, alpha: PerClass) -> Array:
-    """Logarithms of the softmax shares at which the posteriors are shares of the totals.
+    """Logarithms of the softmax shares at which the posteriors are the shares in the totals.
 
-    The posterior of a class is, up to a factor that all share, a function of its own softmax share
-    alone. So the log-odds of one class's share tell the factor and with it all shares, and what is
-    left is to find the log-odds at which these sum to one.
+    Up to a factor common to all classes, the posterior of a class depends on its own softmax share
+    alone. So the log-odds of one class's share determine the factor and with it all shares, and it
+    remains to find the log-odds at which these sum to one.
     """
     targets = log_totals + np.log(alpha)
     if not any(gamma):
         return np.asarray(targets - np.logaddexp.reduce(targets))
-    # Where any share is above a half it is this one's, as it gets there at the smallest factor. Its
-    # own log-odds keep the digits of what it leaves to the others.
+    # If any share is above a half, it is that of this class, which gets there at the smallest
+    # factor. Its log-odds keep the digits of what it leaves to the others.
     classes = range(len(gamma))
     main = min(classes, key=lambda k: _log_posterior(0.0, gamma[k]) - targets[k])
 
@@ -74,7 +74,7 @@ def _log_share(log_odds: float) -> float:
 
 
 def _log_posterior(log_odds: float, gamma: float) -> float:
-    """Logarithm of a class's posterior, times its alpha and a factor that all classes share."""
+    """Logarithm of a class's posterior times its alpha and a factor common to all classes."""
     p, q, log_p, log_q = _shares(log_odds)
     return float(log_p + formulas.calibration(p, q, log_p, log_q, gamma, 1.0, math.log1p))
 

@@ -1,6 +1,6 @@
-"""What models store of focal loss, as JSON.
+"""What models record about focal loss, as JSON.
 
-A file may be damaged or hostile, so that what is read is checked before it is used.
+A file may be damaged or hostile, so everything is checked before it is used.
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from focal_gbm._types import Array
 from focal_gbm.objective import FocalObjective, Loss, loss_for
 
-# Kinds of NumPy's dtypes that labels may have, and what they are in JSON.
+# Kinds of NumPy dtypes that labels may have, and their types in JSON.
 _KINDS = {
     "b": bool,
     "i": int,
@@ -24,12 +24,12 @@ _KINDS = {
     "M": int,
 }
 
-# What is raised for parts that are damaged.
+# What is raised for damaged parts.
 ERRORS = (KeyError, TypeError, ValueError, OverflowError)
 
 
 def decoded(name: str, text: str, kind: type = dict) -> Any:
-    """The dictionary, or what else, that a model stores by a name."""
+    """The dictionary, or value of another kind, that a model stores under a name."""
     try:
         return of_kind(kind, json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
@@ -48,7 +48,7 @@ def of_kind(kind: type, value: Any) -> Any:
 
 
 def margins(values: Any, n_margins: int) -> Array:
-    """One finite margin, or one of each class."""
+    """One finite margin, or one per class."""
     margin = np.array([of_kind(float, value) for value in of_kind(list, values)])
     if margin.size != n_margins or not np.isfinite(margin).all():
         raise ValueError(f"{values} are not {n_margins} finite margins")
@@ -56,12 +56,12 @@ def margins(values: Any, n_margins: int) -> Array:
 
 
 def parameters_of(loss: Loss) -> dict[str, Any]:
-    """What tells a loss."""
+    """The parameters that identify a loss."""
     return {"gamma": loss.gamma, "alpha": loss.alpha, "hessian": loss.hessian}
 
 
 def loss_from(parameters: dict[str, Any], n_classes: int) -> Loss:
-    """The loss that has these parameters."""
+    """The loss with these parameters."""
     if of_kind(dict, parameters).keys() != {"gamma", "alpha", "hessian"}:
         raise ValueError(f"its keys are {sorted(parameters)}")
     loss = loss_for(FocalObjective(**parameters), n_classes)
@@ -77,8 +77,8 @@ def prior_of(totals: Array) -> list[float] | None:
 
 
 def labels_of(classes: Array) -> dict[str, Any]:
-    """What tells the labels of the classes."""
-    is_time = classes.dtype.kind in "mM"  # which JSON does not know
+    """The labels of the classes, for JSON."""
+    is_time = classes.dtype.kind in "mM"  # JSON has no such type
     labels = (classes.view(np.int64) if is_time else classes).tolist()
     return {"labels": labels, "dtype": classes.dtype.str}
 
@@ -89,7 +89,7 @@ def classes_from(stored: dict[str, Any]) -> Array:
 
 
 def _dtype(text: str) -> np.dtype[Any]:
-    # NumPy would evaluate other text.
+    # NumPy would evaluate other text as code.
     if not re.fullmatch(r"[<>|](O|U\d+|[biuf]\d|[mM]8(\[\d*[a-zA-Z]+\])?)", text):
         raise ValueError(f"labels have no dtype {text!r}")
     return np.dtype(text)
@@ -101,7 +101,7 @@ def _labels(labels: Any, dtype: np.dtype[Any]) -> Array:
     if dtype.kind in "mM":
         classes = np.array(labels, np.int64).view(dtype)
     else:
-        with np.errstate(over="ignore"):  # which the comparison below finds
+        with np.errstate(over="ignore"):  # the comparison below finds it
             # Text gets the width that it needs, whatever the dtype asks for.
             classes = np.array(labels, None if dtype.kind == "U" else dtype)
     if not classes.size or not (classes[1:] > classes[:-1]).all():

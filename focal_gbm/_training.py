@@ -1,4 +1,4 @@
-"""One training of a booster: what lasts as long as it does, and no longer."""
+"""The state of one training of a booster, which lasts as long as the training does."""
 
 import dataclasses
 from typing import Any, Self
@@ -22,17 +22,18 @@ from focal_gbm.objective import (
     single_precision_pair,
 )
 
-# What is kept from one iteration to the next, and left behind by pickles.
+# Attributes that are kept between iterations, and left out of pickles.
 _MEMORY = ("_rows", "_margin", "_started", "_out")
 
 
 class Training:
     """The callable objective of one training.
 
-    ``FocalObjective`` is a value. What a training adds is here: an alpha that is "balanced" by the
-    training labels, labels and weights where they are used, read once, and the memory that
-    gradients are written to, because new memory costs a third of the kernel's time for tens of
-    millions of rows. Pickles of it, which workers get, leave labels and memory behind.
+    ``FocalObjective`` is immutable. The state of a training is here: the value of a "balanced"
+    alpha for the training labels; labels and weights, read once and on the device where they are
+    used; and the memory that gradients are written to, because new memory costs a third of the
+    kernel's time for tens of millions of rows. Pickles, which workers get, leave out labels and
+    memory.
 
     Parameters
     ----------
@@ -44,10 +45,10 @@ class Training:
         Total weight of each class in the training data; by default it is counted in the data set
         of the first call.
     n_threads : int or str, optional
-        Threads of the booster, which are kept to unless the objective has a number of its own;
-        below 1 it takes all.
+        Threads of the booster, used unless the objective has a number of its own; below 1 the
+        booster takes all.
     sum_of_all : callable, optional
-        The sum of an array over all workers that train together.
+        Sums an array over all workers that train together.
     """
 
     library: str  # "xgboost" or "lightgbm"
@@ -68,8 +69,8 @@ class Training:
         self.device = objective.device
         self.sum_of_all = sum_of_all
         self.totals = totals
-        self.start: Any = None  # what the margins that are given lack
-        self.dataset: Any = None  # that is trained on
+        self.start: Any = None  # added to the margins that are given, which lack it
+        self.dataset: Any = None  # the data set that is trained on
         self._rows: tuple[Array, Array | None] | None = None
         self._margin: Array | None = None
         self._started: Array | None = None
@@ -79,14 +80,14 @@ class Training:
 
     @property
     def n_threads(self) -> int | None:
-        """Threads that it may take."""
+        """Number of threads to use; None if nothing limits it."""
         return self.objective.n_threads or self.booster_threads
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "dataset": None, **dict.fromkeys(_MEMORY)}
 
     def __deepcopy__(self, memo: Any) -> Self:
-        return self  # LightGBM copies its parameters, of which this is one
+        return self  # LightGBM copies its parameters, including this
 
     def _resolve(self, totals: Array) -> None:
         self.totals = totals
@@ -95,9 +96,9 @@ class Training:
             self.objective = dataclasses.replace(self.objective, alpha=self.loss.alpha)
 
     def shift(self, margin: Array, sample_weight: Array | None) -> Array:
-        """What makes the probabilities of the training rows sum to the weights of the classes.
+        """The shift that makes the probabilities of the training rows sum to each class's weight.
 
-        ``margin`` and ``sample_weight`` are theirs, where workers train together those of one.
+        ``margin`` and ``sample_weight`` are those of the training rows on this worker.
         """
         if self.totals is None or not needs_shift(self.loss):
             return np.zeros(1 if self.n_classes == 2 else self.n_classes)
@@ -108,12 +109,12 @@ class Training:
         return shift_of(totals_at, self.totals)
 
     def initial_margin(self) -> Any:
-        """The constant margin that minimises the loss of the training labels, one per class."""
-        totals: Any = self.totals  # which have been counted by now
+        """The constant margin that minimises the loss of the training labels, or one per class."""
+        totals: Any = self.totals  # they have been counted by now
         return self.loss._initial_margin(totals)
 
     def resolved(self, metric: Any) -> Any:
-        """A metric, the focal loss with the alpha of the training labels, on as many threads."""
+        """A metric; the focal loss gets the alpha of the training labels and the threads."""
         if not isinstance(metric, FocalMetric):
             return metric
         n_threads = metric.objective.n_threads or self.n_threads
@@ -122,7 +123,7 @@ class Training:
         return metric.resolve(np.arange(self.n_classes), self.totals, n_classes=self.n_classes)
 
     def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
-        """Gradient and Hessian of an iteration, in the memory of those before."""
+        """Gradient and Hessian of an iteration, in the memory of the previous ones."""
         self.dataset = dataset
         if not len(margin):  # one of several workers may have no rows
             nothing = np.zeros((0,) if self.n_classes == 2 else (0, self.n_classes), np.float32)
@@ -137,11 +138,11 @@ class Training:
 
     @property
     def threads(self) -> Threads:
-        """The booster's own threads, or as many others, for a kernel that this process runs."""
+        """The booster's own threads, or as many others, for a kernel in this process."""
         return team(self.library, self.booster_threads, self.n_threads)
 
     def started(self, margin: Array) -> Array:
-        """Margins with what they lack at the start."""
+        """Margins with the starting margin, if they lack one."""
         return margin if self.start is None else margin + self.start
 
     def gradient_hessian(
@@ -157,7 +158,7 @@ class Training:
         )
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
-        """Labels and weights of a data set, where they are used."""
+        """Labels and weights of a data set, on the device where they are used."""
         y, sample_weight = labels_and_weights(dataset)
         if self.totals is None:
             self._resolve(self.loss._totals(y, sample_weight))

@@ -16,7 +16,7 @@ Compiled = Callable[..., Any]  # a function that a compiler takes or gives
 
 HessianMode = Literal["exact", "clip", "abs", "gradient"]
 
-Balanced = Literal["balanced"]  # weights of classes that make up for their shares
+Balanced = Literal["balanced"]  # class weights that make up for the shares of the classes
 
 PerClass = tuple[float, ...]  # one number per class, in class order
 
@@ -24,7 +24,7 @@ PerClass = tuple[float, ...]  # one number per class, in class order
 class Kernels(Protocol):
     """What a module of kernels offers to a loss.
 
-    Each writes to its last arrays and returns the bits of what is wrong with a row.
+    Each writes to its last arrays and returns bits that tell what is wrong with a row.
     """
 
     __name__: str
@@ -61,7 +61,7 @@ class Kernels(Protocol):
 
 
 class HostKernels(Kernels, Protocol):
-    """The same on the CPU, where sums need no array of what is summed up."""
+    """The same on the CPU, where sums need no array of their terms."""
 
     def loss_total(
         self,
@@ -90,7 +90,7 @@ class HostKernels(Kernels, Protocol):
 
 
 class SoftmaxKernels(Kernels, Protocol):
-    """The same for softmax, of whose curvature the boosters have views of their own."""
+    """The same for softmax, whose curvature each booster multiplies by its own factor."""
 
     def gradient_hessian(
         self,

@@ -1,7 +1,7 @@
 """Checks of what a user passes: parameters, labels, margins, weights and outputs.
 
-Each raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value, and its message
-names the argument, what was expected and what came.
+Each raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value. The message names
+the argument, what was expected and what was passed.
 """
 
 import math
@@ -57,7 +57,7 @@ def check_alpha(
 
 
 def check_prior(name: str, prior: Any, n_classes: int) -> Array:
-    """The share of each class, from that of the positive one of two, or from all."""
+    """The share of each class, from that of the positive class of two, or from all."""
     expected = "one probability in (0, 1) per class, in class order, and a sum of 1"
     if n_classes == 2:
         expected = (
@@ -70,7 +70,7 @@ def check_prior(name: str, prior: Any, n_classes: int) -> Array:
             raise ValueError(f"{name}: expected {expected} ({n_classes} classes), got {prior!r}")
         checked = 1 - checked, checked
     shares: Array = np.array(checked)
-    # In single precision a sum is not more exact.
+    # A sum in single precision is no more exact than this.
     if not ((shares > 0) & (shares <= 1)).all() or abs(shares.sum() - 1) > 1e-6:
         raise ValueError(f"{name}: expected {expected}, got {prior!r}")
     shares /= shares.sum()
@@ -115,7 +115,7 @@ def is_cuda(device: str) -> bool:
 
 
 def device_ordinal(device: str) -> int | None:
-    """Number in the name of a GPU, None for the current one."""
+    """The number in the name of a GPU, None for the current one."""
     _, _, ordinal = device.partition(":")
     return int(ordinal) if ordinal else None
 
@@ -130,7 +130,7 @@ def check_integer(name: str, value: Any, least: int, expected: str) -> int:
 
 
 def as_number(name: str, value: Any, kind: type = float) -> Any:
-    """A parameter of a library's as a float or an integer; the libraries take text, too."""
+    """A library's parameter as a float or an integer; the libraries also accept text."""
     try:
         return kind(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -140,7 +140,7 @@ def as_number(name: str, value: Any, kind: type = float) -> Any:
 
 
 def number_in(params: Mapping[str, Any], name: str, default: float, kind: type = float) -> Any:
-    """A parameter of a library's among others, or what it is without."""
+    """A number among a library's parameters, or its default."""
     return as_number(name, params.get(name, default), kind)
 
 
@@ -161,7 +161,7 @@ def _number_or_per_class(
 
 
 def _scalar(value: Any) -> Any:
-    """What an array without dimensions holds; anything else as it is."""
+    """The value in an array without dimensions; anything else as it is."""
     return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
@@ -177,7 +177,7 @@ def _is_number(value: Any) -> bool:
 
 
 def as_real(name: str, values: ArrayLike) -> Array:
-    """An array of float32 as it is, or of any other real numbers as float64."""
+    """A float32 array as it is; any other real numbers as float64."""
     values = unmasked(name, values)
     try:
         array = np.asarray(values)
@@ -191,7 +191,7 @@ def as_real(name: str, values: ArrayLike) -> Array:
 
 
 def unmasked(name: str, values: Any) -> Any:
-    """The data of a masked array, of which nothing may be masked; anything else as it is."""
+    """The data of a masked array, in which nothing may be masked; anything else as it is."""
     if not isinstance(values, np.ma.MaskedArray):
         return values
     n_masked = int(np.ma.getmaskarray(values).sum())
@@ -201,7 +201,7 @@ def unmasked(name: str, values: Any) -> Any:
 
 
 def _kind(values: Any) -> str:
-    """What something that is no array is, and what to do about it."""
+    """The type of something that is not an array, and what to do about it."""
     kind = f"a {type(values).__name__}"
     is_sparse = hasattr(values, "toarray")
     return f"{kind}, which is sparse: use its toarray()" if is_sparse else kind

@@ -1,16 +1,16 @@
-"""Warnings about a training or a model, at the line that called the package."""
+"""Warnings about training or a model, attributed to the line that called the package."""
 
 import sys
 import warnings
 
 from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
 
-# Packages whose lines are not the user's: ours, and those that call it.
+# Packages whose lines are not the user's: this one, and those that call it.
 _NOT_THE_USERS = ("focal_gbm.", "xgboost.", "lightgbm.")
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called the package."""
+    """Warn, attributing the warning to the line that called the package."""
     level, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(_NOT_THE_USERS):
         level, frame = level + 1, frame.f_back
@@ -18,7 +18,7 @@ def warn(message: str) -> None:
 
 
 def warn_of_no_split(parameters: str) -> None:
-    """Warn of a booster that predicts a constant."""
+    """Warn that no tree has a split, so the booster predicts a constant."""
     warn(
         f"no tree has a split. {parameters} are measured in Hessian, which is smaller for focal "
         "loss than for log loss: try lower values"
@@ -30,8 +30,8 @@ def warn_of_other_loss(
     found: BinaryFocalLoss | SoftmaxFocalLoss | None,
     expected: BinaryFocalLoss | SoftmaxFocalLoss,
 ) -> None:
-    """Warn where training continues a model of another loss, or of one that is not known."""
-    # What is not known is most likely the library's own, which is log loss.
+    """Warn if training continues a model that was trained with another or an unknown loss."""
+    # An unknown loss is most likely the library's own, which is log loss.
     was = (found.gamma, found.alpha) if found else (0, None)
     if was != (expected.gamma, expected.alpha):
         warn(

@@ -1,4 +1,4 @@
-"""The focal loss in pictures."""
+"""Plots of the focal loss."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,7 +13,7 @@ from focal_gbm.losses import BinaryFocalLoss
 class FocalLossDisplay:
     """Loss, gradient and Hessian against the probability of the true class.
 
-    ``from_losses`` makes and draws one; the constructor takes curves that are already computed.
+    ``from_losses`` computes and draws the curves; the constructor takes precomputed ones.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ class FocalLossDisplay:
     Attributes
     ----------
     axes_ : ndarray of 3 matplotlib Axes
-        Of the loss, the gradient and the Hessian, once drawn.
+        Axes of the loss, the gradient and the Hessian, once drawn.
     figure_ : matplotlib Figure
-        Which has the axes.
+        Figure that contains the axes.
     lines_ : ndarray of matplotlib Lines of shape (n_losses, 3)
-        One per curve.
+        One line per curve.
 
     Raises
     ------
@@ -59,16 +59,16 @@ class FocalLossDisplay:
     def from_losses(
         cls, losses: Sequence[BinaryFocalLoss], *, ax: Any = None, **line_kw: Any
     ) -> Self:
-        """Compute the curves of some losses and draw them.
+        """Compute and draw the curves of one or more losses.
 
         Parameters
         ----------
         losses : sequence of BinaryFocalLoss
-            Losses to compare, whose alpha is not "balanced"; drawn for a positive label.
+            Losses to compare, drawn for a positive label; their alpha must not be "balanced".
         ax : sequence of 3 matplotlib Axes, optional
-            Where to draw; by default in a new figure.
+            Which axes to draw on; a new figure by default.
         **line_kw
-            For ``matplotlib.axes.Axes.plot``.
+            Passed to ``matplotlib.axes.Axes.plot``.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class FocalLossDisplay:
         Raises
         ------
         TypeError, ValueError
-            If there is none, one is no ``BinaryFocalLoss``, or its alpha is "balanced".
+            If there are no losses, or one is not a ``BinaryFocalLoss`` or has alpha "balanced".
 
         Examples
         --------
@@ -97,7 +97,7 @@ class FocalLossDisplay:
                 raise ValueError(
                     f"losses: the alpha of {loss!r} depends on labels: use loss.resolve(y)"
                 )
-        # Beyond probabilities of 0.001 and 0.999 the picture tells nothing more.
+        # Beyond probabilities of 0.001 and 0.999 there is nothing more to see.
         margin = np.linspace(-7, 7, 281)
         true = np.ones_like(margin)
         curves = [
@@ -115,9 +115,9 @@ class FocalLossDisplay:
         Parameters
         ----------
         ax : sequence of 3 matplotlib Axes, optional
-            Where to draw; by default in a new figure.
+            Which axes to draw on; a new figure by default.
         **line_kw
-            For ``matplotlib.axes.Axes.plot``.
+            Passed to ``matplotlib.axes.Axes.plot``.
 
         Returns
         -------

@@ -46,8 +46,8 @@ class BinaryFocalLoss(FocalLoss):
     alpha : None, "balanced", float or sequence of 2 floats, default=None
         Class weights. None is a weight of one for each class; a float in (0, 1) is the weight of
         the positive class, and the negative has ``1 - alpha``; a sequence gives one positive
-        weight per class, negative first. "balanced" gives each class the share that the other has
-        of the (weighted) labels.
+        weight per class, negative first. "balanced" weights each class by the share of the other
+        class in the (weighted) labels.
     hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
         The curvature a booster gets. The exact second derivative is negative where the posterior
         of the true class is small; "clip" raises it to that of log loss, but not above 0.001 times
@@ -93,9 +93,9 @@ class BinaryFocalLoss(FocalLoss):
     def initial_margin(self, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Constant margin that minimises the weighted loss of these labels.
 
-        It is where the posterior equals the weighted share of the positive class. Boosting that
-        starts at the log-odds of that share instead may start where the mean Hessian is negative,
-        and then grows nothing but stumps.
+        At this margin the posterior equals the weighted share of the positive class. Boosting from
+        the log-odds of that share instead may start where the mean Hessian is negative, and then
+        grows nothing but stumps.
 
         Parameters
         ----------
@@ -178,10 +178,10 @@ class SoftmaxFocalLoss(FocalLoss):
         Focusing parameter, >= 0, or one per class; 0 is log loss.
     alpha : None, "balanced", float or sequence of n_classes floats, default=None
         Class weights. None is a weight of one for each class; a sequence gives one positive weight
-        per class; "balanced" gives each class the share that the others have of the (weighted)
-        labels. A float, the weight of class 1 with ``1 - alpha`` for class 0, is for two classes.
+        per class; "balanced" weights each class by the share of the other classes in the (weighted)
+        labels. A float is for two classes: the weight of class 1, with ``1 - alpha`` for class 0.
     hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
-        The curvature a booster gets, as in ``BinaryFocalLoss``, of the diagonal of the Hessian.
+        The curvature a booster gets, as in ``BinaryFocalLoss``, for the diagonal of the Hessian.
 
     Raises
     ------
@@ -226,15 +226,14 @@ class SoftmaxFocalLoss(FocalLoss):
         Parameters
         ----------
         y : array-like of shape (n,)
-            Labels, each one of 0 to n_classes - 1.
+            Labels, integers from 0 to n_classes - 1.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
 
         Returns
         -------
         ndarray of shape (n_classes,)
-            Logarithms of the posteriors that the margins have under softmax: the margins whose
-            softmax sums to one without a normaliser.
+            The margins, normalised so that they are the logarithms of their softmax.
 
         Raises
         ------

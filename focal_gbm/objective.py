@@ -33,8 +33,8 @@ class FocalObjective:
     ``objective`` in the parameters of ``lightgbm.train``, ``fobj`` of both ``Booster.update``
     methods, and ``objective`` of ``XGBClassifier`` and ``LGBMClassifier``.
 
-    It has its parameters and nothing else: labels and weights of a ``DMatrix`` or ``Dataset`` are
-    read in every iteration, so that those set anew count from the next one on.
+    It holds its parameters and nothing else: labels and weights of a ``DMatrix`` or ``Dataset`` are
+    read in every iteration, so new ones count from the next iteration on.
     ``focal_gbm.xgboost.train`` and ``focal_gbm.lightgbm.train`` read them once per training.
 
     Parameters
@@ -45,22 +45,22 @@ class FocalObjective:
         Class weights, as in ``BinaryFocalLoss``. "balanced" takes them from the training labels.
     hessian : {"exact", "clip", "abs", "gradient"}, optional
         The curvature the booster gets, as in ``BinaryFocalLoss``. By default it is exact for two
-        classes, and clipped for more, where negative curvature makes leaves explode.
+        classes, and clipped for more, where negative curvature makes leaf values explode.
     n_threads : int, optional
-        At most so many threads; by default as many as the booster may take in the two ``train``
-        functions, and one per available processor elsewhere.
+        Maximum number of threads; by default that of the booster in the two ``train`` functions,
+        and one per available processor elsewhere.
     device : {"cpu", "cuda", "cuda:<number>"}, optional
-        Where to compute. On a GPU labels, weights and margins are copied there in each iteration,
-        and gradient and Hessian are arrays there, which XGBoost takes as they are and LightGBM does
-        not take. By default it is the CPU, unless ``focal_gbm.xgboost.train`` and
-        ``FocalXGBClassifier`` train on a GPU, where nothing is copied in an iteration.
+        Where to compute. With a GPU, labels, weights and margins are copied to it in each
+        iteration, and gradient and Hessian are arrays on it, which XGBoost takes as they are and
+        LightGBM does not accept. The default is the CPU, unless ``focal_gbm.xgboost.train`` or
+        ``FocalXGBClassifier`` trains on a GPU: then nothing is copied in an iteration.
 
     Raises
     ------
     TypeError, ValueError
         For a parameter of the wrong kind or value.
     RuntimeError
-        When called, where there is no GPU or numba-cuda for a ``device`` of "cuda".
+        When called with a ``device`` of "cuda", if there is no GPU or no numba-cuda.
 
     See Also
     --------
@@ -96,7 +96,7 @@ class FocalObjective:
 
     @property
     def loss(self) -> BinaryFocalLoss:
-        """The binary loss behind the objective, which has the posterior of a trained margin."""
+        """The binary loss behind the objective; its ``posterior`` converts trained margins."""
         return _binary_loss(self.gamma, self.alpha, self.hessian or "exact")
 
     def softmax_loss(self, n_classes: int) -> SoftmaxFocalLoss:
@@ -131,7 +131,7 @@ class FocalObjective:
         Parameters
         ----------
         y : array-like of shape (n,)
-            Labels in [0, 1], or one of 0 to n_classes - 1 for more than two classes.
+            Labels in [0, 1], or integers from 0 to n_classes - 1 for more than two classes.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         n_classes : int, default=2
@@ -164,20 +164,20 @@ class FocalObjective:
         Parameters
         ----------
         y_true : array-like of shape (n,)
-            Labels: in [0, 1], or one of 0 to n_classes - 1; or the margins, if ``y_pred`` is a data
-            set.
+            Labels: in [0, 1], or integers from 0 to n_classes - 1; or the margins, if ``y_pred`` is
+            a data set.
         y_pred : array-like of shape (n,) or (n, n_classes), DMatrix or Dataset
-            Margins, or the data set that has the labels and weights. Of several classes they tell
-            the library, whose own curvature of softmax the Hessian then has: a matrix in double
-            precision is LightGBM's, any other XGBoost's.
+            Margins, or the data set with the labels and weights. For several classes they also
+            determine the library, whose curvature of softmax the Hessian follows: a matrix in
+            double precision is taken as LightGBM's, any other as XGBoost's.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0; only together with labels.
 
         Returns
         -------
         grad, hess : ndarray of the margins' shape and dtype float32
-            In the precision that the boosters keep; computed in that of the margins. On a GPU for a
-            ``device`` of "cuda", as arrays with ``__cuda_array_interface__``.
+            In the precision that the boosters keep; computed in that of the margins. For a
+            ``device`` of "cuda", arrays on the GPU with ``__cuda_array_interface__``.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class FocalObjective:
 
 @dataclass(frozen=True)
 class FocalMetric:
-    """Weighted mean focal loss of margins; each library's ``focal_metric`` gives it its form."""
+    """Weighted mean focal loss of margins, adapted to each library by its ``focal_metric``."""
 
     objective: FocalObjective
 
@@ -231,7 +231,7 @@ class FocalMetric:
 
 
 def _rows_of(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-    """Labels, margins and weights, where a data set has the first and the last of them."""
+    """Labels, margins and weights; labels and weights may come from a data set."""
     y, margin = y_true, y_pred
     if is_dataset(y_pred):
         if sample_weight is not None:
@@ -251,7 +251,7 @@ def check_objective(name: str, objective: Any) -> FocalObjective:
 
 
 def loss_for(objective: FocalObjective, n_classes: int) -> Loss:
-    """The loss that a booster of so many classes minimises: for two, of a single margin.
+    """The loss that a booster minimises for this number of classes; two have a single margin.
 
     Its Hessian is the one the booster gets: by default it is clipped for several classes.
     """
@@ -263,7 +263,7 @@ def n_classes_of(loss: Loss) -> int:
 
 
 def loss_of_margins(objective: FocalObjective, margin: Array) -> Loss:
-    """The same for margins of shape (n,) or (n, n_classes)."""
+    """The loss for margins of shape (n,) or (n, n_classes)."""
     return objective.loss if margin.ndim == 1 else _softmax_for(objective, margin.shape[-1])
 
 
@@ -272,7 +272,7 @@ def _softmax_for(objective: FocalObjective, n_classes: int) -> SoftmaxFocalLoss:
     return _softmax_loss(n_classes, objective.gamma, objective.alpha, hessian)
 
 
-# Losses are values, and boosters and metrics ask for that of their objective in every iteration.
+# Losses are immutable, and boosters and metrics ask their objective for one in every iteration.
 _binary_loss = functools.lru_cache(BinaryFocalLoss)
 _softmax_loss = functools.lru_cache(SoftmaxFocalLoss)
 
@@ -283,7 +283,7 @@ def single_precision_pair(margin: Array) -> tuple[Array, Array]:
 
 
 def on_device(array: Any, device: str | None, to: Any = None) -> Any:
-    """An array on a GPU that is named; None for none, and as it is for the CPU."""
+    """The array on the named GPU; unchanged if it is on one already, or for the CPU."""
     if array is None or device is None or device == "cpu" or is_on_device(array):
         return array
     return to_device(array, device, to)

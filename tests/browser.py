@@ -19,7 +19,7 @@ class Browser:
     def __init__(self, profile):
         to_read, self.to_write = os.pipe()
         self.to_answer, answers = os.pipe()
-        # The browser has 3 and 4 for the pipe, where the shell may not find its own.
+        # The browser uses 3 and 4 for the pipe, so the shell's ends must have other numbers.
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, answers)]
         flags = "--headless --no-sandbox --disable-gpu --no-first-run --remote-debugging-pipe"
         self.process = subprocess.Popen(  # noqa: S603
@@ -59,7 +59,7 @@ class Browser:
         return answer["result"]
 
     def wait_for(self, is_it):
-        """The first message that is it; events before it are kept."""
+        """The first message for which ``is_it`` is true; events before it are kept."""
         deadline = time.monotonic() + PATIENCE
         while True:
             while b"\0" not in self.received:
@@ -92,12 +92,12 @@ class Browser:
 
     @property
     def errors(self):
-        """What the console has of the page that is open."""
+        """Errors that the console shows for the open page."""
         return [event for event in self.events if event.get("method") in ERRORS]
 
     @property
     def requests(self):
-        """Addresses that the page has asked for."""
+        """Addresses that the page has requested."""
         return [
             event["params"]["request"]["url"]
             for event in self.events

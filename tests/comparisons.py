@@ -108,7 +108,7 @@ def _scores(predicted):
 
 
 def _chosen(rng, scores):
-    """Of each contender and fold, the row of one library."""
+    """The row of one library for each contender and fold."""
     folds = scores[["contender", "repeat", "fold"]].drop_duplicates()
     folds["library"] = rng.choice(scores["library"].unique(), len(folds))
     return scores.merge(folds).assign(library="chosen")

@@ -1,6 +1,6 @@
-"""What tests share; and Numba's simulator of CUDA where there is no GPU.
+"""What tests share, and Numba's simulator of CUDA where there is no GPU.
 
-Numba reads the variable when it is first imported, which other tests do before those of CUDA.
+Numba reads the variable when it is first imported, which other tests do before the CUDA tests.
 """
 
 import os
@@ -11,9 +11,9 @@ import places
 import pytest
 from hypothesis import HealthCheck, settings
 
-collect_ignore = ["consumer"]  # programs to check the types of, not to run
+collect_ignore = ["consumer"]  # programs to type-check, not to run
 
-# No example is too slow: a kernel may be compiled in it, and the processors are others' too.
+# No example is too slow: it may compile a kernel, and other processes use the processors too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
@@ -22,7 +22,7 @@ if not places.HAS_GPU:
 
 on_gpu = [
     pytest.mark.gpu,
-    # In the simulator, as NumPy's, where a GPU has infinity and NaN without a word.
+    # NumPy warns in the simulator where a GPU gives infinity or NaN silently.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.skipif(not places.HAS_NUMBA_CUDA, reason="without numba-cuda"),
 ]
@@ -50,7 +50,7 @@ def data():
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """CuPy for trainings of XGBoost that stay on the GPU, without one NumPy in its place."""
+    """CuPy for XGBoost trainings that stay on the GPU; NumPy in its place if there is no GPU."""
     from focal_gbm.xgboost import _resident, _train
 
     if places.xgboost_has_gpu():
@@ -58,13 +58,13 @@ def cupy(monkeypatch):
     cupy = places.cupy_of_numpy()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(_resident, "cuda_problem", lambda: None)
-    monkeypatch.setattr(_train, "cuda_problem", lambda: "no GPU")  # for what does not stay
+    monkeypatch.setattr(_train, "cuda_problem", lambda: "no GPU")  # for trainings that do not stay
     return cupy
 
 
 @pytest.fixture(scope="session")
 def cluster():
-    """Of two workers in processes of their own, none of which outlives it.
+    """A cluster of two workers in processes of their own, none of which outlives it.
 
     One for all tests: each worker imports both libraries, which takes seconds.
     """
@@ -100,7 +100,7 @@ def spark():
 
 @pytest.fixture
 def unshifted(monkeypatch):
-    """Models as they are trained: margins of the last iteration are those of the model."""
+    """No shift of the intercept: a model's margins are those of its last iteration."""
     from focal_gbm import _training
     from focal_gbm.lightgbm import _train as lightgbm_train
     from focal_gbm.xgboost import _train as xgboost_train

@@ -1,7 +1,7 @@
 """Focal loss in 50-digit arithmetic, itself checked against numerical differentiation.
 
 The gradient is by the chain rule through the posterior, dividing by p and raising 1 - p to
-gamma - 1, as the package's formulas do not.
+gamma - 1, unlike the package's formulas.
 """
 
 import mpmath as mp

@@ -13,7 +13,7 @@ MANUAL = [
 
 
 def blocks(path):
-    """Compiled, with the lines that they have on the page; those of others are marked "py"."""
+    """Source and compiled code, with the page's line numbers; blocks marked "py" are left out."""
     text = path.read_text()
     for match in re.finditer(r"```python\n(.*?)```", text, re.DOTALL):
         lines_before = "\n" * text.count("\n", 0, match.start(1))
@@ -21,7 +21,7 @@ def blocks(path):
 
 
 def run(path, but=()):
-    """What a page's blocks leave, each run after those before it, without those with some texts."""
+    """The names after running a page's blocks in order, except those with a text of ``but``."""
     names = {}
     for source, block in blocks(path):
         if not any(text in source for text in but):

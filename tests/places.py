@@ -1,4 +1,4 @@
-"""Where a test's arrays are: on the CPU, or on a GPU, which without one is Numba's simulator."""
+"""Where a test's arrays are: on the CPU, or on a GPU, or in Numba's simulator of one."""
 
 import importlib.util
 from contextlib import nullcontext
@@ -85,7 +85,7 @@ class CPU:
 
 
 class GPU:
-    """Arrays of CuPy on a GPU, simulated ones without."""
+    """CuPy's arrays on a GPU, or simulated ones if there is none."""
 
     name = "gpu"
 
@@ -119,7 +119,7 @@ class GPU:
 
 
 def cupy_of_numpy():
-    """NumPy in the place of CuPy, for libraries that find no GPU."""
+    """NumPy in place of CuPy, for libraries that find no GPU."""
     cupy = ModuleType("cupy")
     cupy.__spec__ = ModuleSpec("cupy", None)
     cupy.__getattr__ = lambda name: getattr(np, name)

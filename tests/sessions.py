@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 
 def session(model):
-    """A session on one thread of a model that is checked."""
+    """A session on one thread, after checking the model."""
     onnx.checker.check_model(model, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -29,7 +29,7 @@ def assert_predicts(converted, model, X):
     assert probabilities.shape == expected.shape
     assert_array_equal(found["label"], model.predict(X))
     assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
-    # Of two classes, predict_proba takes the first from one, which cancels.
+    # With two classes, predict_proba subtracts the second from one, which cancels.
     several = slice(1 if expected.shape[1] == 2 else 0, None)
     is_compared = expected > 1e-30
     relative = np.where(is_compared, probabilities / np.maximum(expected, 1e-30), 1)

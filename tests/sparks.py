@@ -37,7 +37,7 @@ def session(master, **options):
         "spark.log.level": "ERROR",
         **options,
     }
-    # Workers take the Python that runs the tests, and no name of this machine is looked up.
+    # Workers use the Python that runs the tests, and this machine's name is not looked up.
     environment = {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
     with mock.patch.dict(os.environ, environment):
         spark = SparkSession.builder.master(master).config(map=options).getOrCreate()

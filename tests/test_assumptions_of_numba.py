@@ -52,7 +52,7 @@ def test_an_attribute_by_the_front_door_is_still_refused():
     function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), []), "f")
     with pytest.raises(ValueError, match="unknown attr"):
         function.attributes.add('"prefer-vector-width"="512"')
-    # Once this fails, llvmlite takes such attributes, and set.update is needed no more.
+    # Once this fails, llvmlite takes such attributes, and set.update is no longer needed.
 
 
 def test_functions_can_be_inlined_by_llvm():
@@ -93,7 +93,7 @@ def test_kernels_for_read_only_arrays_take_writable_ones():
     assert kernel(array) == 2, "a read-only array type refuses read-only arrays"
     with pytest.raises(TypeError, match="No matching definition"):
         njit(types.float64(types.float64[::1]))(last_of)(array)
-    # Once this fails, readonly is needed no more.
+    # Once this fails, readonly is no longer needed.
 
 
 def test_what_is_none_is_known_when_a_kernel_is_compiled():

@@ -92,7 +92,7 @@ def test_nothing_is_plain_where_a_mode_watches():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_traced_graphs_have_the_operators(loss):
-    """Where a kernel were called itself, the result would become a constant of the graph."""
+    """If a kernel were called directly, its result would become a constant of the graph."""
     traced = torch.fx.experimental.proxy_tensor.make_fx(loss)(Z)
     assert "focal_gbm" in traced.code
     assert_close(traced(2 * Z), loss(2 * Z))

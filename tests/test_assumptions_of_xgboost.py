@@ -83,7 +83,7 @@ def test_the_first_tree_raises_every_margin(params):
 
 @pytest.mark.parametrize("base_score", [1e-9, 1e-6, 0.3, 0.5, 1 - 1e-6, 1 - 1e-7])
 def test_trees_are_added_to_the_log_odds_of_base_score(base_score):
-    """In single precision and clipped, and to itself where the objective is of margins."""
+    """In single precision and clipped; to base_score itself if the objective predicts margins."""
     several = "multi:softprob", "multi:softmax"
     for objective in ("binary:logistic", "binary:logitraw", "reg:squarederror", *several):
         params = {"num_class": 3} if objective in several else {}

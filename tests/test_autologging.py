@@ -18,7 +18,7 @@ Y = (X[:, 0] > 1).astype(int)
 
 
 class Mlflow(SimpleNamespace):
-    """Logs a booster for the libraries' ``train``, and none for that of their estimators."""
+    """Logs a booster for the libraries' ``train``, but not for the one their estimators call."""
 
     class MlflowException(Exception):  # noqa: N818
         pass

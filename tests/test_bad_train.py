@@ -41,7 +41,7 @@ MACHINES = {"nodes": "127.0.0.1:1,127.0.0.1:2"}
 
 
 def train_with_totals(totals, num_class=2):
-    """Of both libraries, of which the first raises, and the second has to raise the same."""
+    """Train with both libraries: the first raises, and the second has to raise the same."""
     params = {"num_class": num_class}
     with pytest.raises((TypeError, ValueError)) as of_xgboost:
         train_xgboost(params, label_totals=totals)

@@ -29,11 +29,11 @@ LABELS = {2: (SCORE > 2.5).astype(int), 3: np.digitize(SCORE, [0.0, 2.5])}
 ITERATIONS = (1, 5, 10)
 N_ROUNDS = 12
 OBJECTIVE = FocalObjective(2.0)
-BALANCED = FocalObjective(2.0, "balanced")  # of which two classes start at zero
+BALANCED = FocalObjective(2.0, "balanced")  # two classes start at zero with it
 LIGHTGBM = {"num_leaves": 8, "num_threads": 1, "force_row_wise": True, "verbosity": -1}
 DART = {"boosting": "dart", "drop_rate": 0.5, "skip_drop": 0.0}
 BAGGING = {"bagging_fraction": 0.5, "bagging_freq": 1, "feature_fraction": 0.5}
-# Of LightGBM's own trainings those that draw at random are other ones when they are continued.
+# LightGBM's own trainings that draw at random give other models when they are continued.
 SAME_IF_CONTINUED = {"trees": {}, "linear trees": {"linear_tree": True}}
 CASES = {**SAME_IF_CONTINUED, "dart": DART, "bagging": BAGGING}
 
@@ -406,7 +406,7 @@ def xgboost_margins(booster):
 
 
 def training_checkpoints(folder, **options):
-    """Of all iterations; the first takes an interval of 0, after which nothing is saved."""
+    """For all iterations; the first has an interval of 0, with which nothing is saved."""
     make = xgb.callback.TrainingCheckPoint
     return [make(folder, interval=interval, **options) for interval in (0, 1)]
 
@@ -435,14 +435,14 @@ def test_checkpoints_of_xgboost(n_classes, params, as_pickle, tmp_path):
         shift = xgboost_margins(model) - xgboost_margins(checkpoint)
         assert_allclose(shift, np.broadcast_to(shift[:1], shift.shape), atol=2e-6)
         assert np.abs(shift).max() > 1e-3
-        # For a callable XGBoost draws trees to drop before it seeds.
+        # With a callable, XGBoost draws the trees to drop before it seeds.
         without_drops = {**params, "rate_drop": 0.0} if params.get("booster") == "dart" else params
         found, expected = (
             xgboost_margins(xgboost_train(N_ROUNDS - n_rounds, n_classes, model=m, **without_drops))
             for m in (checkpoint, model)
         )
         assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-        if not (params.get("booster") == "dart" or "subsample" in params):  # as draws begin anew
+        if not (params.get("booster") == "dart" or "subsample" in params):  # draws start again
             assert_allclose(found, xgboost_margins(whole), rtol=1e-5, atol=1e-5)
 
 

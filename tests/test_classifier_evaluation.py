@@ -52,7 +52,7 @@ def test_named_metrics_and_callables_see_the_posterior(data, library, n_classes)
     assert_allclose(log["my_log_loss"][-1], expected, rtol=1e-5)
     error = zero_one_loss(valid[1], model.predict(valid[0]), sample_weight=weight[2000:])
     assert_allclose(log[library.error[n_classes]][-1], error, rtol=1e-5)
-    # The bare sigmoid or softmax would have told something else.
+    # The bare sigmoid or softmax would have given another value.
     bare = model.predict_proba(valid[0], posterior=False)
     assert log_loss(valid[1], bare, sample_weight=weight[2000:]) > 1.05 * expected
 

@@ -59,7 +59,7 @@ def test_gamma_zero_is_the_parent(data, library, n_classes):
     params = dict(library.params)
     if library is XGB:
         params |= {"learning_rate": 0.1, "min_child_weight": 10}
-        if n_classes == 3:  # where XGBoost starts from the shares of the classes, as ours does
+        if n_classes == 3:  # XGBoost starts from the shares of the classes, as ours does
             params["base_score"] = np.log(np.bincount(y) / y.size).tolist()
     theirs = library.parent(**params).fit(X, y)
     ours = library.classifier(focal_gamma=0, **params).fit(X, y)

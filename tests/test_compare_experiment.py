@@ -389,7 +389,7 @@ def test_trees_stop_where_the_validation_rows_gain_nothing(table, library, loss,
     assert n_fitted == n_trees + 30
     best = np.argmin(history) if metric == "log loss" else np.argmax(history)
     assert n_trees == best + 1
-    if metric == "ROC AUC":  # which the shift of the intercept, after training, leaves alone
+    if metric == "ROC AUC":  # unchanged by the shift of the intercept after training
         p, _ = predicted(library, model, valid.X)
         assert_allclose(history[best], measure(valid.y, p, valid.weight), rtol=1e-5)
 

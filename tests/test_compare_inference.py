@@ -43,7 +43,7 @@ def test_the_correction_widens_the_interval_as_nadeau_and_bengio_have_it():
     differences = np.random.default_rng(0).normal(size=10)
     plain, corrected = (difference_of(differences, rho, 0.1) for rho in (0.0, 1 / 5))
     ratio = (corrected.high - corrected.low) / (plain.high - plain.low)
-    # Ten differences of tests on a fifth: 1/10 + (1/5) / (4/5) in place of 1/10.
+    # Ten differences, each tested on a fifth: 1/10 + (1/5) / (4/5) instead of 1/10.
     assert_allclose(ratio, math.sqrt((1 / 10 + 1 / 4) / (1 / 10)))
 
 
@@ -87,14 +87,14 @@ def test_a_verdict_takes_a_probability_of_95_percent():
 def test_positives_needed():
     wide = Difference(0.0, -0.05, 0.05, 0.4, 0.2, 0.4)
     assert positives_needed(wide, 50, 0.005) == 5000  # ten times as wide: a hundred times as many
-    assert positives_needed(wide, 57, 0.004) == 9000  # 8906, of which two digits are meant
+    assert positives_needed(wide, 57, 0.004) == 9000  # 8906, rounded up to two digits
     assert positives_needed(wide, 50, 0.05) is None
     assert positives_needed(wide._replace(better=0.96), 50, 0.005) is None
     assert positives_needed(difference_of(np.ones(1), 0.2, 0.005), 50, 0.005) is None
 
 
 def test_so_many_positives_do_tell():
-    # Differences of folds of n positives have a variance in inverse proportion to n.
+    # The variance of differences on folds of n positives is inversely proportional to n.
     noise = np.random.default_rng(0).normal(size=10)
     noise = (noise - noise.mean()) / noise.std()
     found = difference_of(noise / math.sqrt(100), 0.2, 0.005)

@@ -292,7 +292,7 @@ def test_bins_share_positives_and_hold_all_rows(comparison):
 
 def test_costs_are_those_of_the_decisions(comparison):
     shown = predictions_of(comparison)["log loss"].assign(weight=np.arange(8000) % 3)
-    shown.loc[shown.index[::40], "posterior"] = 1.0  # the last threshold, which is not above it
+    shown.loc[shown.index[::40], "posterior"] = 1.0  # not above the last threshold
     curve = cost_by_threshold(shown, (50.0, 1.0))
     for threshold in curve.index[[0, 80, 150, -1]]:
         flagged = shown["posterior"] > threshold

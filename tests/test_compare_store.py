@@ -41,7 +41,7 @@ def test_the_fingerprint_sees_what_inner_splits_depend_on():
     X, y = rng.normal(size=(400, 2)), rng.random(400) < 0.2
     time = np.arange(400)
     other = time.copy()
-    other[[0, 120]] = other[[120, 0]]  # both only train, and one of them validates
+    other[[0, 120]] = other[[120, 0]]  # both are training rows, and one of them validates
     one, two = (prepared(X, y, folds=2, time=values) for values in (time, other))
     assert_array_equal(one.plan.folds.places[0], two.plan.folds.places[0])
     assert one.settings["data"] != two.settings["data"]

@@ -163,7 +163,7 @@ def test_a_full_disk_under_the_cache(folder):
 
 
 def test_kernels_share_no_file_of_the_cache(folder):
-    """Which processes that compile at the same time would overwrite for each other."""
+    """Processes that compile at the same time would overwrite each other's file."""
     for real in (np.float32, np.float64):
         BinaryFocalLoss().gradient_hessian(Y, MARGIN.astype(real))
     kernels, indices = (sorted(folder.rglob(f"*.{suffix}")) for suffix in ("nbc", "nbi"))
@@ -225,7 +225,7 @@ for real in (np.float32, np.float64):
 
 
 def test_without_compilation(tmp_path):
-    """For debuggers and coverage, and as if compiled but for the last digits."""
+    """For debuggers and coverage: the results of compiled kernels but for the last digits."""
     compiled = {}
     exec(RESULTS, compiled)  # noqa: S102
     file = tmp_path / "results.npz"

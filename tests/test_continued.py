@@ -86,7 +86,7 @@ def test_xgboost(n_classes, way, tmp_path):
     assert first.save_raw() == before  # the user's model is left alone
     assert continued.attributes() == whole.attributes()
     assert_allclose(xgboost_margins(continued), xgboost_margins(whole), rtol=1e-6, atol=1e-6)
-    # Again and again.
+    # Continued twice.
     continued = trained_by_xgboost(4, n_classes, trained_by_xgboost(1, n_classes, first))
     assert_allclose(xgboost_margins(continued), xgboost_margins(whole), rtol=1e-6, atol=1e-6)
 

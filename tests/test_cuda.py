@@ -19,7 +19,7 @@ from focal_gbm._kernels.limits import SOFT_TARGETS
 
 pytestmark = [
     pytest.mark.gpu,
-    # In the simulator, as NumPy's, where a GPU has infinity and NaN without a word.
+    # NumPy warns in the simulator where a GPU gives infinity or NaN silently.
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.skipif(device.problem() is not None, reason="neither a GPU nor the simulator"),
 ]
@@ -33,7 +33,7 @@ SPECIAL = [np.inf, -np.inf, np.nan, 0, 40, -40, 2e3, -2e3, 3e38, -3e38]
 @pytest.fixture(autouse=True)
 def small_grid(monkeypatch):
     places.shrink_grid(monkeypatch)
-    if config.ENABLE_CUDASIM:  # which has its own arrays in the place of tensors
+    if config.ENABLE_CUDASIM:  # it has its own arrays in place of tensors
         places.simulate(monkeypatch)
         monkeypatch.setattr(tensors, "launch", device.launch)
 

@@ -13,7 +13,7 @@ import focal_gbm.xgboost
 from focal_gbm import FocalObjective
 from focal_gbm.xgboost import _cv as xgboost_cv
 
-# Leaves of some size: gradients are rounded, which decides between splits of almost equal gain.
+# Larger leaves: rounding of gradients decides between splits of almost equal gain.
 XGBOOST = {"max_depth": 3, "eta": 0.2, "nthread": 1, "min_child_weight": 10}
 LIGHTGBM = {"num_leaves": 6, "learning_rate": 0.2, "num_threads": 1, "verbosity": -1}
 
@@ -156,7 +156,7 @@ def test_each_fold_is_a_training_of_lightgbm(objective, boosting, names):
         return "mean", float(np.mean(margin)), True
 
     feval = [mean_margin] if names else None
-    # Asked for margins of the training rows, DART drops trees of the next iteration.
+    # When asked for margins of the training rows, DART drops trees for the next iteration.
     is_dart = "boosting" in boosting
     data_names = ["valid"] if is_dart else ["train", "valid"]
     train_set = dataset(free_raw_data=False)
@@ -278,7 +278,7 @@ def test_queries_of_xgboost_are_kept_together():
     order = np.argsort(GROUPS, kind="stable")
     params = {**XGBOOST, "eval_metric": ["auc", "logloss"]}
 
-    def queries():  # which have no weights of rows
+    def queries():  # without weights of rows
         dtrain = xgb.DMatrix(X[order], LABELS[2][order], nthread=1)
         dtrain.set_group(np.bincount(GROUPS))
         return dtrain
@@ -321,7 +321,7 @@ def test_what_is_given_stays_as_it_is():
     first = focal_gbm.lightgbm.cv(params, train_set, 3)
     assert params == before
     assert train_set.get_init_score() is None
-    assert focal_gbm.lightgbm.cv(params, train_set, 3) == first  # and the Dataset serves again
+    assert focal_gbm.lightgbm.cv(params, train_set, 3) == first  # the Dataset can be used again
     assert list(first) == ["valid auc-mean", "valid auc-stdv"]
 
 

@@ -84,7 +84,7 @@ def test_weights_metrics_and_early_stopping_are_of_all_rows(client, kind, local)
     X, y = data()
     weight = np.random.default_rng(1).integers(1, 5, len(y)).astype(np.float64)
     names = np.where(y, "yes", "no")
-    sizes, few = (1000, 1300), (700,)  # an evaluation set that one worker has nothing of
+    sizes, few = (1000, 1300), (700,)  # an evaluation set of which one worker has no rows
     params = {"learning_rate": 0.8, "n_estimators": 60, "class_weight": {"yes": 3.0}}
     if local is FocalXGBClassifier:
         params |= {"early_stopping_rounds": 3, "eval_metric": ["auc", "logloss"]}
@@ -121,7 +121,7 @@ def test_weights_metrics_and_early_stopping_are_of_all_rows(client, kind, local)
     assert 0 < n_best[0] == n_best[1] < 55
     for name, by_metric in results[1].items():
         for metric, values in by_metric.items():
-            # XGBoost merges curves of workers, and not exactly.
+            # XGBoost merges the workers' curves only approximately.
             tolerance = 0.02 if metric == "auc" and local is FocalXGBClassifier else 1e-5
             assert_allclose(results[0][name][metric], values, rtol=tolerance)
     labels = model.predict(split(X[700:], sizes)).compute()

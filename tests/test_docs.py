@@ -12,7 +12,7 @@ ROLE = re.compile(r"\{doc\}`/([^`]+)`")
 MODULES = ["", ".dask", ".lightgbm", ".onnx", ".spark", ".torch", ".xgboost"]
 EXAMPLES = pages.ROOT / "examples"
 RESULTS = pages.ROOT / "benchmarks" / "results"
-DECIMAL = r"(?<![\w.])\d+\.\d+(?!\.?\d)"  # and no version
+DECIMAL = r"(?<![\w.])\d+\.\d+(?!\.?\d)"  # but not a version
 
 
 def prose(path):
@@ -20,13 +20,13 @@ def prose(path):
 
 
 def anchors(path):
-    """Of a page's headings, as GitHub and MyST make them."""
+    """Anchors of a page's headings, as GitHub and MyST make them."""
     headings = re.findall(r"^#+ (.+)$", prose(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def is_there(target, page, anchor):
-    """Whether a file or a page of the manual is there, or will be made, with a heading."""
+    """Whether a file or a page of the manual exists or will be made, and has the heading."""
     gallery = pages.DOCS / "gallery"
     if target == gallery / "index":
         return not anchor
@@ -98,7 +98,7 @@ def test_public_names_are_in_the_reference(name):
 
 
 def test_examples_are_titled():
-    """Which the gallery needs."""
+    """The gallery needs titles."""
     for path in EXAMPLES.rglob("*.py"):
         quotes, title, line, *_ = path.read_text().splitlines()
         assert quotes == '"""', path
@@ -114,7 +114,7 @@ def test_examples_that_are_not_run_are_there(monkeypatch):
 
 
 def measured(text):
-    """Numbers in the tables of sections that name a benchmark, with the results of that."""
+    """Numbers in the tables of sections that name a benchmark, with that benchmark's results."""
     for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
         named = re.findall(r"results/(\w+)\.txt|benchmarks/(\w+)\.py", section)
         paths = {RESULTS / f"{result or script}.txt" for result, script in named}
@@ -125,7 +125,7 @@ def measured(text):
 
 
 def not_printed(text):
-    """Of the numbers in such tables, those to which no number of the results is rounded."""
+    """The numbers in such tables that are not a rounded number of the results."""
     for numbers, results in measured(text):
         printed = [float(number) for number in re.findall(DECIMAL, results)]
         for number in numbers:

@@ -134,7 +134,7 @@ def test_calibration_and_threshold(model, data):
 @both
 @pytest.mark.parametrize("alpha", [None, 0.9, "balanced"])
 def test_one_against_the_rest(model, data, alpha):
-    """Which relies on the sign of the decision function, and on its scale."""
+    """It relies on the sign and the scale of the decision function."""
     X, y = data
     model.set_params(focal_alpha=alpha)
     several = np.digitize(X[:, 0], [-0.5, 0.5])
@@ -201,7 +201,7 @@ def test_shap_values_add_up_to_the_probability(model, data, n_classes):
 
 @both
 def test_shap_by_name_is_of_the_bare_sigmoid(model, data):
-    """Of the booster's own output; SHAP has no way to another."""
+    """SHAP explains the booster's own output, and cannot be given another."""
     X, y = data
     model.set_params(focal_alpha="balanced").fit(X, y)
     rows = X[np.argsort(X[:, 0])[::100]]

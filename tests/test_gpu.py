@@ -168,7 +168,7 @@ def test_bad_values_raise_as_on_the_cpu(gpu, name, position, value):
             method(*on_cpu)
         with pytest.raises(ValueError, match=re.escape(str(expected.value))):
             method(*on_gpu)
-        loss.loss(*good)  # what was found is forgotten
+        loss.loss(*good)  # the error does not persist
 
 
 def array(shape=4, dtype=np.float32):
@@ -266,7 +266,7 @@ def test_labels_on_a_gpu_with_margins_on_the_cpu(gpu):
 @pytest.mark.parametrize("n_classes", [2, 3])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_objective_on_a_gpu(gpu, dtype, n_classes):
-    """Arguments are NumPy's, as boosters have them, and results are on the GPU."""
+    """Arguments are NumPy arrays, as boosters pass them, and results are on the GPU."""
     loss = LOSSES["alpha" if n_classes == 2 else "softmax balanced"]
     y, margin, weight = rows(loss, dtype)
     objective = FocalObjective(loss.gamma, loss.alpha, device="cuda:0")
@@ -494,7 +494,7 @@ for real in (np.float32, np.float64):
 
 
 def test_kernels_compile_for_hopper():
-    """To single precision only, where that is what was given: GPUs have few units for double."""
+    """Single precision stays single throughout: GPUs have few units for double precision."""
     result = run(PTX)
     if "DynamicLibNotFoundError" in result.stderr or "NVVM" in result.stderr:
         pytest.skip("without CUDA's compiler")

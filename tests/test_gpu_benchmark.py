@@ -1,4 +1,4 @@
-"""The benchmark of GPUs runs: without one at a small size, NumPy in the place of CuPy."""
+"""The GPU benchmark runs: without a GPU at a small size, with NumPy in place of CuPy."""
 
 import csv
 import importlib

@@ -37,18 +37,18 @@ def labels(score, n_classes):
 
 
 def alpha_of(alpha, n_classes):
-    """The alpha of a rare class, for as many classes."""
+    """Alpha, with a value for each class in place of 0.05 if there are three."""
     return (0.9, 0.5, 0.05) if alpha == 0.05 and n_classes == 3 else alpha
 
 
 def margins(X, n_classes):
-    """To start from."""
+    """Margins to start from."""
     start = 0.3 * X[:, 2]
     return start if n_classes == 2 else np.column_stack([start, -start, 2 * start])
 
 
 def valid_labels(y, n_classes):
-    """Noise in which trees soon stop to be better."""
+    """Noisy labels, on which trees soon stop improving."""
     return np.where(
         np.random.default_rng(1).random(1000) < 0.4, (y[:1000] + 1) % n_classes, y[:1000]
     )
@@ -364,7 +364,7 @@ def test_log_loss_is_left_alone(arrays, n_classes):
 @pytest.mark.parametrize("n_classes", [2, 3, 12])
 @pytest.mark.parametrize("gamma", [0.5, 2.0, 5.0])
 def test_shift_of_any_margins(n_classes, gamma):
-    """Of margins that are far off, also without a Jacobian, in a few passes."""
+    """The shift is found in a few passes for margins far off, also without a Jacobian."""
     rng = np.random.default_rng(0)
     shares = np.geomspace(1, 1e-3, n_classes)
     y = rng.choice(n_classes, 20_000, p=shares / shares.sum())

@@ -31,7 +31,7 @@ CLASSIFIERS = {
 }
 both = pytest.mark.parametrize("make", CLASSIFIERS.values(), ids=CLASSIFIERS)
 
-# Labels of y, and labels of an evaluation set that a cast to their dtype would make equal to some.
+# Labels of y, and labels of an evaluation set that would equal some if cast to their dtype.
 UNKNOWN = {
     "digits as booleans": ([False, True], np.arange(10)),
     "longer text": (["no", "yes"], ["no", "yesterday"]),

@@ -139,7 +139,7 @@ def test_shap_values_add_up_to_the_margin(data, boosting):
 
 
 def test_dart_depends_on_its_seed_alone():
-    """Left to itself LightGBM reads memory that it has not initialised, in a new process zeros."""
+    """By itself, LightGBM reads uninitialised memory, which in a new process holds zeros."""
     program = """
 import lightgbm as lgb
 import numpy as np
@@ -402,7 +402,7 @@ def test_multiclass_doors_grow_the_same_trees(classes):
 
 @pytest.fixture(scope="module", params=["gpu", "cuda"])
 def device(request):
-    """Parameters of a GPU, by OpenCL, whose device may be PoCL's, a processor, or by CUDA."""
+    """Parameters for a GPU by CUDA, or by OpenCL, where PoCL can use the CPU as a device."""
     params = {**PARAMS, "device_type": request.param, "max_bin": 63}
     params.pop("force_row_wise")
     try:
@@ -442,7 +442,7 @@ def test_a_gpu_agrees_with_the_cpu(data, device, n_classes):
     )
     if device["device_type"] == "gpu":
         assert_allclose(on_gpu, on_cpu, rtol=1e-4)
-    else:  # CUDA's histograms are in single precision, so that splits of equal gain differ
+    else:  # CUDA's histograms are in single precision, so splits of equal gain differ
         assert np.abs(on_gpu - on_cpu).mean() < 0.01
 
 

@@ -68,7 +68,7 @@ def test_both_parts(benchmark, data, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("library", ["XGBoost", "LightGBM"])
 def test_like_with_like(benchmark, monkeypatch, library):
-    """Of two classes, gamma 0 is the library's own loss, and stops where it does."""
+    """For two classes, gamma 0 is the library's own loss, and stops where it does."""
     monkeypatch.setitem(benchmark.PARAMETERS, "n_estimators", 100)
     monkeypatch.setattr(benchmark, "PATIENCE", 3)
     X, y = made_up(2)

@@ -58,7 +58,7 @@ def test_agrees_with_50_digits(place, real, gamma, label):
     exact = [sign * oracle.gradient(z, g) for z in t]
     assert max(relative_errors(grad, exact, map(abs, exact), conditioning, real)) < 8
 
-    # A Hessian below the smallest normal number comes of subnormal posteriors, so that its absolute
+    # A Hessian below the smallest normal number comes from subnormal posteriors, so its absolute
     # error is a few hundred of the smallest subnormal numbers.
     terms = [oracle.hessian_terms(z, g) for z in t]
     scale = [max(map(abs, term)) for term in terms]

@@ -38,7 +38,7 @@ TRAININGS = {
     "margins on one machine": {"gamma": 2.0, "n_classes": 2, "margins": True},
     "totals": {"gamma": 2.0, "n_classes": 3, "totals": [500.0, 100.0, 50.0]},
 }
-# Of the first machine's evaluation set LightGBM itself tells the area, as that has one class.
+# The first machine's evaluation set has one class, so LightGBM itself computes its area.
 AREAS = {"gamma": 2.0, "n_classes": 2, "metrics": ["auc", "binary_logloss"]}
 DIFFERENT = ["sets", "gamma", "other totals"]
 ON_THREE = ["gamma 0.0, 3 classes", "gamma 2.0, 2 classes"]
@@ -84,14 +84,14 @@ with open(f"{rank}.pickle", "wb") as file:
 
 
 def addressed(ports, rank, n_machines):
-    """Parameters of the network of one training, on the next ports of a list."""
+    """Network parameters of one training, on the next ports of a list."""
     own = [ports.pop() for _ in range(n_machines)]
     machines = ",".join(f"127.0.0.1:{port}" for port in own)
     return {"machines": machines, "local_listen_port": own[rank], "time_out": 2}
 
 
 def summands(rank):
-    """Numbers of every size that a sum of weights may have, and one that is none."""
+    """Numbers of every size that a sum of weights may have, and a NaN."""
     rng = np.random.default_rng(rank)
     values = rng.random((8, 3)) * 10.0 ** np.arange(-8, 24, 4)[:, None]
     values[2, 1] = 0.0
@@ -100,7 +100,7 @@ def summands(rank):
 
 
 def evaluated(training, rows, params, n_sets=1, spoil=None):
-    """A model's text, its curves, its best iteration, of a training of some rows."""
+    """The model text, curves and best iteration of a training on some rows."""
     X, y, weight = (array[rows].copy() for array in data(training["n_classes"]))
     X_other, y_other, weight_other = (
         array[rows][::3].copy() for array in data(training["n_classes"], seed=1)
@@ -192,7 +192,7 @@ def assert_as_on_one_machine(results, name):
     for found in results[1:]:
         other = lgb.Booster(model_str=found[name][0])
         assert_array_equal(other.predict(X), model.predict(X))
-        assert found[name][1:] == (curves, best)  # to the last bit, by which all stop together
+        assert found[name][1:] == (curves, best)  # to the last bit, so all stop together
     if training["gamma"] is not None:
         assert_allclose(loss_of(model).alpha, loss_of(expected).alpha, rtol=1e-12)
         start, start_alone = (stored_of(booster).get("start") for booster in (model, expected))
@@ -258,7 +258,7 @@ def test_what_is_wrong_on_one_machine_is_said_by_all(two, name, expected):
 
 
 def test_metrics_that_lightgbm_computes_for_one_machine(two):
-    """It does so for all then: its boosters of machines that are connected wait for each other."""
+    """It then does so for all machines, as boosters of connected machines wait for each other."""
     (text, curves, best), other = (found["areas"] for found in two)
     assert other[1:] == (curves, best)
     model = lgb.Booster(model_str=text)

@@ -57,7 +57,7 @@ def loss_of(objective, n_classes):
 
 
 def log_of_xgboost(train, n_classes, names, y, margin, weight, **options):
-    """What a training tells of margins that its only trees do not change."""
+    """Metrics that a training logs for given margins, which its trees leave unchanged."""
     dtrain = xgb.DMatrix(TRAINING, np.arange(40) // 10 % n_classes)
     features = np.zeros((len(y), 1))
     valid = xgb.DMatrix(features, y, weight=weight, base_margin=margin)
@@ -99,7 +99,7 @@ def check_xgboost(n_classes, rows):
 
 def check_lightgbm(n_classes, rows):
     y, margin, weight, objective = rows
-    margin = np.where(abs(margin) < 1e-6, 0.25, margin)  # of which a leaf of 1e-30 makes no other
+    margin = np.where(abs(margin) < 1e-6, 0.25, margin)  # a leaf of 1e-30 changes none
     posterior = loss_of(objective, n_classes).posterior_margin(margin.astype(np.float64))
     names = LIGHTGBM[n_classes]
     arguments = n_classes, names, y

@@ -85,7 +85,7 @@ def test_a_class_without_weight_has_no_probability(library, names, without, alph
     probability = model.predict_proba(X)
     assert_allclose(probability[:, ~np.isin([*names], present)], 0, atol=1e-4)
     assert_allclose(probability.sum(axis=1), 1, rtol=1e-6)
-    if len(present) > 1:  # the others are told apart as without it
+    if len(present) > 1:  # the others are separated as without it
         alone = library(focal_alpha=alpha).fit(X[weight > 0], y[weight > 0])
         difference = probability[:, np.isin([*names], present)] - alone.predict_proba(X)
         assert abs(difference.mean()) < 1e-3

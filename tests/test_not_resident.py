@@ -111,10 +111,10 @@ def test_what_cannot_stay_says_so_once(data, tmp_path, monkeypatch, cupy, change
     assert re.search(reason, str(ours[0].message))
     assert ours[0].filename == __file__
     if is_external and places.xgboost_has_gpu():
-        # XGBoost divides features that come in batches elsewhere, and data of a GPU stays there.
+        # XGBoost bins features that come in batches differently, and data on a GPU stays there.
         at_once = xgb.DMatrix(X, y)
         plain = train({**params, "device": "cpu"}, at_once, 4, obj=FocalObjective(), **options)
         assert np.abs(booster.predict(at_once) - plain.predict(at_once)).mean() < 0.03
-    elif change != "continued dart":  # of which the trees change
+    elif change != "continued dart":  # its trees change
         plain = train({**params, "device": "cpu"}, dtrain, 4, obj=FocalObjective(), **options)
         assert_allclose(booster.predict(dtrain), plain.predict(dtrain), rtol=1e-4)

@@ -151,7 +151,7 @@ def test_a_training_does_not_read_labels_in_each_iteration(data, library):
 
 
 def train_with_xgboost(objective, data, margin, *, anew=None, when=None):
-    """Margins of a training whose labels are set anew before it, or in its third iteration."""
+    """Margins of a training whose labels are reset before it, or in its third iteration."""
     X, y, weight = data
     dtrain = xgb.DMatrix(X, y, weight=weight)
     if margin is not None:
@@ -435,6 +435,6 @@ def test_subclasses_keep_their_own_parameters():
 
 
 def test_warnings_reach_code_without_a_name():
-    """As that of ``exec`` in a dictionary of its own."""
+    """Such as the code of ``exec`` in a dictionary of its own."""
     with pytest.warns(UserWarning, match="has a split"):
         exec("warn_of_no_split('x')", {"warn_of_no_split": warn_of_no_split})  # noqa: S102

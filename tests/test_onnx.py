@@ -27,7 +27,7 @@ OPSETS = range(16, skl2onnx.get_latest_tested_opset_version() + 1)
 
 
 def features(n=400):
-    """Single precision, some missing, the last of them categories from 0 to 39."""
+    """Features in single precision, some missing; the last one has categories from 0 to 39."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, 4)).astype(np.float32)
     X[rng.random(X.shape) < 0.1] = np.nan
@@ -62,7 +62,7 @@ def test_probabilities_and_labels(library, n_classes, gamma, alpha):
 @two_and_three
 @pytest.mark.parametrize("gamma", [0.0, 2.0, 5.0])
 def test_posteriors_down_to_the_smallest(library, n_classes, gamma):
-    """Leaves that drive margins apart, with every tree."""
+    """Every tree drives the margins further apart."""
     is_class = np.eye(n_classes)[LABELS[n_classes]]
     gradient = 1 - 2 * (is_class[:, 1] if n_classes == 2 else is_class)
 
@@ -82,7 +82,7 @@ def test_posteriors_down_to_the_smallest(library, n_classes, gamma):
     expected = loss_of(objective, n_classes).posterior(margin)
     found = run(to_onnx(booster, objective=objective), X)["probabilities"]
     found = found[:, 1] if n_classes == 2 else found
-    is_compared = expected > 1e-37  # almost all that single precision has
+    is_compared = expected > 1e-37  # almost the full range of single precision
     assert expected[is_compared].min() < 1e-24
     assert_allclose(found[is_compared], expected[is_compared], rtol=2e-5)
     assert found[~is_compared].max(initial=0) < 1.1e-37
@@ -141,7 +141,7 @@ def test_every_kind_of_trees(variant, n_classes):
 
 
 def with_zeros(missing=0.0):
-    """Zeros, of either sign and almost, where values are missing and elsewhere."""
+    """Zeros of either sign, and almost zeros, in place of missing values and elsewhere."""
     found = np.nan_to_num(X, nan=missing)
     found[::5, 0], found[1::5, 0], found[2::5, 0] = 0.0, -1e-36, 1e-36
     return found
@@ -298,7 +298,7 @@ def test_the_file_tells_what_it_is(library, tmp_path):
         "classes": [0, 1],
         "opset": 18,
     }
-    # Interface of those who serve the file.
+    # The interface that users of the file rely on.
     running = session(converted)
     assert [(i.name, i.type, i.shape) for i in running.get_inputs()] == [
         ("X", "tensor(float)", [None, 4])
@@ -354,7 +354,7 @@ def test_the_booster_of_a_classifier_tells_its_classes():
 
 
 def test_a_booster_up_to_its_best_iteration():
-    """Where its intercept has been shifted for."""
+    """The iteration for which its intercept has been shifted."""
     model = stopped(XGB, 2)
     assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
     assert_predicts(to_onnx(model.get_booster()), model, X)

@@ -25,8 +25,8 @@ with warnings.catch_warnings():  # it uses what other libraries have deprecated
 
 SMALL = {"n_estimators": 8, "n_jobs": 1}
 RNG = np.random.default_rng(0)
-# Half of it to train on. Single precision is scaled otherwise in ONNX than by scikit-learn, in the
-# last digit, and the thresholds of XGBoost's are values of the training rows.
+# Half of it is for training. In single precision, ONNX and scikit-learn scale differently in the
+# last digit, and XGBoost's thresholds are values of the training rows.
 FRAME = pd.DataFrame(
     {
         "length": RNG.normal(size=800),

@@ -32,7 +32,7 @@ SETTINGS = [
 def output_of(program, *arguments, **settings):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
     result = subprocess.run(  # noqa: S603
-        # Python 3.12 and newer warn of any fork beside threads, which is what is tried here.
+        # Python 3.12 and newer warn of any fork beside threads, which is what is tested here.
         [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", program, *arguments],
         env={**environment, "OMP_WAIT_POLICY": "passive", **settings},
         capture_output=True,
@@ -218,12 +218,12 @@ def test_without_a_team(monkeypatch):
     monkeypatch.setitem(openmp._FILES, "none", "libnone.so")
     assert openmp.team("none", 2, None) is None
     assert openmp.team("none", 2, 3) == 3
-    monkeypatch.setitem(openmp._FILES, "of C", "libc.so.6")  # which knows nothing of OpenMP
+    monkeypatch.setitem(openmp._FILES, "of C", "libc.so.6")  # has no OpenMP
     assert openmp.team("of C", 2, None) is None
 
 
 def test_a_library_takes_its_share(monkeypatch):
-    """Of a team of another size threads would end, and start again."""
+    """With a team of another size, threads would end and start again."""
     runtime = openmp._OpenMP(1, lambda: 16)
     monkeypatch.setattr(openmp, "_runtime", lambda _: runtime)
     monkeypatch.setattr(openmp, "quotas", lambda: [4])

@@ -166,7 +166,7 @@ def test_imports_run_one_way():
     for module, imported in imports.items():
         up = [name for name in imported if level(name) > level(module)]
         assert not up, f"{module} imports from a later level: {up}"
-    TopologicalSorter(imports).prepare()  # raises where they run in a circle
+    TopologicalSorter(imports).prepare()  # raises if imports are circular
 
 
 def test_every_level_has_modules():

@@ -166,7 +166,7 @@ def test_classifiers_know_the_shares_in_the_training(data, library, n_classes):
 @two_and_three
 @pytest.mark.filterwarnings("ignore:no tree has a split")
 def test_a_model_of_no_features_predicts_the_prior(data, library, n_classes):
-    """Whatever gamma, alpha and weights of its training were."""
+    """Whatever gamma, alpha and weights it was trained with."""
     X, labels, weight = data
     params = {"min_child_weight": 1e9, "class_weight": "balanced"}
     model = library(focal_gamma=1.5, focal_alpha="balanced", **params)
@@ -213,7 +213,7 @@ def test_boosters_of_train_know_the_prior(data):
     loaded.predict_proba(X)
     with pytest.raises(ValueError, match=r"^prior: .* does not tell .* loss_\.posterior"):
         loaded.predict_proba(X, prior=0.5)
-    # Of one class that has no rows there is no prior, but there may be margins to start from.
+    # A class without rows has no prior, but there may be margins to start from.
     dtrain = xgb.DMatrix(X, np.zeros(len(X)), base_margin=np.zeros(len(X)))
     booster = focal_gbm.xgboost.train({}, dtrain, 3, obj=FocalObjective(), xgb_model=booster)
     assert booster.attr("class_prior") is None
@@ -242,7 +242,7 @@ def test_bad_priors_of_classifiers(data, library):
 
 @both
 def test_negatives_that_were_left_out(library):
-    """One in a thousand is positive; of the negatives those are kept that make it one in ten."""
+    """One in a thousand is positive; enough negatives are left out to make it one in ten."""
     rng = np.random.default_rng(3)
 
     def sample(n):

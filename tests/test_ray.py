@@ -35,7 +35,7 @@ from ray.train.collective import broadcast_from_rank_zero
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
 N_ROWS, N_ROUNDS, FREQUENCY = 3000, 12, 3
-# By then Ray has taken the checkpoint of two iterations before.
+# By then Ray has taken the checkpoint from two iterations earlier.
 KILLED_AFTER = 8
 FEATURES = ["a", "b", "c", "d"]
 QUANTILES = {2: [0.93], 3: [0.6, 0.9]}
@@ -68,7 +68,7 @@ TABLE = table()
 
 
 def rows_of(frame, n_classes, first, rank):
-    """Those of a worker."""
+    """The rows of a worker."""
     i = np.arange(len(frame))
     is_first = {"few": i < 500, "none": i < 0, "one class": frame[f"y{n_classes}"] == 0}[first]
     return frame[(is_first & (i < 2000)) == (rank == 0)]
@@ -80,7 +80,7 @@ def arrays(frame, n_classes, has_weights):
 
 
 def kill_once(folder):
-    """End the second worker, at the first time, as if its machine were gone."""
+    """Kill the second worker once, as if its machine were lost."""
     if ray.train.get_context().get_world_rank() == 1 and not (folder / "killed").exists():
         (folder / "killed").touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -167,7 +167,7 @@ class XGBoost:
         """Alpha, starting margin, and the shares of the classes."""
         attributes = {name: json.loads(text) for name, text in booster.attributes().items()}
         start = attributes.get("focal_intercept", {}).get("base_margin")
-        if start is None:  # without a shift of the intercept, after which it starts elsewhere
+        if start is None:  # not shifted; a shift changes where it starts
             config = json.loads(booster.save_config())["learner"]["learner_model_param"]
             start = json.loads(config["base_score"])
         return [attributes["focal_loss"]["alpha"] or 0.0, start, attributes["class_prior"]]
@@ -241,12 +241,12 @@ def cluster():
     """A local Ray, none of whose processes outlives it."""
     environment = {
         "PYTHONPATH": os.pathsep.join(sys.path),  # workers import this module
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # how often what is reported is taken
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # how often reports are collected
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "200",  # where others want the processors
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "200",  # processors may be busy
         "RAY_USAGE_STATS_ENABLED": "0",
     }
-    # Sockets cannot have the long paths of pytest's folders.
+    # The paths of pytest's folders are too long for sockets.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -289,7 +289,7 @@ def fit(library, loop, folder, datasets, *, max_failures=0, split="all", **confi
 
 
 def on_other_ports(network):
-    """LightGBM cannot listen to a port again for a while."""
+    """LightGBM cannot listen on a port again for a while."""
     if not network:
         return network
     ports = broadcast_from_rank_zero(free_ports(2))
@@ -300,7 +300,7 @@ def on_other_ports(network):
 
 
 def train_all_cases(config):
-    """Each worker takes some rows of all; in the end those of the first are bad."""
+    """Each worker takes some of the rows; at the end those of the first worker are bad."""
     library, rank = config["library"], ray.train.get_context().get_world_rank()
     frame = ray.train.get_dataset_shard("train").materialize().to_pandas()
     for name, (n_classes, objective, has_weights, first) in library.cases.items():
@@ -308,7 +308,7 @@ def train_all_cases(config):
         for kind, loss in (("focal", objective), ("log", None)):
             network = on_other_ports(library.network())
             booster = library.train(rows, (n_classes, loss, has_weights), network=network)
-            if rank == 1:  # whatever its rows are, it has the model of all
+            if rank == 1:  # whatever its rows, it has the model of all rows
                 booster.save_model(config["folder"] / f"{name}, {kind}.json")
     rows = frame if rank else library.bad_rows
     library.train(rows, (2, BALANCED, False), network=on_other_ports(library.network()))
@@ -394,6 +394,6 @@ def test_training_goes_on_after_a_lost_worker(library, tmp_path):
 
 def test_the_manual():
     names = pages.run(pages.DOCS / "guide" / "ray.md")
-    # Of an odd number of rows Ray leaves one out of the training.
+    # If the number of rows is odd, Ray leaves one out of the training.
     assert_allclose(names["probability"].mean(), names["table"]["y"].mean(), rtol=5e-4)
     shutil.rmtree(names["storage"])

@@ -63,7 +63,7 @@ def test_average_precision_and_excess_of_the_truth(regimes):
     assert test.log_loss(0.5 * test.p) == pytest.approx(entropy + test.excess(0.5 * test.p))
     score = test.p**0.1 + 0.1 * rng.random(len(test.p))
     assert test.average_precision(score) < test.average_precision(test.p)
-    # As labels would have it that are drawn from a resampled test set.
+    # As with labels drawn from a resampled test set.
     rows = rng.choice(len(test.p), 200_000, p=test.weight)
     drawn = average_precision_score(rng.random(len(rows)) < test.p[rows], score[rows])
     assert test.average_precision(score) == pytest.approx(drawn, abs=0.02)

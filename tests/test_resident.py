@@ -49,7 +49,7 @@ def must_not_be_called(self, margin, dataset):
 
 
 def both_ways(params, objective, dtrain, *arguments, **options):
-    """Boosters and results: of a training that stays, and of one that does not."""
+    """Boosters and results of a training that stays on the GPU, and of one that does not."""
     settings = {name: getattr(objective, name) for name in ("gamma", "alpha", "hessian")}
     trained = []
     for stays in (True, False):
@@ -92,7 +92,7 @@ def assert_same(trained, dataset):
 
 
 def assert_nearly_all_close(actual, expected, **tolerance):
-    """All are, but on a GPU.
+    """All are close, and on a GPU nearly all.
 
     There sums are in other orders, and the last digit may decide between splits of equal gain.
     """

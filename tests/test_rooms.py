@@ -14,10 +14,10 @@ ROOMS = {
     "xgboost": "xgboost/_internals.py",
     "lightgbm": "lightgbm/_internals.py",
     "pyspark": "spark/_internals.py",
-    # None for Dask's, and no other module knows of Dask.
+    # No private names of Dask are used, and no other module knows of Dask.
     "dask": None,
     "distributed": None,
-    # Nor for those of ONNX.
+    # Nor any of ONNX.
     "onnx": None,
     "skl2onnx": None,
 }
@@ -35,7 +35,7 @@ def is_private(name):
 
 
 def private_names(library):
-    """What the modules of a library define, or set on their objects, for themselves."""
+    """Private names that a library's modules define, or set on their objects."""
     folder = Path(importlib.util.find_spec(library).origin).parent
     names = set()
     for source in folder.rglob("*.py"):

@@ -102,7 +102,7 @@ def test_mode_is_kept_and_a_new_file_has_that_of_the_umask(path, other):
     inode = path.stat().st_ino
     other.save_model(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert path.stat().st_ino != inode  # it is another file, put there at once
+    assert path.stat().st_ino != inode  # another file, put there in one step
     assert trees(path) == 5
 
 

@@ -113,7 +113,7 @@ def test_lightgbms_own_doors(weighted):
 
 @pytest.mark.parametrize("hessian", ["exact", "clip", "abs", "gradient"])
 def test_a_bare_objective_knows_who_calls(data, hessian):
-    """The data set tells, or else the precision of the margins; the loss has no factor."""
+    """From the data set, or else from the precision of the margins; the loss has no factor."""
     X, y, weight, n_classes = data
     margin = np.random.default_rng(1).normal(size=(len(y), n_classes))
     objective = FocalObjective(1.5, hessian=hessian)

@@ -134,7 +134,7 @@ def test_data_sets_are_as_before_while_and_after_training(kind, train, arrays, n
                 assert_array_equal(values, expected[name], err_msg=name)
 
 
-@pytest.mark.usefixtures("unshifted")  # as a booster is that is kept
+@pytest.mark.usefixtures("unshifted")  # like a booster that is kept
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_kept_training_booster_goes_on_without_touching_its_data(arrays, n_classes):
     X, _, _ = arrays

@@ -17,7 +17,7 @@ from focal_gbm.dask import train as dask_train
 from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.xgboost import FocalXGBClassifier
 
-# Queries are no matter of a classification.
+# Classification has no queries.
 LEFT_OUT = {"group", "eval_group", "eval_at", "kwargs"}
 
 PAIRS = [
@@ -53,7 +53,7 @@ def test_arguments_and_their_places(ours, theirs, added):
     assert places == [name for name in their_places if name in names]
     assert their_names - LEFT_OUT <= names | LEFT_OUT
     assert names - their_names <= added
-    # XGBoost takes more by their places, with a warning, where it has put a wrapper.
+    # Where XGBoost has a wrapper, it takes more arguments by position, with a warning.
     assert hasattr(ours, "__wrapped__") == hasattr(theirs, "__wrapped__")
 
 

@@ -44,8 +44,8 @@ def alone(**params):
 def assembled(rows):
     """With all features in a column of vectors.
 
-    With a column for each XGBoost fails (KeyError: 'values') where rows that follow each other, as
-    many as Arrow takes at once, are all to train on or all for validation.
+    With a column for each, XGBoost fails (KeyError: 'values') where all rows of a batch of Arrow's
+    are for training or all for validation.
     """
     return VectorAssembler(inputCols=FEATURES, outputCol="features").transform(rows)
 
@@ -230,7 +230,7 @@ def test_saved_and_loaded_in_a_new_session(spark, tmp_path):
     }
     for name, stage in saved.items():
         stage.write().overwrite().save(str(tmp_path / name))
-    # Of Parquet files, Spark does not hand vectors to Python.
+    # Spark does not pass vectors from Parquet files to Python.
     arrays = {name: vector_to_array(name) for name in ("features", "probability")}
     model.transform(rows).withColumns(arrays).write.parquet(str(tmp_path / "rows"))
     metadata = json.loads(next((tmp_path / "model" / "metadata").glob("part-*")).read_text())

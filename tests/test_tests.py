@@ -39,7 +39,7 @@ def own_statements(function):
 
 
 def early_returns(tree):
-    """Lines of `return` in a test, which skips its assertions where a skip would be counted."""
+    """Lines of `return` in a test: it skips assertions silently, where a skip would be counted."""
     for node in ast.walk(tree):
         if isinstance(node, FUNCTIONS) and node.name.startswith("test"):
             for statement in own_statements(node):

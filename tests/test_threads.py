@@ -89,7 +89,7 @@ def test_ctrl_c_waits_for_the_other_threads(is_at_work):
             threading.Event().wait(0.3)
             out[i] = 1
 
-    # A process in the background of a shell ignores it.
+    # A background process of a shell ignores it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -117,7 +117,7 @@ def test_what_another_thread_raises_is_raised():
 
 
 def test_without_a_thread_to_be_had(monkeypatch):
-    """As the system refuses one, or Python at its end."""
+    """The system may refuse one, or Python when it shuts down."""
     rng = np.random.default_rng(0)
     y, margin = rng.integers(0, 2, MANY), rng.normal(size=MANY)
     loss = BinaryFocalLoss()

@@ -28,7 +28,7 @@ IS_VALID = torch.rand(2, 3, 4, generator=RNG) < 0.7
 VOID = torch.where(IS_VALID, PIXELS, 255)
 ONE_HOT, ONE_HOT_PIXELS = one_hot(CLASSES, C), one_hot(PIXELS, C).movedim(-1, 1)
 
-# Short in binary, and so the same numbers in every precision.
+# Short in binary, so the same numbers in every precision.
 WEIGHTS = [0.25, 1.0, 0.5, 2.0, 0.75]
 ALPHAS = [0.25, 0.5, 0.75, 0.125, 1.0]
 GAMMAS = [0.0, 0.5, 1.0, 2.0, 5.0]

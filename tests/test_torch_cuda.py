@@ -112,7 +112,7 @@ def test_infinite_logits_and_no_elements(loss, target):
 
 @both_losses
 def test_streams(loss, target):
-    """What is put on a stream of its own is not waited for, and the loss comes after it."""
+    """Work on a separate stream is not waited for, and the loss runs after it."""
     expected = derivatives(lambda z: loss(z, target), Z)
     stream = torch.cuda.Stream()
     for _ in range(20):
@@ -137,7 +137,7 @@ def test_nothing_waits_for_the_device(loss, target):
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):  # where a leaf of a captured graph has to come from
+    with torch.cuda.stream(stream):  # a captured graph's leaf has to come from this stream
         z = Z.float().cuda().requires_grad_()
         step(z)  # compiles
     stream.synchronize()
@@ -167,7 +167,7 @@ def test_compiled(loss, target):
 
 @both_losses
 def test_operators_of_torch_run_the_kernels(loss, target):
-    """Inside of torch.func the operator is torch's."""
+    """Inside torch.func, torch's operator is called."""
     expected = torch.func.grad(lambda z: loss(z, target).sum())(Z)
     found = torch.func.grad(lambda z: loss(z, target.cuda()).sum())(Z.cuda())
     assert_close(found.cpu(), expected, rtol=1e-13, atol=1e-13)

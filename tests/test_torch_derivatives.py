@@ -136,7 +136,7 @@ def test_operators_are_well_formed(call):
         args = [
             a.detach().requires_grad_(a.requires_grad) if torch.is_tensor(a) else a for a in args
         ]
-        if order == 2:  # whose derivative by the logits is no operator's
+        if order == 2:  # no operator gives its derivative by the logits
             args[0] = args[0].detach()
         torch.library.opcheck(operator, tuple(args))
 

@@ -40,7 +40,7 @@ from focal_gbm.torch import sigmoid_focal_loss, softmax_focal_loss
 
 
 def errors(computed, terms, dtype):
-    """In units of eps times the largest term, each term times its conditioning."""
+    """Errors in units of eps times the largest term, each term times its conditioning."""
     # Near the smallest normal number some factors are subnormal, with their few digits.
     eps, smallest = torch.finfo(dtype).eps, 1e3 * torch.finfo(dtype).tiny
     for value, of_value in zip(computed.flatten().tolist(), terms, strict=True):
@@ -193,7 +193,7 @@ def rows_or_maps(rng, maps, void):
     z, shares = torch.rand(2, *((2, C, 3) if maps else (5, C)), generator=rng, dtype=torch.float64)
     classes = torch.randint(C, z[:, 0].shape, generator=rng)
     classes = torch.where(torch.rand(classes.shape, generator=rng) < 0.3, void, classes)
-    classes.view(-1)[0] = 0  # as the mean over none is NaN in both
+    classes.view(-1)[0] = 0  # the mean over none would be NaN in both
     return z, shares, classes
 
 

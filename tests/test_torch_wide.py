@@ -233,7 +233,7 @@ def resident(field):
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="counted by Linux")
 @pytest.mark.parametrize("shape", [(4000, 100), (2, 200_000), (2, 8000, 25)])
 def test_memory_does_not_grow_with_the_classes(shape):
-    """Beyond a few tensors like the logits: a block of rows would take a hundred."""
+    """It takes a few tensors of the logits' size; a block of rows would take a hundred."""
     z = torch.zeros(shape)
     classes = torch.zeros(shape[:1] + shape[2:], dtype=torch.long)
     for target, smoothing in ((classes, 0.0), (classes, 0.1), (z.softmax(1), 0.0)):

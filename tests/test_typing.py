@@ -1,6 +1,6 @@
-"""Types, as a project sees them that uses the package: the programs in tests/consumer.
+"""Types, as seen by a project that uses the package: the programs in tests/consumer.
 
-Each says of what type a result is, and marks what has to be refused; a mark without an error is an
+Each states the types of results, and marks what has to be refused; a mark without an error is an
 error. Both checkers find the package as they find an installed one, which has a py.typed.
 """
 
@@ -18,7 +18,7 @@ import focal_gbm
 CONSUMER = Path(__file__).parent / "consumer"
 REPOSITORY = Path(__file__).parents[1]
 
-# The base classes that scikit-learn, which has no types, gives to public classes.
+# Base classes of public classes from scikit-learn, which has no types.
 BASES_OF_SKLEARN = ["BaseEstimator", "ClassifierMixin", "RegressorMixin", "TransformerMixin"]
 
 
@@ -30,7 +30,7 @@ def check(tool, *arguments, path, project=CONSUMER):
         "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),  # pyright's Python
         "PYTHONPATH": os.pathsep.join(map(str, path)),
         "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",  # of a newer release, for which it asks the network
-        # Not that of the package, which is checked with other settings.
+        # Not the cache of the package, which is checked with other settings.
         "MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache" / "consumer"),
     }
     return subprocess.run(  # noqa: S603

@@ -15,7 +15,7 @@ from together import run_with_tracker
 from focal_gbm import FocalObjective
 from focal_gbm.xgboost import focal_metric, train
 
-# XGBoost 3.4 warns that its dropout parameters will do without the name.
+# XGBoost 3.4 warns that its dropout parameters no longer need the name.
 ignore_deprecated_dart = pytest.mark.filterwarnings("ignore:.*booster=dart:UserWarning")
 
 PARAMS = {"max_depth": 4, "eta": 0.3, "nthread": 2, "seed": 1}

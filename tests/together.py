@@ -31,7 +31,7 @@ def run_with_tracker(program, n_workers, folder):
 
 
 def free_ports(n):
-    """Ports below those that the system hands out to connections, which LightGBM would stumble on.
+    """Ports below those that the system gives to connections, which would get in LightGBM's way.
 
     Each training needs its own: LightGBM cannot listen on one that has just been closed.
     """

@@ -75,7 +75,7 @@ same = partial(assert_close, rtol=0, atol=0)
 def derivatives(function, z, vector=None):
     """Value, gradient of its sum, and the Hessian of its sum times a vector, by default of ones.
 
-    A gradient that is not differentiated again, which may come with the loss, has to be the same.
+    A gradient that is not differentiated again may come with the loss, and has to be the same.
     """
     z = z.detach().clone().requires_grad_()
     value = function(z)

@@ -22,7 +22,7 @@ claims = pd.DataFrame(
         "region": pd.Categorical(rng.choice(["north", "south", "east", "west"], n)),
     }
 )
-claims.loc[rng.random(n) < 0.1, "age"] = np.nan  # some do not tell
+claims.loc[rng.random(n) < 0.1, "age"] = np.nan  # some are missing
 margin = 0.8 * (np.log(claims.amount) - 7) + 1.5 * (claims.region == "east") - 4.5
 outcome = np.where(rng.random(n) < 1 / (1 + np.exp(-margin)), "fraud", "accepted")
 

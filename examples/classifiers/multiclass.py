@@ -2,7 +2,7 @@
 Several classes
 ===============
 
-Softmax focal loss in both libraries, for three classes of which two are rare.
+Softmax focal loss in both libraries, for three classes, two of them rare.
 """
 
 from sklearn.datasets import make_classification

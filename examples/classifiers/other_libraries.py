@@ -2,7 +2,7 @@
 Focal losses of CatBoost and YDF
 ================================
 
-Their scores become probabilities. pip install catboost ydf
+Turn their scores into probabilities. pip install catboost ydf
 """
 
 import numpy as np

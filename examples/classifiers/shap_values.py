@@ -2,7 +2,7 @@
 SHAP values
 ===========
 
-Of the margin, as with any other loss, and of the probability.
+SHAP values of the margin, as for any other loss, and of the probability.
 """
 
 import warnings
@@ -35,8 +35,8 @@ for feature in np.argsort(-np.abs(explanation.values[row])):
     )
 print(f"  margin {margin[row]:.2f}, probability {model.predict_proba(X)[row, 1]:.3f}")
 
-# TreeExplainer(model, data, model_output="probability") would explain the bare sigmoid. Explain the
-# function that predicts: exactly, or from a dozen features on by shap.explainers.Permutation.
+# TreeExplainer(model, data, model_output="probability") would explain the bare sigmoid. Explain
+# predict_proba instead: exactly, or with shap.explainers.Permutation from a dozen features on.
 background = X[:50]
 explainer = shap.explainers.Exact(lambda X: model.predict_proba(X)[:, 1], background)
 explanation = explainer(X[[row]], silent=True)
@@ -49,7 +49,7 @@ for feature in np.argsort(-np.abs(explanation.values[0])):
 print(f"  together {total[0]:.3f}")
 
 # %%
-# The same row in both units.
+# The same row, explained as a margin and as a probability.
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
 features = [f"feature {i}" for i in range(X.shape[1])]

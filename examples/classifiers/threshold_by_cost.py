@@ -2,7 +2,7 @@
 Threshold by cost
 =================
 
-With honest probabilities the best threshold is arithmetic: act where it costs less.
+With calibrated probabilities, the best threshold follows from the costs alone.
 """
 
 import matplotlib.pyplot as plt
@@ -36,15 +36,15 @@ print(f"posterior above {threshold:.3f}     {cost(y_test, posterior > threshold)
 print(f"bare sigmoid above {threshold:.3f}  {cost(y_test, sigmoid > threshold):6.0f}")
 
 # %%
-# Searching for the threshold by cross-validation finds about the same.
+# A search for the threshold by cross-validation finds about the same one.
 tuned = TunedThresholdClassifierCV(
     model, scoring=make_scorer(cost, greater_is_better=False), cv=3
 ).fit(X_train, y_train)
 print(f"tuned, above {tuned.best_threshold_:.3f}        {cost(y_test, tuned.predict(X_test)):6.0f}")
 
 # %%
-# What each threshold costs. For the posterior the arithmetic finds about the lowest point; for the
-# bare sigmoid that lies somewhere else.
+# What each threshold costs. For the posterior, the ratio of the costs is close to the lowest point;
+# for the bare sigmoid, the lowest point lies elsewhere.
 
 thresholds = np.geomspace(0.005, 0.9, 100)
 figure, axes = plt.subplots(layout="constrained")

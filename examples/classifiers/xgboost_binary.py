@@ -2,7 +2,7 @@
 Rare class with XGBoost
 =======================
 
-Replace XGBClassifier by FocalXGBClassifier, and keep every other line.
+Replace XGBClassifier with FocalXGBClassifier, and keep every other line.
 """
 
 import matplotlib.pyplot as plt
@@ -35,7 +35,7 @@ print(f"mean probability   {probability.mean():.3f}, log loss {log_loss(y_test, 
 print(f"mean bare sigmoid  {sigmoid.mean():.3f}, log loss {log_loss(y_test, sigmoid):.3f}")
 
 # %%
-# The metrics of training are those of the probabilities.
+# The metrics during training are those of the probabilities.
 
 history = model.evals_result()["validation_0"]
 figure, left = plt.subplots(layout="constrained")

@@ -2,7 +2,7 @@
 Dask
 ====
 
-Focal loss on a cluster, here one of two processes on this machine.
+Focal loss on a cluster, here two worker processes on this machine.
 """
 
 import warnings
@@ -15,12 +15,12 @@ from dask.distributed import Client, LocalCluster
 from focal_gbm import FocalObjective
 from focal_gbm.dask import DaskFocalLGBMClassifier, DaskFocalXGBClassifier, train
 
-# What LightGBM says of its own defaults at every fit.
+# LightGBM warns about its own defaults at every fit.
 warnings.filterwarnings("ignore", message="Parameter .* will be ignored")
 
 
 def make_data(n_rows):
-    """Features and rare positives, in partitions that are made where they are needed."""
+    """Features and rare positives, in partitions generated on the workers."""
     random = da.random.default_rng(0)
     X = random.normal(size=(n_rows, 8), chunks=(n_rows // 8, 8)).astype("float32").persist()
     margin = 1.5 * X[:, 0] - X[:, 1] * X[:, 2] - 4
@@ -29,13 +29,13 @@ def make_data(n_rows):
 
 
 def main():
-    # A scheduler's address in place of the cluster makes it one of many machines.
+    # To use a cluster of many machines, give Client the address of its scheduler instead.
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         X, y = make_data(20_000)
         X_test, y_test = make_data(4_000)
 
-        # alpha and the starting margin are of all partitions, whatever a worker holds.
+        # alpha and the starting margin come from all partitions, whatever each worker holds.
         model = DaskFocalXGBClassifier(
             focal_alpha="balanced", n_estimators=200, max_depth=3, early_stopping_rounds=10
         )
@@ -49,7 +49,7 @@ def main():
         model.fit(X, y, eval_set=[(X_test, y_test)], callbacks=[stop])
         print("LightGBM:", model.loss_, "best iteration", model.best_iteration_)
 
-        # For the rest of its life a model needs no cluster.
+        # Once trained, a model needs no cluster.
         local = model.to_local()
         print(local.predict_proba(X_test[:2].compute()))
 

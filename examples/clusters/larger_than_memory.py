@@ -2,7 +2,7 @@
 Larger than memory
 ==================
 
-Train on Parquet files that need not fit into memory, a row group at a time.
+Train on Parquet files that need not fit into memory, one row group at a time.
 """
 
 import resource
@@ -36,7 +36,7 @@ def write(path):
 
 
 class RowGroups(xgb.DataIter):
-    """XGBoost reads them twice: to find the bins, and to keep each row's bins on disk."""
+    """XGBoost reads these twice: to find the bins, and to write each row's bins to disk."""
 
     def __init__(self, path, cache):
         self.file, self.i = pq.ParquetFile(path), 0
@@ -55,7 +55,7 @@ class RowGroups(xgb.DataIter):
 
 
 class Rows(lgb.Sequence):
-    """LightGBM asks for single rows, in order, to find the bins, and then for batches."""
+    """LightGBM first asks for single rows, in order, to find the bins, and then for batches."""
 
     batch_size = N_ROWS
 
@@ -88,7 +88,7 @@ def main():
         size = N_GROUPS * N_ROWS * N_FEATURES * 4 / 2**30
         print(f"{size:.2f} GiB of features in {N_GROUPS} row groups; {peak()}")
 
-        # Class counts, for alpha and the starting margin, are taken from the labels, which XGBoost
+        # Alpha and the starting margin need class counts. They come from the labels, which XGBoost
         # and LightGBM keep in memory: 4 bytes a row.
         dtrain = xgb.ExtMemQuantileDMatrix(RowGroups(path, Path(folder) / "cache"))
         params = {"max_depth": 6, "tree_method": "hist", "eval_metric": "aucpr"}
@@ -98,7 +98,7 @@ def main():
         print("XGBoost from external memory:", booster.num_boosted_rounds(), "trees;", peak())
         del dtrain
 
-        # LightGBM has the bins, a byte each, in memory, and never the features as they are.
+        # LightGBM keeps the bins in memory, one byte each, but never the features themselves.
         y = pq.read_table(path, columns=["y"])["y"].to_numpy()
         train_set = lgb.Dataset(Rows(path), label=y, params={"verbose": -1})
         params = {"objective": objective, "num_leaves": 31, "verbose": -1}

@@ -2,7 +2,7 @@
 Ray Train
 =========
 
-Focal loss in Ray's trainers: XGBoost and LightGBM on two workers, here of one machine.
+Focal loss in Ray's trainers: XGBoost and LightGBM on two workers, here on one machine.
 """
 
 import os
@@ -21,7 +21,7 @@ import focal_gbm.lightgbm
 import focal_gbm.xgboost
 from focal_gbm import FocalObjective
 
-# A worker's reports are taken one by one, by default every two seconds: small trees grow faster.
+# Ray collects a worker's reports one by one, by default every two seconds: small trees are faster.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
 
 OBJECTIVE = FocalObjective(gamma=2.0)
@@ -46,7 +46,7 @@ def features_and_labels(shard):
 
 
 def model_so_far(report):
-    """That of the last checkpoint, where a worker was lost and all have started again."""
+    """The model of the last checkpoint, if all workers restarted because one was lost."""
     checkpoint = ray.train.get_checkpoint()
     return None if checkpoint is None else report.get_model(checkpoint)
 
@@ -71,7 +71,7 @@ def train_lightgbm():
     report = ray_lightgbm.RayTrainReportCallback
     train_set, valid_set = (lgb.Dataset(*features_and_labels(name)) for name in ("train", "valid"))
     model = model_so_far(report)
-    # With these parameters the workers find each other, and each keeps its own rows.
+    # With these parameters, the workers find each other and each keeps its own rows.
     network = {"tree_learner": "data", "pre_partition": True, **ray_lightgbm.get_network_params()}
     focal_gbm.lightgbm.train(
         {**LIGHTGBM, **network},
@@ -87,7 +87,7 @@ def train_lightgbm():
 def main():
     table, test = make_table(20_000), make_table(4_000)
     X_test, y_test = test.drop(columns="y").to_numpy(np.float32), test["y"]
-    # In place of "local" the address of a cluster makes it one of many machines.
+    # To use a cluster of many machines, replace "local" with its address.
     ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     datasets = {
         "train": ray.data.from_pandas(table[:16_000]),

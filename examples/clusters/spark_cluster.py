@@ -2,7 +2,7 @@
 Spark
 =====
 
-Focal loss on Spark, here two workers on this machine.
+Focal loss on Spark, here with two workers on this machine.
 """
 
 import os
@@ -20,13 +20,13 @@ from pyspark.sql.functions import avg, exp, rand, randn
 from focal_gbm.spark import SparkFocalXGBClassifier
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # for the workers
-# What pyspark says of pandas 3 at every turn.
+# PySpark warns about pandas 3 at every call.
 warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")
 NAMES = ["a", "b", "c", "d"]
 
 
 def make_data(spark, n_rows):
-    """Features and rare positives, made where they are needed; a fifth is for validation."""
+    """Features and rare positives, generated on the workers; a fifth is for validation."""
     rows = spark.range(n_rows, numPartitions=2)
     rows = rows.select(*(randn(seed).alias(name) for seed, name in enumerate(NAMES)))
     margin = 1.5 * rows.a - rows.b * rows.c - 4
@@ -39,12 +39,12 @@ def make_data(spark, n_rows):
 
 
 def main():
-    # A cluster's master in place of "local[2]" makes it one of many machines.
+    # To use a cluster of many machines, replace "local[2]" with its master.
     options = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2"}
     spark = SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
     rows = make_data(spark, 20_000)
 
-    # alpha and the starting margin are of all rows to train on, whatever a worker holds.
+    # alpha and the starting margin come from all training rows, whatever each worker holds.
     classifier = SparkFocalXGBClassifier(
         focal_alpha="balanced",
         validation_indicator_col="is_validation",
@@ -63,7 +63,7 @@ def main():
     print("mean probability and share of positives:")
     print(*predicted.select(mean, avg("label")).first())
 
-    # gamma and alpha are parameters of pyspark.ml, which its searches take.
+    # gamma and alpha are pyspark.ml parameters, so its searches can tune them.
     grid = ParamGridBuilder().addGrid(classifier.focal_gamma, [0.0, 2.0]).build()
     search = TrainValidationSplit(
         estimator=pipeline,
@@ -73,7 +73,7 @@ def main():
     )
     print("average precision by gamma:", search.fit(rows).validationMetrics)
 
-    # For the rest of its life a model needs no cluster.
+    # Once trained, a model needs no cluster.
     print(fitted.to_local().predict_proba([[1.0, 0.0, 0.0, 0.0]]))
     spark.stop()
 

@@ -2,7 +2,7 @@
 Loss, gradient and Hessian
 ==========================
 
-What gamma does to the loss of a row, by the probability that the sigmoid gives its true class.
+What gamma does to the loss of a row, against the probability that the sigmoid gives its true class.
 """
 
 from focal_gbm import BinaryFocalLoss, FocalLossDisplay
@@ -12,8 +12,8 @@ display = FocalLossDisplay.from_losses(losses)
 
 # %%
 # Gamma 0 is log loss. The larger gamma, the less a row counts that is already right: its loss and
-# its gradient go to zero long before the probability reaches one. The Hessian falls below zero at
-# the left, on the rows that are furthest from right.
+# its gradient go to zero long before the probability reaches one. At the left, on the rows that are
+# most wrong, the Hessian falls below zero.
 
 probability, curvature = display.probability, display.curves[:, 2]
 for loss, hessian in zip(losses, curvature, strict=True):

@@ -2,7 +2,7 @@
 From sigmoid to posterior
 =========================
 
-What probability a sigmoid of focal loss stands for, by gamma and alpha.
+What probability the sigmoid of a focal-loss model stands for, by gamma and alpha.
 """
 
 import matplotlib.pyplot as plt

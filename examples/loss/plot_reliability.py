@@ -2,7 +2,7 @@
 Reliability and precision-recall
 ================================
 
-The sigmoid of a focal loss is no probability. The posterior is, and ranks rows in the same order.
+The sigmoid of a focal-loss model is not a probability. The posterior is, and ranks rows alike.
 """
 
 import matplotlib.pyplot as plt
@@ -33,7 +33,7 @@ probability = {
 # %%
 # Left, the share of positives among rows of about the same score: on the diagonal a score of 0.3
 # means 3 positives in 10. Right, how many of the flagged rows are positive: here both losses rank
-# alike, and so do the sigmoid and the posterior, which is an increasing function of it.
+# alike. So do the sigmoid and the posterior, an increasing function of it.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 left.plot([0, 1], [0, 1], color="0.8", linewidth=0.8)

@@ -2,7 +2,7 @@
 Starting margin
 ===============
 
-Why boosting must not start at the prior log-odds: for one positive in 600 no tree grows there.
+Why boosting must not start at the prior log-odds: with one positive in 600, no tree grows there.
 """
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ prior = np.log(PREVALENCE / (1 - PREVALENCE))
 
 
 def mean_of_labels(margin):
-    """Loss, gradient and Hessian of a constant margin, in the mean over all labels."""
+    """Mean loss, gradient and Hessian of a constant margin over all labels."""
     y, at = np.tile(labels, len(margin)), np.repeat(margin, 2)
     rows = loss.loss(y, at), *loss.gradient_hessian(y, at)
     return [values.reshape(-1, 2) @ shares for values in rows]
@@ -30,9 +30,9 @@ def mean_of_labels(margin):
 
 # %%
 # The mean loss of a constant margin has its minimum far to the right of the prior log-odds, because
-# focal loss hardly counts negatives that are right already. At the prior log-odds the mean Hessian
-# is negative: the few positives are where their loss bends the wrong way. A booster does not split
-# a node whose Hessians have a negative sum.
+# focal loss hardly counts negatives that are already right. At the prior log-odds the mean Hessian
+# is negative, since the loss of the few positives is concave there. A booster does not split a node
+# whose Hessians have a negative sum.
 
 margin = np.linspace(-9, 0, 400)
 mean_loss, _, mean_hessian = mean_of_labels(margin)
@@ -53,8 +53,8 @@ for name, at in (("prior log-odds", prior), ("minimum", start)):
     print(f"{name:14} {at:6.2f}: mean gradient {gradient:+.1e}, mean Hessian {hessian:+.1e}")
 
 # %%
-# Training from both, on data with such labels. With XGBoost's own ``train`` the starting point is
-# ``base_score``; ``focal_gbm.xgboost.train`` takes the minimum.
+# Training from both margins, on data with such labels. XGBoost's own ``train`` starts at
+# ``base_score``; ``focal_gbm.xgboost.train`` starts at the minimum.
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(60_000, 5)).astype(np.float32)

@@ -2,7 +2,7 @@
 Gradient penalty in PyTorch
 ===========================
 
-Penalise the loss's gradient in the inputs, which takes derivatives of the loss's gradient.
+Penalise the gradient of the loss with respect to the inputs, which takes second derivatives.
 """
 
 import torch
@@ -34,7 +34,7 @@ def input_gradient(output, rows, **options):
 
 def fit(penalty):
     torch.manual_seed(0)  # all networks start from the same weights
-    # The penalty's gradient passes through second derivatives, also those of the activation.
+    # The penalty's gradient involves second derivatives, including those of the activation.
     network = nn.Sequential(nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 1), nn.Flatten(0))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     inputs = rows.clone().requires_grad_()
@@ -49,7 +49,7 @@ def fit(penalty):
 
 def perturbed(network):
     inputs = test_rows.clone().requires_grad_()
-    # The gradient of the loss has the same signs, but underflows to zero where the network is sure.
+    # The gradient of the loss has the same signs, but underflows where the network is confident.
     gradient = input_gradient(network(inputs), inputs)
     return test_rows + STEP * (1 - 2 * test_labels).unsqueeze(1) * gradient.sign()
 

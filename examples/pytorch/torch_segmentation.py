@@ -24,7 +24,7 @@ canvas = np.zeros((len(digits), SIZE, SIZE))
 for image, digit in zip(canvas, digits, strict=True):
     top, left = rng.integers(SIZE - 8, size=2)
     image[top : top + 8, left : left + 8] = digit
-# Ink from 0 to 16. Between two classes lie values that nobody would label with confidence.
+# Ink from 0 to 16. Values between two classes are too ambiguous to label, and are ignored.
 mask = np.select([canvas < 3, canvas < 5, canvas < 11, canvas < 13], [0, IGNORED, 1, IGNORED], 2)
 noisy = canvas / 16 + rng.normal(0, 0.15, canvas.shape)
 
@@ -34,7 +34,7 @@ focal = SoftmaxFocalLoss(gamma=2.0, alpha=[0.5, 1.0, 1.0], ignore_index=IGNORED)
 
 
 def planes(classes, counts):
-    """Ones where a pixel is of a class, a plane for each class; zeros where it does not count."""
+    """One plane per class: ones where a pixel has the class; zeros where it does not count."""
     return (one_hot(classes.where(counts, 0), N_CLASSES) * counts.unsqueeze(-1)).movedim(-1, 1)
 
 

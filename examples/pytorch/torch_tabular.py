@@ -31,8 +31,8 @@ labels = torch.tensor(y_train).float()
 def test_logits(criterion):
     torch.manual_seed(0)  # both networks start from the same weights
     network = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1), nn.Flatten(0))
-    # An overfitted network is too sure of new rows, and the posterior takes its logits at their
-    # word. Strong weight decay prevents that.
+    # An overfitted network is overconfident on new rows, and the posterior takes its logits at
+    # face value. Strong weight decay prevents that.
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=1.0)
     for _ in range(200):
         optimizer.zero_grad()
@@ -45,7 +45,7 @@ def test_logits(criterion):
 log_loss_logits = test_logits(nn.BCEWithLogitsLoss())
 focal_logits = test_logits(SigmoidFocalLoss(alpha=ALPHA, gamma=GAMMA))
 
-# The same loss of the same margin, so its posterior undoes what focusing and alpha distort.
+# The same loss as in training, so its posterior undoes the distortion by gamma and alpha.
 posterior = BinaryFocalLoss(gamma=GAMMA, alpha=ALPHA).posterior(focal_logits)
 
 print(f"{y_test.size} rows held out, share of eights {y_test.mean():.3f}")

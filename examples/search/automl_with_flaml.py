@@ -2,9 +2,9 @@
 AutoML with FLAML
 =================
 
-Focal loss among FLAML's learners: gamma and alpha are searched with the booster.
+Focal loss among FLAML's learners, with gamma and alpha in its search space.
 
-pip install flaml, without its extra "automl", which wants an older XGBoost.
+pip install flaml, without its extra "automl", which requires an older XGBoost.
 """
 
 import warnings
@@ -43,7 +43,7 @@ X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_sta
 automl = AutoML()
 automl.add_learner("focal loss", FocalLearner)
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of FLAML, about how it calls the libraries
+    warnings.simplefilter("ignore")  # from FLAML, about how it calls the libraries
     automl.fit(
         X_train,
         y_train,

@@ -2,7 +2,7 @@
 Ray Tune
 ========
 
-A search over gamma and alpha, in which Ray Tune stops what learns badly.
+A search over gamma and alpha, in which Ray Tune stops poor trials early.
 """
 
 import tempfile
@@ -43,7 +43,7 @@ def main():
     X, y = make_classification(6_000, weights=[0.96], n_informative=6, random_state=0)
     X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0)
     X_train, X_valid, y_train, y_valid = train_test_split(X, y, stratify=y, random_state=0)
-    # In place of "local" the address of a cluster makes it one of many machines.
+    # To use a cluster of many machines, replace "local" with its address.
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:  # or storage that all machines share
         tuner = tune.Tuner(

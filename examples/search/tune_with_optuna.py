@@ -2,7 +2,7 @@
 Search with Optuna
 ==================
 
-Tune gamma, alpha and the trees, and stop trials that learn badly.
+Tune gamma, alpha and the trees, and stop poor trials early.
 """
 
 import matplotlib.pyplot as plt
@@ -49,7 +49,7 @@ probability = model.predict_proba(X_test)[:, 1]
 print(f"average precision on the test set {average_precision_score(y_test, probability):.3f}")
 
 # %%
-# Where the search has looked; crosses are trials that were stopped.
+# Where the search has looked; crosses are trials that were stopped early.
 
 figure, axes = plt.subplots(layout="constrained")
 for state, marker in zip(("COMPLETE", "PRUNED"), "ox", strict=True):

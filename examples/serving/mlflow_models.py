@@ -25,8 +25,8 @@ with tempfile.TemporaryDirectory() as folder:
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     mlflow.create_experiment("focal", artifact_location=Path(folder, "artifacts").as_uri())
     mlflow.set_experiment("focal")
-    # Autologging knows parameters and metrics, gamma and alpha among them. The booster that it
-    # would log predicts the bare sigmoid, so that it logs none, and says so.
+    # Autologging records parameters, including gamma and alpha, and metrics. The booster that it
+    # would log predicts the bare sigmoid, so it logs no model, and says so.
     mlflow.xgboost.autolog()
     mlflow.lightgbm.autolog()
     warnings.filterwarnings("ignore", message="autologging logs parameters and metrics")
@@ -37,7 +37,7 @@ with tempfile.TemporaryDirectory() as folder:
     ):
         with mlflow.start_run() as run:
             model.fit(X, y)
-            # For FocalXGBClassifier mlflow.xgboost.log_model(model, name="model") does as well.
+            # For FocalXGBClassifier, mlflow.xgboost.log_model(model, name="model") works too.
             logged = mlflow.sklearn.log_model(
                 model,
                 name="model",

@@ -2,7 +2,7 @@
 Serving over HTTP
 =================
 
-An ONNX file in FastAPI, without focal_gbm and XGBoost on the server.
+An ONNX file in FastAPI, without focal_gbm or XGBoost on the server.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ model = FocalXGBClassifier(n_estimators=50, max_depth=4).fit(X, np.where(y, "fra
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, "model.onnx")
     to_onnx(model, path)
-    session = onnxruntime.InferenceSession(path)  # from here on it is the server
+    session = onnxruntime.InferenceSession(path)  # from here on, this is the server
 
 app = FastAPI()
 
@@ -36,7 +36,7 @@ class Rows(BaseModel):
 
 @app.post("/predict")
 def predict(rows: Rows) -> list[dict[str, float]]:
-    features = np.array(rows.X, np.float32)  # of None it makes NaN
+    features = np.array(rows.X, np.float32)  # turns None into NaN
     _, probabilities = session.run(["label", "probabilities"], {"X": features})
     return [dict(zip(("fraud", "legit"), map(float, row), strict=True)) for row in probabilities]
 
@@ -47,7 +47,7 @@ body = {"X": [[None if np.isnan(x) else x for x in row] for row in requests.toli
 
 
 async def posted():
-    """What the server answers, which `uvicorn serve_over_http:app` would start."""
+    """The answer of the server, which `uvicorn serve_over_http:app` would start."""
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         return (await client.post("/predict", json=body)).json()

@@ -2,7 +2,7 @@
 ONNX
 ====
 
-Train here, serve posteriors where there is neither focal_gbm nor XGBoost: by ONNX Runtime.
+Train here, and serve posteriors with ONNX Runtime where neither focal_gbm nor XGBoost is installed.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ amount, country = rng.lognormal(3, 1, (5_000, 1)), rng.choice(["AT", "CH", "FR"]
 odds = np.exp(amount[:, 0] / 40 - 4 + (country[:, 0] == "CH"))
 label = np.where(rng.random(5_000) < odds / (1 + odds), "fraud", "legit")
 
-# A model by itself takes an array in single precision.
+# A model without a pipeline takes an array in single precision.
 X = np.column_stack([amount, country == "CH"]).astype(np.float32)
 model = FocalXGBClassifier(n_estimators=50, max_depth=3).fit(X, label)
 with tempfile.TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ labels, probabilities = session.run(["label", "probabilities"], {"X": X[:4]})
 print("predict_proba here  ", model.predict_proba(X[:4])[:, 0].round(4))
 print("ONNX Runtime says   ", probabilities[:, 0].round(4), *labels)
 
-# A pipeline is converted by skl2onnx: best in double precision, in which scikit-learn scales.
+# skl2onnx converts a pipeline: best in double precision, in which scikit-learn scales.
 frame = pd.DataFrame({"amount": amount[:, 0], "country": country[:, 0]})
 columns = make_column_transformer((StandardScaler(), ["amount"]), (OneHotEncoder(), ["country"]))
 pipeline = make_pipeline(columns, FocalLGBMClassifier(n_estimators=50, verbosity=-1))

@@ -38,8 +38,8 @@ with tempfile.TemporaryDirectory() as folder:
         print("XGBoost predicts     ", xgb_booster.predict(xgb.DMatrix(requests)).round(3))
         print("LightGBM predicts    ", lgb_booster.predict(requests).round(3))
 
-# The posterior is a short formula of the sigmoid p, with the gamma that the file tells. This is
-# the one for alpha None, good to single precision where p is not within 1e-6 of 0 or 1.
+# The posterior is a short formula of the sigmoid p and of gamma, which the file contains. This is
+# the one for alpha None, good to single precision unless p is within 1e-6 of 0 or 1.
 gamma = json.loads(xgb_booster.attr("focal_loss"))["gamma"]
 p = xgb_booster.predict(xgb.DMatrix(requests)).astype(float)
 up = p**gamma * (p - gamma * (1 - p) * np.log(1 - p))

@@ -2,7 +2,7 @@
 Treelite
 ========
 
-Treelite computes the margin without XGBoost and LightGBM, a formula the probability.
+Treelite computes the margin without XGBoost or LightGBM, and a formula gives the probability.
 """
 
 import numpy as np

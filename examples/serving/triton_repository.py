@@ -2,7 +2,7 @@
 Triton
 ======
 
-A model repository for NVIDIA's Triton, whose ONNX backend then predicts posteriors.
+A model repository for NVIDIA Triton, whose ONNX backend then predicts posteriors.
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from sklearn.datasets import make_classification
 from focal_gbm.lightgbm import FocalLGBMClassifier
 from focal_gbm.onnx import to_onnx
 
-# Triton's names of ONNX's types.
+# Triton's names for ONNX types.
 TYPES = {
     "tensor(float)": "TYPE_FP32",
     "tensor(int64)": "TYPE_INT64",
@@ -48,7 +48,7 @@ with tempfile.TemporaryDirectory() as folder:
             "max_batch_size: 0",  # rows are a dimension of the tensors, of any length
             described("input", session.get_inputs()),
             described("output", session.get_outputs()),
-            # On the CPU ONNX Runtime has every operator in double precision.
+            # On the CPU, ONNX Runtime has every operator in double precision.
             "instance_group [ { kind: KIND_CPU } ]",
         ]
     )

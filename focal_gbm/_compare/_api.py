@@ -61,68 +61,68 @@ def compare(
 ) -> Comparison:
     """Find out whether focal loss is better than log loss on a table, and with which gamma.
 
-    XGBoost and LightGBM are fitted with log loss, with a ``scale_pos_weight`` that is searched,
-    with focal loss as it comes, and with a gamma and alpha that are searched. All have the same
-    outer folds, and in each the same number of trials of the same sampler, the first of which has
-    the library's defaults. Trees stop early on a quarter of the training rows, on which trials are
-    compared as well. The verdict is that of a correlated Bayesian t-test.
+    XGBoost and LightGBM are fitted with log loss, with a tuned ``scale_pos_weight``, with focal
+    loss at its defaults, and with focal loss with a tuned gamma and alpha. All share the same outer
+    folds, and in each fold all have the same number of trials from the same sampler, starting with
+    the library's defaults. A search holds out a quarter of the training rows, for early stopping
+    and to compare trials. The verdict comes from a correlated Bayesian t-test.
 
     Parameters
     ----------
     X : DataFrame or array-like of shape (n, n_features)
-        Numbers, categories, text, booleans and dates, with missing values.
+        Numbers, categories, text, booleans and dates; values may be missing.
     y : array-like of shape (n,)
-        Two values, or more with ``positive``.
+        Labels of two values, or of more if ``positive`` names one.
     positive : label, optional
         The label treated as positive; by default the rarer one.
     sample_weight : array-like of shape (n,), optional
-        Weights >= 0, of fits and of scores.
+        Weights >= 0, for fits and scores.
     groups : array-like of shape (n,), optional
-        Rows of the same group are never both trained on and tested.
+        Rows of the same group are never in both the training and the test rows of a fold.
     time : array-like of shape (n,), optional
-        Numbers or dates. Each fold trains on what came before it.
+        Numbers or dates. Each fold trains on earlier rows only.
     library : {"xgboost", "lightgbm"} or list of them, optional
-        By default those that are installed.
+        By default, all that are installed.
     metric : str, default="average precision"
         Or "ROC AUC", "log loss", "Brier score", "recall at precision 0.9", "recall at FPR 0.01"
-        (with any number), or "cost".
+        (or another number), or "cost".
     cost_fn, cost_fp : float, optional
-        Of a missed positive and of a false alarm. They set the threshold, and what the metric
-        "cost" is.
+        Costs of a missed positive and of a false alarm. They set the threshold and define the
+        metric "cost".
     folds : int, default=5
-        Outer folds.
+        Number of outer folds.
     repeats : int, optional
-        How often all rows are divided into folds; by default twice, and once with ``time``.
+        How often the rows are split into folds; by default twice, or once with ``time``.
     trials : int, default=20
-        Per search, of which each contender has one in each fold.
+        Trials per search. Each contender has one search in each fold.
     time_budget : float or str, optional
-        Seconds, or "10m" or "1.5h". Every search has an equal share, and starts no trial which that
-        does not suffice for, after the first. Results then depend on the machine.
+        Seconds, or text such as "10m" or "1.5h". Every search has an equal share; after its first
+        trial, it starts only trials that fit into it. Results then depend on the machine.
     rope : float, default=0.005
         Differences smaller than this count as equal. In the unit of the metric; for log loss, Brier
-        score and cost, whose scale is that of the data, as a share of log loss's own.
+        score and cost, whose scale depends on the data, as a share of the score of log loss.
     jobs : int, optional
-        Threads; by default one for each processor. Up to 50,000 training rows fits stand side by
-        side, each on one thread.
+        Number of threads; by default one per processor. Up to 50,000 training rows, fits run in
+        parallel on one thread each.
     seed : int, default=0
-        Of folds, searches and boosters.
+        Seed of folds, searches and boosters.
     output : str or path, optional
-        A folder that keeps what is finished, so that the same call goes on from there.
+        A folder that keeps finished parts, so that the same call continues from there.
     progress : bool, default=True
-        Show a bar, where standard error is a terminal.
+        Show a progress bar if standard error is a terminal.
 
     Returns
     -------
     Comparison
-        Ctrl-C ends the experiment early, with a result of what is finished.
+        Ctrl-C ends the experiment early; the result then covers the folds that are finished.
 
     Raises
     ------
     TypeError, ValueError
-        For an argument of the wrong kind or value, columns that cannot be used, folds of one class,
-        and an ``output`` of another experiment.
+        For an argument of the wrong kind or value, columns that cannot be used, folds with one
+        class only, and an ``output`` of another experiment.
     OSError
-        Where ``output`` cannot be written to.
+        If ``output`` cannot be written to.
     KeyboardInterrupt
         If nothing is finished yet.
 
@@ -161,7 +161,7 @@ def compare(
 
 
 def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> Comparison:
-    """Run all parts and say what came of them."""
+    """Run all parts and summarise their outcomes."""
     plan, units, start = experiment.plan, experiment.units, monotonic()
     bar = Bar(sum(fits_of(unit, plan.n_trials) for unit in units), plan.measure, progress)
     try:
@@ -188,7 +188,7 @@ def run_experiment(experiment: Experiment, store: Store, *, progress: bool) -> C
 
 
 def _of_finished_folds(units: list[Unit], outcomes: Outcomes) -> Outcomes:
-    """Those of folds that all contenders have: means over others would not be comparable."""
+    """Outcomes of folds that all contenders have finished: other means are not comparable."""
     unfinished = {(unit.repeat, unit.fold) for unit in units if unit not in outcomes}
     return {
         unit: found
@@ -198,7 +198,7 @@ def _of_finished_folds(units: list[Unit], outcomes: Outcomes) -> Outcomes:
 
 
 def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes) -> Comparison:
-    """What outcomes of folds say, and the best of the candidates."""
+    """The result of the outcomes of folds, with the best of the candidates."""
     plan = experiment.plan
     scores = scores_table(plan, outcomes, experiment.measures)
     rope = rope_of(scores, plan.measure, experiment.rope)
@@ -243,7 +243,7 @@ def _best(outcomes: Outcomes, contender: str, sign: int) -> Outcome:
 def _threshold(
     predictions: pd.DataFrame, best: Outcome, costs: tuple[float, float] | None
 ) -> tuple[float, str]:
-    """A threshold for what is recommended, from its predictions of the test rows."""
+    """A threshold for the recommended model, from its predictions of the test rows."""
     is_best = (predictions["library"] == best.unit.library) & (
         predictions["contender"] == best.unit.contender
     )

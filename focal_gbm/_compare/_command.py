@@ -9,16 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-# pandas and all else that an extra brings is imported once there are arguments.
+# pandas and the other dependencies of the extra are imported only after arguments are parsed.
 if TYPE_CHECKING:
     from focal_gbm._compare._result import Comparison
     from focal_gbm._compare._setup import Experiment
     from focal_gbm._compare._sources import Table
 
 DESCRIPTION = """\
-Does focal loss help on these data, and with which gamma? XGBoost and LightGBM are searched with log
+Does focal loss help on your data, and with which gamma? XGBoost and LightGBM are tuned with log
 loss, scale_pos_weight and focal loss on the same folds, with the same number of trials. The answer
-is one sentence, with its uncertainty, and a report to look at."""
+is one sentence, with its uncertainty, and an HTML report."""
 
 EXAMPLES = """\
 examples:
@@ -26,9 +26,9 @@ examples:
   focal-gbm compare loans.parquet --target status --positive default --time issued_on
   focal-gbm compare visits.csv.gz --target ill --group patient --cost-fn 50 --cost-fp 1
   focal-gbm compare --openml 310 --time-budget 10m
-  focal-gbm compare -                # data that scikit-learn brings"""
+  focal-gbm compare -                # data that come with scikit-learn"""
 
-# What arguments of ``compare`` are called here.
+# What the command calls arguments of ``compare``.
 OPTIONS = {
     "data": "DATA",
     "X": "DATA",
@@ -40,9 +40,9 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; what it returns is the exit status."""
+    """Run the command and return its exit status."""
     arguments = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # which may not have the letters of columns' names
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack letters of column names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = _compare(arguments)
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # of `focal-gbm compare ... | head`
-        # Python flushes again when it ends, which would be another error.
+    except BrokenPipeError:  # as in `focal-gbm compare ... | head`
+        # Python flushes again at exit, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return status
@@ -162,11 +162,12 @@ def _add_experiment(group: Any) -> None:
     add("--cost-fn", type=float, metavar="COST", help="cost of a missed positive")
     add("--cost-fp", type=float, metavar="COST", help="cost of a false alarm")
     add("--folds", type=int, default=5, metavar="N", help="outer folds (default: 5)")
-    add("--repeats", type=int, metavar="N", help="repeats of the folds (default: 2, with --time 1)")
+    add("--repeats", type=int, metavar="N", help="repeats of the folds (default: 2; 1 with --time)")
     add("--trials", type=int, default=20, metavar="N", help="trials per search (default: 20)")
     add("--time-budget", metavar="TIME", help="such as 10m; every search has an equal share")
     add("--rope", type=float, default=0.005, help="differences smaller than this count as "
-        "equal (default: 0.005; of log loss, Brier score and cost this share)")  # fmt: skip
+        "equal (default: 0.005; for log loss, Brier score and cost, a share of the score of log "
+        "loss)")  # fmt: skip
     add("--jobs", type=int, metavar="N", help="threads (default: one per processor)")
     add("--seed", type=int, default=0, help="seed of folds, searches and boosters (default: 0)")
 
@@ -185,7 +186,7 @@ def _fail(message: str) -> int:
 
 
 def _with_option(message: str) -> str:
-    """An error of ``compare``, with the option in place of the argument."""
+    """An error message of ``compare``, with the option instead of the argument."""
     name, colon, rest = message.partition(":")
     if not colon or not name.isidentifier():
         return message
@@ -223,7 +224,7 @@ def _table(arguments: argparse.Namespace) -> "Table":
 
 
 def _check_swallowed(arguments: argparse.Namespace) -> None:
-    """Refuse a file that an option with several values has taken for one of them."""
+    """Refuse a file that an option with several values has taken as one of them."""
     for name in ("library", "drop"):
         *_, last = getattr(arguments, name) or [""]
         if last == "-" or Path(last).suffix:

@@ -1,4 +1,4 @@
-"""What is compared: losses in libraries, what is searched about them, and how one is fitted.
+"""The contenders: a loss in a library, the parameters that are searched, and the fit.
 
 Each library's parameters are searched in the same way whatever the loss, and the first trial has
 the library's own defaults.
@@ -41,26 +41,27 @@ class Library:
     Attributes
     ----------
     name, module : str
-        As it is written, and as it is imported.
+        How it is written, and how it is imported.
     defaults : dict
-        Of the parameters that are searched.
+        Defaults of the parameters that are searched.
     suggest : callable
-        Parameters of a trial.
+        Takes a trial; returns its parameters.
     classifiers : callable
-        Without arguments; the library's own classifier and the focal one.
+        Takes no arguments; returns the library's own classifier and the focal one.
     needed : dict
-        Parameters without which those that are searched, or categories, do not count, or every
+        Parameters without which those that are searched, or categories, have no effect, or every
         tree prints a warning.
     repeatable : dict
-        Parameters with which a fit gives the same model again.
+        Parameters that make fits reproducible.
     metrics : tuple of str
         The library's names of log loss, ROC AUC and average precision.
     stopping : callable
-        Of a metric and validation rows; what the constructor and ``fit`` take to stop early.
+        Takes a metric and validation rows; returns what the constructor and ``fit`` need for early
+        stopping.
     trees : callable
-        Of a model that was stopped early; how many trees it predicts with.
+        Takes a model after early stopping; returns how many trees it predicts with.
     margin : callable
-        Of a model and features; log-odds, or what focal loss has in their place.
+        Takes a model and features; returns margins, which are log-odds unless the loss is focal.
     """
 
     name: str
@@ -171,7 +172,7 @@ LIGHTGBM = Library(
     suggest=_suggest_lightgbm,
     classifiers=_lightgbm_classifiers,
     needed={"subsample_freq": 1, "verbosity": -1},
-    # Otherwise LightGBM chooses between two ways to sum by how long each takes.
+    # Otherwise LightGBM times two ways of summing and takes the faster one.
     repeatable={"deterministic": True, "force_col_wise": True},
     metrics=("binary_logloss", "auc", "average_precision"),
     stopping=_lightgbm_stopping,
@@ -187,13 +188,13 @@ def suggested(trial: optuna.Trial, library: Library, contender: str, ratio: floa
     Parameters
     ----------
     trial : optuna.Trial
-        Of the search.
+        Trial of the search.
     library : Library
-        Which has the booster.
+        Library of the booster.
     contender : str
         One of ``CONTENDERS``.
     ratio : float
-        Negatives for each positive.
+        Number of negatives per positive.
     """
     found = library.suggest(trial)
     if contender == WEIGHTED:
@@ -232,9 +233,9 @@ def stopped_early(
     measure: Measure,
     **booster: Any,
 ) -> tuple[Any, int]:
-    """A classifier, fitted until the validation rows gain nothing, and how many trees it has.
+    """A classifier stopped early by the validation rows, and how many trees it has.
 
-    ``booster`` has threads and seed.
+    ``booster`` gives threads and seed.
     """
     of_booster, of_fit = library.stopping(_stopping_metric(library, measure), valid)
     given = {**library.repeatable, **of_booster, **booster}
@@ -246,7 +247,7 @@ def stopped_early(
 def fitted(
     library: Library, parameters: Parameters, train: Rows, n_trees: int, **booster: Any
 ) -> Any:
-    """A classifier of so many trees; ``booster`` has threads and seed."""
+    """A classifier of ``n_trees`` trees; ``booster`` gives threads and seed."""
     given = {**library.repeatable, **booster}
     model = estimator_of(library, parameters, n_estimators=n_trees, **given)
     return model.fit(train.X, train.y, sample_weight=train.weight)
@@ -255,8 +256,8 @@ def fitted(
 def _stopping_metric(library: Library, measure: Measure) -> str:
     """The library's metric that is nearest to the one by which models are compared.
 
-    It sees the posterior of the validation rows. A cost and a Brier score are of probabilities, as
-    log loss is; recall is of the top of a ranking, as average precision is.
+    It is computed from the posterior of the validation rows. Like log loss, cost and Brier score
+    depend on the probabilities; like average precision, recall depends on the top of the ranking.
     """
     log_loss, roc_auc, average_precision = library.metrics
     if not measure.ranks:

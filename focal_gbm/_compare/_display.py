@@ -1,4 +1,4 @@
-"""The differences of a comparison in a picture."""
+"""A plot of the differences of a comparison."""
 
 from typing import Any, Self
 
@@ -18,23 +18,23 @@ class ComparisonDisplay:
     differences : DataFrame
         ``Comparison.differences``.
     metric : str
-        In which they are, for the label.
+        Metric of the differences, for the label.
     rope : float
-        Half the width of the region of practical equivalence, in the metric.
+        Half the width of the region of practical equivalence, in the unit of the metric.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Once drawn.
+        Axes of the plot, once drawn.
     figure_ : matplotlib Figure
-        Which has the axes.
+        Figure of the axes.
     lines_ : list of matplotlib ErrorbarContainer
         One per library.
 
     Raises
     ------
     ValueError
-        If there is no difference.
+        If there are no differences.
 
     Examples
     --------
@@ -61,16 +61,16 @@ class ComparisonDisplay:
 
     @classmethod
     def from_comparison(cls, comparison: Any, *, ax: Any = None, **line_kw: Any) -> Self:
-        """Draw what a comparison has found.
+        """Draw the differences of a comparison.
 
         Parameters
         ----------
         comparison : Comparison
             From ``focal_gbm.compare``.
         ax : matplotlib Axes, optional
-            Where to draw; by default in a new figure.
+            Which axes to draw on; a new figure by default.
         **line_kw
-            For ``matplotlib.axes.Axes.errorbar``.
+            Arguments of ``matplotlib.axes.Axes.errorbar``.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class ComparisonDisplay:
         Raises
         ------
         ValueError
-            If there is no difference yet.
+            If there are no differences yet.
 
         Examples
         --------
@@ -100,9 +100,9 @@ class ComparisonDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; by default in a new figure.
+            Which axes to draw on; a new figure by default.
         **line_kw
-            For ``matplotlib.axes.Axes.errorbar``.
+            Arguments of ``matplotlib.axes.Axes.errorbar``.
 
         Returns
         -------

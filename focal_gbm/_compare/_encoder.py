@@ -15,36 +15,36 @@ with needed_by("TableEncoder", "compare", "pandas", "pyarrow"):
     from sklearn.base import BaseEstimator, TransformerMixin
     from sklearn.utils.validation import check_is_fitted
 
-# In seconds: a date such as 9999-12-31 does not fit into nanoseconds, which pandas takes otherwise.
+# In seconds: dates such as 9999-12-31 do not fit into nanoseconds, the default of pandas.
 DAY = pd.Timedelta(days=1).as_unit("s")
 EPOCH = pd.Timestamp(0).as_unit("s")
 
-# What pandas calls values of columns that may hold any.
+# What pandas's infer_dtype calls numbers in columns of objects.
 _NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty")
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Columns of any kind as numbers and categories, for XGBoost and LightGBM.
 
-    Numbers and categories stay what they are, and missing values missing: both libraries know what
-    to do with them. Text becomes categories, booleans 0 and 1, dates days since 1970. Text that no
-    two rows share is left out.
+    Numbers and categories stay as they are, and missing values stay missing: both libraries handle
+    them. Text becomes categories, booleans 0 and 1, dates days since 1970. Text columns with all
+    values unique are left out.
 
     Attributes
     ----------
     columns_ : list
-        Names of the columns that were fitted.
+        Names of the columns seen in ``fit``.
     dtypes_ : list of dtype or None
-        What each becomes; None where it is left out.
+        What each becomes; None for a column that is left out.
     names_ : list of str
-        Of the columns that are made: those that were given, but with underscores for characters
-        which a library refuses.
+        Names of the output columns: those given, with underscores for characters that a library
+        refuses.
 
     Raises
     ------
     TypeError, ValueError
-        For columns that are neither, for infinite values, and in ``transform`` for other columns
-        than ``fit`` had.
+        For columns of other kinds, for infinite values, and in ``transform`` for columns that
+        differ from those of ``fit``.
 
     Examples
     --------
@@ -58,12 +58,12 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Find what each column is, and its categories.
+        """Find the kind of each column, and its categories.
 
         Parameters
         ----------
         X : DataFrame or array-like of shape (n, n_features)
-            Of pandas, Polars or PyArrow.
+            An array, or a table of pandas, Polars or PyArrow.
         y : None
             Ignored.
 
@@ -90,7 +90,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : DataFrame or array-like of shape (n, n_features)
-            Of pandas, Polars or PyArrow.
+            An array, or a table of pandas, Polars or PyArrow.
         y : None
             Ignored.
 
@@ -119,7 +119,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._frame([column for column in encoded if not _is_name(column)], len(frame))
 
     def transform(self, X: Any) -> pd.DataFrame:
-        """Columns as ``fit`` found them; categories that it has not seen are missing.
+        """Encode columns as in ``fit``; categories that it has not seen become missing.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         TypeError, ValueError
-            For other columns, and for text where ``fit`` had numbers or dates.
+            If the columns differ from those of ``fit``, or have text where it had numbers or dates.
 
         Examples
         --------
@@ -153,7 +153,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
-        """Names of the columns that are made.
+        """Names of the output columns.
 
         Parameters
         ----------
@@ -194,18 +194,18 @@ def _unused(name: str, used: list[str]) -> str:
 
 
 def _is_name(column: pd.Series) -> bool:
-    """Whether it is text that no two rows share, which has nothing to teach."""
+    """Whether it is text with all values unique, from which nothing can be learned."""
     is_text = isinstance(column.dtype, pd.CategoricalDtype)
     return is_text and column.is_unique and len(column) > 2
 
 
 def _encoded(name: Any, column: pd.Series, known: Any = None) -> pd.Series:
-    """A column as numbers or categories, or as what it is known to be."""
+    """A column as numbers or categories; if ``known`` has categories, in these."""
     if isinstance(column.dtype, pd.ArrowDtype):
         column = pa.array(column).to_pandas()
     if isinstance(known, pd.CategoricalDtype):
         codes = known.categories.get_indexer(_text(column))
-        if (codes < 0).any():  # 1.0 may be known as text, too
+        if (codes < 0).any():  # the text "1.0" may be a category, too
             plain = known.categories.get_indexer(column.astype("string"))
             codes = np.where(codes < 0, plain, codes)
         return pd.Series(pd.Categorical.from_codes(codes, dtype=known))
@@ -218,7 +218,7 @@ def _encoded(name: Any, column: pd.Series, known: Any = None) -> pd.Series:
 
 
 def as_frame(X: Any) -> pd.DataFrame:
-    """A table of pandas."""
+    """X as a pandas data frame."""
     if isinstance(X, pd.DataFrame):
         return X
     if hasattr(X, "to_pandas"):  # a table of polars or PyArrow
@@ -264,7 +264,7 @@ def _of_objects(name: Any, column: pd.Series) -> pd.Series:
 
 
 def _text(column: pd.Series) -> pd.Series:
-    """Of 1.0 it is "1": where a value is missing, integers are floats."""
+    """Values as text; 1.0 is "1", because missing values turn integers into floats."""
     if isinstance(column.dtype, pd.StringDtype):
         return column.astype("string")
     if isinstance(column.dtype, pd.CategoricalDtype):
@@ -281,15 +281,15 @@ def _text(column: pd.Series) -> pd.Series:
 
 
 def _days_of_objects(values: pd.Series) -> pd.Series | None:
-    """Days since 1970 of dates, None of anything else.
+    """Dates as days since 1970; None for anything else.
 
-    Text is a date if it begins with year, month and day. pandas would take "1234", "2024-01" and
-    "today" for dates as well, which may be codes and words.
+    Text is a date if it begins with year, month and day. pandas would also take "1234", "2024-01"
+    and "today" for dates, but they may be codes and words.
     """
     kind = types.infer_dtype(values)
     if kind not in ("string", "date", "datetime"):
         return None
-    for part in (values[:100], values):  # most columns of text are refused by the first few rows
+    for part in (values[:100], values):  # the first few rows rule out most columns of text
         if kind == "string" and not part.str.match(r"\d{4}-\d\d-\d\d").all():
             return None
         try:
@@ -305,7 +305,7 @@ def _days(moments: pd.Series) -> pd.Series:
 
 def _check_finite(name: Any, column: pd.Series) -> None:
     with np.errstate(over="ignore"):
-        values = column.to_numpy(np.float32)  # in which XGBoost has them
+        values = column.to_numpy(np.float32)  # as XGBoost stores them
     if np.isinf(values).any():
         raise ValueError(
             f"X: column {name!r} has infinite values, or some beyond 3.4e38: leave them empty "

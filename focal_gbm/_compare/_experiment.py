@@ -1,4 +1,4 @@
-"""All parts of an experiment: side by side, with a bar, kept as they finish."""
+"""All parts of an experiment: run in parallel, with a progress bar, and kept as they finish."""
 
 import threading
 import warnings
@@ -15,13 +15,13 @@ from focal_gbm._compare._store import Store
 
 Outcomes = dict[Unit, Outcome]
 
-# Fits of fewer rows gain little from several threads, and stand side by side. Larger ones follow
-# each other, so that there is one copy of the training rows in memory and not one for each thread.
+# Fits of up to so many rows gain little from several threads, and run in parallel. Larger ones run
+# one after another, to have one copy of the training rows in memory and not one for each thread.
 SIDE_BY_SIDE_ROWS = 50_000
 
 
 class Bar:
-    """A bar over all fits, with the best score so far."""
+    """A progress bar over all fits, with the best score so far."""
 
     def __init__(self, n_fits: int, measure: Measure, is_shown: bool) -> None:
         # None shows it on terminals only.
@@ -40,14 +40,14 @@ class Bar:
                 self._bar.set_postfix_str(f"best {value:.4g} {unit.contender}, {unit.library}")
 
     def skip(self, n_fits: int) -> None:
-        """Leave out fits that there is no need or no time for."""
+        """Take fits off the total that there is no need or no time for."""
         with self._lock:
             self._bar.total -= n_fits
             self._bar.refresh()
 
     def stop(self) -> None:
-        """Say that an interruption was heard."""
-        self._bar.set_description_str("interrupted, waiting for the fits at hand")
+        """Show that an interruption was received."""
+        self._bar.set_description_str("interrupted, waiting for running fits")
 
     def close(self) -> None:
         self._bar.close()
@@ -60,9 +60,9 @@ def fits_of(unit: Unit, n_trials: int) -> int:
 def run_all(
     units: Sequence[Unit], plan: Plan, store: Store, n_workers: int, bar: Bar
 ) -> tuple[Outcomes, bool]:
-    """What came of each unit, and whether all are finished.
+    """The outcome of each unit, and whether all are finished.
 
-    An interruption (Ctrl-C) waits for the fits at hand, and leaves out what they would be part of.
+    An interruption (Ctrl-C) waits for running fits, and drops units that are unfinished then.
     """
     outcomes = {unit: found for unit in units if (found := store.load(unit)) is not None}
     for unit in outcomes:
@@ -77,7 +77,7 @@ def run_all(
 
     with _quiet(), ThreadPoolExecutor(n_workers) as pool:
         futures: list[Future[Outcome]] = []
-        try:  # the pool's own exit would wait for all that was submitted
+        try:  # the pool's own exit would wait for everything submitted
             futures.extend(pool.submit(run_one, unit) for unit in units if unit not in outcomes)
             for future in as_completed(futures):
                 outcomes[future.result().unit] = future.result()
@@ -101,16 +101,16 @@ def _finished(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's log, and without warnings of what a search tries.
+    """Silence Optuna's log, and warnings about what a search tries.
 
-    Filters of warnings belong to the process, so that they are set here and not in the threads.
+    Warning filters belong to the process, so they are set here and not in the threads.
     """
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "no tree has a split")
-            # of LightGBM from 4.7, whose replacement 4.6 does not know
+            # LightGBM warns from 4.7 on; 4.6 does not have the replacement.
             warnings.filterwarnings("ignore", "The argument 'eval_set' is deprecated")
             yield
     finally:

@@ -1,4 +1,4 @@
-"""The pictures of a report, each with a heading and a caption."""
+"""The figures of a report, each with a heading and a caption."""
 
 from html import escape
 from typing import Any
@@ -62,7 +62,7 @@ def _precision_recall(predictions: dict[str, pd.DataFrame]) -> str:
     curves = {name: _pictures.precision_by_recall(frame) for name, frame in predictions.items()}
     curves = {name: curve for name, curve in curves.items() if len(curve)}
     if not curves:
-        return _figure(heading, "No fold that is done has positives among its test rows.", "")
+        return _figure(heading, "No finished fold has positives among its test rows.", "")
     middles = ", ".join(f"{curve[:, 50].mean():.2f} with {name}" for name, curve in curves.items())
     return _figure(
         heading,
@@ -79,22 +79,22 @@ def _precision_recall(predictions: dict[str, pd.DataFrame]) -> str:
 
 
 def _reliability(predictions: pd.DataFrame | None) -> str:
-    heading = "Are the probabilities right?"
+    heading = "Calibration of the probabilities"
     if predictions is None or not predictions["y"].any():
-        return _figure(heading, "No fold that is done has positives for focal loss.", "")
+        return _figure(heading, "No finished fold has positives for focal loss.", "")
     bins = {
         "posterior": _pictures.bins_of_positives(predictions, "posterior"),
         "bare sigmoid": _pictures.bins_of_positives(predictions, "sigmoid"),
     }
     means = " and ".join(
-        f"{predictions[column].mean():.3g} by the {name}"
+        f"{predictions[column].mean():.3g} for the {name}"
         for column, name in (("posterior", "posterior"), ("sigmoid", "bare sigmoid"))
     )
     return _figure(
         heading,
-        "Of focal loss: the posterior, which <code>predict_proba</code> returns, and the bare "
-        "sigmoid of the margin. On the grey line, they are right. Each point holds equally many "
-        "positives; the lower panel counts its rows.",
+        "For focal loss: the posterior, which <code>predict_proba</code> returns, and the bare "
+        "sigmoid of the margin. On the grey line, predictions match observed rates. All points "
+        "have the same number of positives; the lower panel counts the rows of each.",
         _pictures.svg(
             "reliability",
             "Observed rate against predicted probability",
@@ -108,11 +108,11 @@ def _reliability(predictions: pd.DataFrame | None) -> str:
 
 
 def _search(comparison: Any) -> str:
-    heading = "Which gamma and alpha?"
+    heading = "Gain by gamma and alpha"
     metric = comparison.protocol["metric"]
     trials = _gains(comparison.trials, metric)
     if trials.empty:
-        return _figure(heading, "No trial of focal loss is finished.", "")
+        return _figure(heading, "No trial of focal loss has finished.", "")
     best = trials.loc[trials["gain"].idxmax()]
     return _figure(
         heading,
@@ -137,7 +137,7 @@ def _alpha(alpha: float) -> str:
 
 
 def _gains(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Trials of focal loss, with what each is better than the best of log loss in its fold."""
+    """Trials of focal loss, each with its gain over the best trial of log loss in its fold."""
     if "focal_gamma" not in trials:
         return trials.iloc[:0]
     sign = -1 if metric in LOSSES else 1
@@ -151,21 +151,21 @@ def _gains(trials: pd.DataFrame, metric: str) -> pd.DataFrame:
 def _cost(
     predictions: dict[str, pd.DataFrame], costs: tuple[float, float], threshold: float
 ) -> str:
-    heading = "What decisions cost"
+    heading = "Cost by threshold"
     if not predictions:
-        return _figure(heading, "No fold is done.", "")
+        return _figure(heading, "No fold is finished.", "")
     curves = {
         name: _pictures.cost_by_threshold(frame, costs) for name, frame in predictions.items()
     }
     lowest = ", ".join(f"{curve.min():,.4g} with {name}" for name, curve in curves.items())
     return _figure(
         heading,
-        f"A miss costs {costs[0]:g}, a false alarm {costs[1]:g}. The dashed line is the threshold "
-        "that was chosen.",
+        f"A miss costs {costs[0]:g}, a false alarm {costs[1]:g}. The dashed line is the chosen "
+        "threshold.",
         _pictures.svg(
             "cost",
             "Cost against the threshold",
-            f"The lowest cost of 1,000 rows is {lowest}.",
+            f"The lowest cost per 1,000 rows is {lowest}.",
             300,
             _pictures.draw_cost,
             curves,

@@ -1,4 +1,4 @@
-"""Which rows train, which test, and which of the training rows a search is validated on."""
+"""The training and test rows of each fold, and the validation rows of a search."""
 
 import math
 import zlib
@@ -10,10 +10,10 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 
 from focal_gbm._types import Array
 
-# A search beyond so many rows takes part of them: what ranks best on these does so on all.
+# From more rows than these, a search takes a sample: what ranks best there does so on all rows.
 SEARCH_ROWS = 100_000
-# Unless the rarer class would have fewer rows than these, of which a quarter validate: by less,
-# trials differ by chance.
+# The sample grows until it has so many rows of the rarer class. A quarter of them validate: with
+# fewer, trials differ by chance.
 SEARCH_ROWS_OF_A_CLASS = 200
 VALIDATION_SHARE = 4  # one in so many rows
 
@@ -34,9 +34,9 @@ class Folds:
     places : list of ndarray of shape (n,)
         For each repeat, the fold that tests a row. Forward in time, -1 for rows that only train.
     groups, time : ndarray of shape (n,) or None
-        Rows of a group stay together; folds and validation come after what they are trained on.
+        Rows of a group stay together; test and validation rows come after their training rows.
     seed : int
-        Of the shuffling.
+        Seed of the shuffling.
     """
 
     y: Array
@@ -60,7 +60,7 @@ class Folds:
 
     @property
     def correlation(self) -> float:
-        """Mean share of the rows of a fold that it tests."""
+        """Mean share of test rows among the rows of a fold."""
         sizes = [(self.test(*fold).size, self.train(*fold).size) for fold in self]
         return float(np.mean([test / (test + train) for test, train in sizes]))
 
@@ -69,11 +69,11 @@ class Folds:
         rarer = max(1, int(np.bincount(self.y[rows], minlength=2).min()))
         enough = math.ceil(rows.size * (SEARCH_ROWS_OF_A_CLASS / rarer))
         size = max(SEARCH_ROWS, enough)
-        # What is left out has a row of each class.
+        # A stratified split has to leave out a row of each class.
         return size if size <= rows.size - 2 else rows.size
 
     def search(self, rows: Array, seed: int) -> tuple[Array, Array]:
-        """Rows to train and to validate a search on, of those given."""
+        """Training and validation rows of a search, from the rows given."""
         size = self.search_size(rows)
         if size < rows.size:
             rows, _ = train_test_split(
@@ -93,7 +93,7 @@ class Folds:
         return rows[train], rows[valid]
 
     def check(self, weight: Array | None) -> None:
-        """Refuse parts in which rows of only one class count."""
+        """Refuse parts that have rows of one class only, or weights above 0 for one class only."""
         for repeat, fold in self:
             train = self.train(repeat, fold)
             self._check_part(fold, "training", train, VALIDATION_SHARE)
@@ -142,7 +142,7 @@ def folds_of(
     Raises
     ------
     ValueError
-        Where there are too few rows of a class, groups or times, or none with a weight above 0.
+        If there are too few rows of a class, groups or times, or none with a weight above 0.
     """
     rarest = int(np.bincount(y, minlength=2).min())
     if rarest < folds:

@@ -1,4 +1,4 @@
-"""What differences over folds say: the correlated Bayesian t-test.
+"""The correlated Bayesian t-test of differences over folds.
 
 Scores of folds whose training sets overlap are correlated, and a t-test that takes them for
 independent finds differences where there are none. The correlation is taken to be the share of the
@@ -14,7 +14,7 @@ from scipy import stats
 
 from focal_gbm._types import Array
 
-SURE = 0.95  # the probability at which something is said
+SURE = 0.95  # the probability that a verdict needs
 
 
 class Difference(NamedTuple):
@@ -43,7 +43,7 @@ def difference_of(differences: Array, correlation: float, rope: float) -> Differ
     differences : ndarray of shape (n_folds,)
         Greater is better.
     correlation : float
-        Between folds, in [0, 1).
+        Correlation between folds, in [0, 1).
     rope : float
         Half the width of the region of practical equivalence: a smaller difference does not matter.
 
@@ -59,7 +59,7 @@ def difference_of(differences: Array, correlation: float, rope: float) -> Differ
     mean = float(differences.mean())
     scale = float(differences.std(ddof=1) * math.sqrt(1 / n + correlation / (1 - correlation)))
     if scale <= 1e-12 * abs(mean):
-        # All folds agree, and the distribution is a point: as SciPy has none, the outcome is sure.
+        # All folds agree: the distribution is a point, which SciPy lacks, and the outcome certain.
         certain = [float(mean > rope), float(abs(mean) <= rope), float(mean < -rope)]
         return Difference(mean, mean, mean, *certain)
     posterior = stats.t(n - 1, loc=mean, scale=scale)
@@ -70,13 +70,13 @@ def difference_of(differences: Array, correlation: float, rope: float) -> Differ
 
 
 def positives_needed(difference: Difference, positives: int, rope: float) -> int | None:
-    """How many positives it would take to tell, where there are too few; None where there are not.
+    """How many positives a verdict would take if there are too few; otherwise None.
 
-    An average over positives has a variance in inverse proportion to their number, and so the
+    The variance of an average over positives is inversely proportional to their number, so the
     interval narrows with its square root. It can tell a difference from none, or from one that
-    matters, once its half width is at most that of the region of practical equivalence. For
-    n positives and half width h that takes n (h / rope)^2. This is an estimate: two significant
-    digits of it are shown.
+    matters, once its half width is at most that of the region of practical equivalence. From
+    n positives with half width h, that takes n (h / rope)^2. This is an estimate, rounded up to
+    two significant digits.
     """
     half_width = (difference.high - difference.low) / 2
     if difference.verdict != "unclear" or not half_width > rope > 0:

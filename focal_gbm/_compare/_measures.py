@@ -23,7 +23,7 @@ class Measure:
     name : str
         As it is shown.
     function : callable
-        Of labels, probabilities and weights.
+        Takes labels, probabilities and weights.
     greater_is_better : bool
         False for a loss.
     ranks : bool
@@ -40,7 +40,7 @@ class Measure:
 
     @property
     def sign(self) -> int:
-        """What makes greater values better ones."""
+        """The factor that makes greater values better."""
         return 1 if self.greater_is_better else -1
 
 
@@ -56,7 +56,7 @@ def _brier_score(y: Array, p: Array, weight: Array) -> float:
 
 def _recall_at_precision(y: Array, p: Array, weight: Array, least: float) -> float:
     precision, recall, _ = metrics.precision_recall_curve(y, p, sample_weight=weight)
-    return float(recall[precision >= least].max())  # the last precision is 1, of no row
+    return float(recall[precision >= least].max())  # the last precision is 1, with no row
 
 
 def _recall_at_fpr(y: Array, p: Array, weight: Array, most: float) -> float:
@@ -81,7 +81,7 @@ AVERAGE_PRECISION = Measure(
     greater_is_better=True,
     ranks=True,
 )
-# What is reported whatever the metric is.
+# Reported whatever the metric is.
 USUAL = (
     AVERAGE_PRECISION,
     Measure(
@@ -93,25 +93,25 @@ USUAL = (
     Measure("log loss", _log_loss, greater_is_better=False, ranks=False),
     Measure("Brier score", _brier_score, greater_is_better=False, ranks=False),
 )
-# As they are typed in a shell.
+# Metrics as typed in a shell.
 NAMES = ("average-precision", "roc-auc", "log-loss", "brier", "recall-at-precision-0.9",
          "recall-at-fpr-0.01", "cost")  # fmt: skip
 
 
 def measure_of(name: str, costs: tuple[float, float] | None = None) -> Measure:
-    """The metric of a name, in which hyphens may stand for spaces.
+    """The metric with a name, in which hyphens may stand for spaces.
 
     Parameters
     ----------
     name : str
-        One of ``NAMES``, with any number in (0, 1) for theirs.
+        One of ``NAMES``, with any number in (0, 1).
     costs : tuple of float, optional
-        Of a miss and of a false alarm.
+        Costs of a miss and of a false alarm.
 
     Raises
     ------
     ValueError
-        For another name, and for "cost" without costs.
+        For an unknown name, and for "cost" without costs.
     """
     words = re.sub(r"[-_\s]+", " ", str(name)).strip().lower()
     for measure in USUAL:

@@ -1,4 +1,4 @@
-"""Pictures of a comparison as SVG, to stand in a page whose style sheet has their colours."""
+"""Figures of a comparison as SVG, for a page whose style sheet has their colours."""
 
 import io
 import re
@@ -23,7 +23,7 @@ with needed_by("focal_gbm.compare", "matplotlib"):
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-# Okabe's and Ito's colours, with greys. The page has its own for the dark, by the same names.
+# Okabe and Ito's colours, with greys. In dark mode, the page has its own by the same names.
 BLUE, VERMILLION = "#0072b2", "#d55e00"
 INK, MUTED, FAINT = "#1b1b1b", "#666666", "#d9d9d9"
 _SHADES = ("#d55e00", "#d59a70", "#b0b0b0", "#70a4c4", "#0072b2")  # from worse to better
@@ -58,27 +58,27 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.solid_capstyle": "round",
 }
-_WIDTH = 400  # points of 1/72 inch, which a page shows as wide as it likes
+_WIDTH = 400  # points of 1/72 inch; a page may show it at any width
 _N_BINS = 10
 
 
 def svg(
     name: str, title: str, description: str, height: int, draw: Callable[..., None], *args: Any
 ) -> str:
-    """What a function draws into a figure, as an element for a page.
+    """Draw a figure and return it as an element for a page.
 
     Parameters
     ----------
     name : str
-        Letters and hyphens, for ids; one picture of a page has it.
+        Letters and hyphens, for ids; unique on the page.
     title, description : str
         For those who cannot see the picture.
     height : int
-        In units of which the picture is 400 wide.
+        Height, where the width is 400.
     draw : callable
-        Takes the figure and what follows.
+        Takes the figure and ``*args``.
     *args
-        For ``draw``.
+        Arguments of ``draw``.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def svg(
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     body = written.getvalue().partition("<svg")[2].partition("</style>\n </defs>")[2]
-    # Ids are kept where something refers to them: those that are hashes with the name as salt.
+    # Only ids that something refers to are kept: those that are hashes with the name as salt.
     body = re.sub(r' id="[\w.]+_\d+"', "", body)
     body = re.sub(r" *font-family: [^;]*;", "", body).replace("xlink:href", "href")
     body = re.sub(r"<[^>]*>", _with_short_numbers, body)
@@ -110,7 +110,7 @@ def _with_short_numbers(tag: re.Match[str]) -> str:
 
 
 def draw_posterior(figure: Figure, difference: pd.Series, rope: float, n_folds: int) -> None:
-    """The distribution of a difference, its 95 % interval, and what is practically no difference.
+    """Draw the posterior of a difference, its 95 % interval and the region of equivalence.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def draw_posterior(figure: Figure, difference: pd.Series, rope: float, n_folds: 
     rope : float
         Half the width of the region of practical equivalence.
     n_folds : int
-        From which the difference is known.
+        Number of folds behind the difference.
     """
     mean, low, high = difference[["mean", "low", "high"]].astype(float)
     posterior = t(n_folds - 1, mean, (high - low) / 2 / t(n_folds - 1).ppf(0.975))
@@ -153,7 +153,7 @@ def draw_posterior(figure: Figure, difference: pd.Series, rope: float, n_folds: 
 
 
 def draw_precision_recall(figure: Figure, curves: dict[str, Array]) -> None:
-    """Mean curves, with bands from the lowest to the highest fold.
+    """Draw mean curves, with bands from the lowest to the highest fold.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def precision_by_recall(predictions: pd.DataFrame) -> Array:
     Parameters
     ----------
     predictions : DataFrame
-        Of one contender.
+        Predictions of one contender.
 
     Returns
     -------
@@ -194,22 +194,22 @@ def precision_by_recall(predictions: pd.DataFrame) -> Array:
             precision, recall, _ = precision_recall_curve(
                 fold["y"], fold["posterior"], sample_weight=fold["weight"]
             )
-            # The precision of the first threshold that reaches the recall, as average precision
-            # takes it. scikit-learn's last point, recall 0, is no threshold.
+            # The precision of the first threshold that reaches the recall, as in average
+            # precision. scikit-learn's last point, recall 0, is no threshold.
             reached = np.searchsorted(recall[-2::-1], np.maximum(grid, 1e-9) - 1e-9)
             rows.append(precision[-2::-1][reached])
     return np.reshape(rows, (-1, grid.size))
 
 
 def draw_reliability(figure: Figure, bins: dict[str, pd.DataFrame]) -> None:
-    """Observed against predicted rates, with the number of rows behind each.
+    """Draw observed against predicted rates, with the number of rows behind each.
 
     Parameters
     ----------
     figure : Figure
         Where to draw.
     bins : dict of DataFrame
-        By what predicted, from ``bins_of_positives``.
+        From ``bins_of_positives``, by the name of the prediction.
     """
     ax, counts = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     ends = pd.concat(bins.values())[["predicted", "observed"]].to_numpy()
@@ -247,16 +247,16 @@ def draw_reliability(figure: Figure, bins: dict[str, pd.DataFrame]) -> None:
 
 
 def bins_of_positives(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Mean prediction and observed rate in bins that have equally many positives.
+    """Mean prediction and observed rate in bins with equal numbers of positives.
 
     So each rate is known equally well, however rare positives are.
 
     Parameters
     ----------
     predictions : DataFrame
-        Of one contender, with positives.
+        Predictions of one contender, with positives.
     column : {"posterior", "sigmoid"}
-        What predicted.
+        Which prediction.
 
     Returns
     -------
@@ -282,7 +282,7 @@ def bins_of_positives(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def draw_search(figure: Figure, trials: pd.DataFrame, metric: str) -> None:
-    """How good each gamma and alpha that was tried is.
+    """Draw the gain of each gamma and alpha that was tried.
 
     Parameters
     ----------
@@ -290,9 +290,9 @@ def draw_search(figure: Figure, trials: pd.DataFrame, metric: str) -> None:
         Where to draw.
     trials : DataFrame
         ``library``, ``repeat``, ``fold``, ``focal_gamma``, ``focal_alpha`` (NaN where there was
-        none) and ``gain``, which is positive where it is better than log loss.
+        none) and ``gain``, which is positive for trials better than log loss.
     metric : str
-        For the label.
+        Metric of the gain, for the label.
     """
     limit = _round(np.quantile(np.abs(trials["gain"]), 0.9))
     edges = [limit * share for share in (-1, -0.5, -0.1, 0.1, 0.5, 1)]
@@ -345,7 +345,7 @@ def _spread(trials: pd.DataFrame) -> pd.Series:
 
 
 def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) -> None:
-    """Cost against the threshold.
+    """Draw the cost against the threshold.
 
     Parameters
     ----------
@@ -354,13 +354,13 @@ def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) ->
     curves : dict of Series
         By contender, from ``cost_by_threshold``.
     threshold : float
-        Which was chosen.
+        The chosen threshold.
     """
     ax = figure.subplots()
     ax.axvline(threshold, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
     for contender, cost in curves.items():
         ax.plot(cost.index, cost, color=_COLOURS[contender], label=contender)
-    ax.set(xscale="log", xlabel="threshold of the posterior", ylabel="cost of 1,000 rows")
+    ax.set(xscale="log", xlabel="threshold of the posterior", ylabel="cost per 1,000 rows")
     ax.set_ylim(0, 1.05 * max(cost.max() for cost in curves.values()))
     ax.annotate(
         "threshold", (threshold, 1), (4, 0), ax.get_xaxis_transform(), "offset points",
@@ -373,14 +373,14 @@ def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) ->
 
 
 def cost_by_threshold(predictions: pd.DataFrame, costs: tuple[float, float]) -> pd.Series:
-    """Weighted cost of 1,000 rows, by the threshold above which a row is taken for positive.
+    """Weighted cost per 1,000 rows, by the threshold above which a row counts as positive.
 
     Parameters
     ----------
     predictions : DataFrame
-        Of one contender.
+        Predictions of one contender.
     costs : tuple of float
-        Of a miss and of a false alarm.
+        Costs of a miss and of a false alarm.
 
     Returns
     -------
@@ -397,7 +397,7 @@ def cost_by_threshold(predictions: pd.DataFrame, costs: tuple[float, float]) -> 
 
 
 def _round(value: float) -> float:
-    """Down to one digit that is not zero; a millionth at least, for what is all the same."""
+    """Round down to one significant digit, but not below a millionth, as values may be zero."""
     value = max(value, 1e-6)
     digit = 10 ** np.floor(np.log10(value))
     return float(np.floor(value / digit) * digit)

@@ -1,4 +1,4 @@
-"""A comparison as a page that needs nothing but itself."""
+"""A comparison as a self-contained page."""
 
 import os
 import re
@@ -22,14 +22,14 @@ def write_report(comparison: Any, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     comparison : Comparison
-        Finished, or a part of it.
+        Finished or interrupted.
     path : str or path
-        Where to.
+        File to write.
 
     Raises
     ------
     OSError
-        Where the file could not be written.
+        If the file cannot be written.
     """
     write_whole(path, _page(comparison).encode())
 
@@ -72,8 +72,9 @@ def _kicker(protocol: dict[str, Any]) -> str:
 def _unfinished(protocol: dict[str, Any]) -> str:
     return (
         '<p class="unfinished"><strong>Unfinished.</strong> '
-        f"{protocol['folds finished']} of {protocol['folds planned']} folds are done, and all that "
-        "follows rests on these. With an output folder, the same call goes on from there.</p>"
+        f"{protocol['folds finished']} of {protocol['folds planned']} folds are done, and the rest "
+        "of this page is based on these. With an output folder, the same call continues from "
+        "there.</p>"
     )
 
 
@@ -100,7 +101,7 @@ def _verdict(comparison: Any) -> str:
 
 
 def _answer(verdict: str) -> str:
-    """The answer as a heading, then what to do, then the numbers that stand in brackets."""
+    """The answer as a heading, then what to do, then the numbers in brackets."""
     match = re.fullmatch(r"(.*?) \((.*)\): (.*)", verdict, re.DOTALL)
     if match is None:
         return f"<h1>{escape(verdict)}</h1>"
@@ -125,7 +126,7 @@ def _model(code: str) -> str:
     if not code:
         return ""
     return (
-        '<section aria-labelledby="model"><h2 id="model">The model to take</h2>'
+        '<section aria-labelledby="model"><h2 id="model">Recommended model</h2>'
         '<div class="copyable"><button type="button" id="copy" hidden>Copy</button>'
         f'<pre tabindex="0"><code id="code">{escape(code)}</code></pre></div></section>'
     )
@@ -137,7 +138,7 @@ def _model(code: str) -> str:
 def _protocol(protocol: dict[str, Any]) -> str:
     label, metric = (escape(str(protocol[name])) for name in ("positive label", "metric"))
     repeats = protocol["repeats"]
-    times = "" if repeats == 1 else f", {repeats} times, shuffled anew"
+    times = "" if repeats == 1 else f", {repeats} times, reshuffled each time"
     budget = protocol["time budget"]
     at_most = "" if budget is None else "at most "
     facts = {
@@ -145,7 +146,7 @@ def _protocol(protocol: dict[str, Any]) -> str:
         "folds": f"{protocol['folds are']}; {protocol['folds finished']} of "
         f"{protocol['folds planned']} finished",
         "subsampling": protocol["subsampling"],
-        "time budget": None if budget is None else f"{duration(budget)}, an even share a search",
+        "time budget": None if budget is None else f"{duration(budget)}, an equal share per search",
         "took": f"{duration(protocol['seconds'])} with {protocol['jobs']} jobs",
         "seed": protocol["seed"],
         "date": protocol["date"],
@@ -161,12 +162,12 @@ def _protocol(protocol: dict[str, Any]) -> str:
         f"{protocol['positives']:,} rows labelled “{label}” are the positives. All rows were split "
         f"into {protocol['folds']} outer folds{times}.</p>"
         f"<p>In each fold every contender tried {at_most}{protocol['trials']} settings, with the "
-        "same sampler, the library's defaults first. A part of the training rows was held out "
-        f"of these fits, to stop trees early and to judge settings by {metric}. The best setting "
-        "was then fitted to all training rows of the fold, and scored on the test rows, which no "
-        "search has seen.</p>"
-        "<p>Differences are paired by fold. Probabilities and intervals are those of the "
+        "same sampler, the library's defaults first. Part of the training rows was held out from "
+        f"these fits, for early stopping and to compare settings by {metric}. The best setting was "
+        "then fitted to all training rows of the fold, and scored on the test rows, which no "
+        "search had seen.</p>"
+        "<p>Differences are paired by fold. Probabilities and intervals come from the "
         "correlated Bayesian t-test (Benavoli, Corani, Demšar and Zaffalon, 2017), whose variance "
-        "is corrected for training sets that overlap (Nadeau and Bengio, 2003). Differences of at "
+        "is corrected for overlapping training sets (Nadeau and Bengio, 2003). Differences of at "
         f"most {protocol['rope']:g} count as practically the same.</p><dl>{items}</dl>"
     )

@@ -1,4 +1,4 @@
-"""What a comparison has found."""
+"""The result of a comparison."""
 
 import json
 import os
@@ -16,15 +16,15 @@ from focal_gbm._files import write_whole
 class Comparison:
     """Log loss and focal loss on the same folds, with the same search.
 
-    ``focal_gbm.compare`` makes one.
+    ``focal_gbm.compare`` returns one.
 
     Attributes
     ----------
     scores : DataFrame
-        A row for each library, contender, repeat and outer fold: the scores of the test rows (the
-        metric that was chosen among them), ``"log loss of the sigmoid"``, ``trees``, ``trials``,
+        A row for each library, contender, repeat and outer fold: the scores of the test rows
+        (including the chosen metric), ``"log loss of the sigmoid"``, ``trees``, ``trials``,
         ``"search seconds"``, ``"fit seconds"``, and the chosen ``parameters`` as a dictionary.
-        Where there are two libraries, the library ``"chosen"`` has the rows of the one that was
+        With two libraries, rows of the library ``"chosen"`` repeat those of the library that was
         better in the search of the fold.
     trials : DataFrame
         A row for each trial of a search: its ``value`` on the inner validation rows, ``seconds``,
@@ -40,19 +40,19 @@ class Comparison:
     verdict : str
         The answer in one sentence.
     cautions : list of str
-        What to know before the answer is trusted.
+        What to know before you trust the answer.
     best : estimator or None
-        Not fitted, and None where there is no verdict. A classifier, or where the libraries do not
-        take the table as it is a pipeline with a ``TableEncoder``.
+        The recommended model, not fitted; None without a verdict. A classifier, or a pipeline with
+        a ``TableEncoder`` if the libraries do not take the table as it is.
     code : str
-        Python source that makes ``best``, empty where that is None.
+        Python source that makes ``best``, empty if that is None.
     protocol : dict
         How it was done: metric, folds, repeats, trials, time budget, seed, rope, rows, positives,
         features, positive label, what was subsampled, versions, whether it was finished.
     costs : tuple of float or None
-        Cost of a miss and of a false alarm, where they were given.
+        Costs of a miss and of a false alarm, if given.
     threshold : float
-        Of the posterior; a row above it is taken for positive.
+        Threshold of the posterior; a row above it counts as positive.
     threshold_rule : str
         How the threshold was chosen.
 
@@ -87,7 +87,7 @@ class Comparison:
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Where to draw; by default in a new figure.
+            Which axes to draw on; a new figure by default.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class Comparison:
         Raises
         ------
         ValueError
-            Where there are no differences yet.
+            If there are no differences yet.
 
         Examples
         --------
@@ -105,17 +105,17 @@ class Comparison:
         return ComparisonDisplay.from_comparison(self, ax=ax)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write the report, one file that needs nothing but itself.
+        """Write the report, a self-contained HTML file.
 
         Parameters
         ----------
         path : str or path
-            Written whole or not at all.
+            File to write, whole or not at all.
 
         Raises
         ------
         OSError
-            Where it could not be written.
+            If the file cannot be written.
 
         Examples
         --------
@@ -129,7 +129,7 @@ class Comparison:
         Parameters
         ----------
         path : str or path, optional
-            A file to write it to as well, whole or not at all.
+            File to write it to as well, whole or not at all.
 
         Returns
         -------
@@ -138,7 +138,7 @@ class Comparison:
         Raises
         ------
         OSError
-            Where the file could not be written.
+            If the file cannot be written.
 
         Examples
         --------

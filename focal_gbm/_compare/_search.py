@@ -1,4 +1,4 @@
-"""One contender on one fold: a search, a fit of what it found, and the scores of the test rows."""
+"""One contender on one fold: a search, the final fit, and the scores of the test rows."""
 
 import threading
 import time
@@ -39,7 +39,7 @@ class Plan:
     folds: Folds
     measure: Measure
     n_trials: int
-    seconds: float | None  # that a search may take, with the fit of what it found
+    seconds: float | None  # that a search and its final fit may take
     seed: int
     n_threads: int = 1
 
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Unit:
-    """A contender on an outer fold, or on all rows, which no row tests."""
+    """A contender on an outer fold, or on all rows, with none left to test."""
 
     library: str
     contender: str
@@ -65,18 +65,18 @@ class Unit:
 
 @dataclass(eq=False)
 class Outcome:
-    """What came of a unit.
+    """The outcome of a unit.
 
     Attributes
     ----------
     unit : Unit
-        What it is of.
+        The unit.
     trials : list of dict
-        In order: value, seconds and trees of each, and its parameters.
+        Value, seconds, trees and parameters of each trial, in order.
     best : dict
-        The best of them.
+        The best trial.
     search_seconds, fit_seconds : float
-        Of the whole search, and of the fit of what it found.
+        Seconds of the whole search, and of the final fit.
     posterior, sigmoid : ndarray of shape (n_test,)
         Predictions of the test rows, as float32.
     """
@@ -95,7 +95,7 @@ class Outcome:
 
 
 class Control:
-    """What passes between an experiment and its threads: that it stops, and how far it is."""
+    """Tells threads that the experiment stops, and the experiment which fits are done."""
 
     def __init__(self, on_fit: Callable[[Unit, float | None], None] = lambda unit, value: None):
         self._stopped = threading.Event()
@@ -139,7 +139,7 @@ def run(unit: Unit, plan: Plan, control: Control) -> Outcome:
 def _searched(
     unit: Unit, plan: Plan, control: Control, rows: Array, inner_seed: int, seed: int
 ) -> Outcome:
-    """The search among parameters on the inner split of some rows."""
+    """The search for parameters on the inner split of some rows."""
     start = time.perf_counter()
     library = LIBRARIES[unit.library]
     train, valid = map(plan.rows, plan.folds.search(rows, inner_seed))
@@ -153,7 +153,7 @@ def _searched(
     while len(trials) < plan.n_trials:
         control.check()
         elapsed = time.perf_counter() - start
-        # Another trial, and a fit of what was found to all rows, may take as long as the longest.
+        # Another trial may take as long as the longest; the final fit, in proportion to its rows.
         longest = max((trial["seconds"] for trial in trials), default=0.0)
         needed = longest * (1 + rows.size / train.y.size)
         if trials and plan.seconds is not None and elapsed + needed > plan.seconds:
@@ -181,7 +181,7 @@ def _searched(
 
 
 def weight_of(rows: Rows | Plan) -> Array:
-    """Weights of rows, which are one where none are given."""
+    """Weights of rows, or ones if none are given."""
     return np.ones(rows.y.size, np.float32) if rows.weight is None else rows.weight
 
 

@@ -1,4 +1,4 @@
-"""What a comparison is asked for, checked before anything is fitted."""
+"""The arguments of a comparison, checked before anything is fitted."""
 
 import math
 import re
@@ -39,15 +39,15 @@ class Experiment:
 
     @property
     def measures(self) -> list[Measure]:
-        """What is reported."""
+        """The metrics that are reported."""
         cost = [] if self.costs is None else [measure_of("cost", self.costs)]
         return list({found.name: found for found in (*USUAL, self.plan.measure, *cost)}.values())
 
     @property
     def units(self) -> list[Unit]:
-        """In the order in which they start, so that what is finished early are whole folds.
+        """Units in the order in which they start, fold by fold, so that whole folds finish early.
 
-        The last are searches on all rows, for what is recommended in the end.
+        The last ones are searches on all rows, for the recommended model.
         """
         of_folds = [
             Unit(library, contender, repeat, fold)
@@ -93,7 +93,7 @@ def prepared(
     repeats = _checked_repeats(repeats, is_in_time=time is not None)
     trials = check_integer("trials", trials, 1, "an integer >= 1")
     seed = check_integer("seed", seed, 0, "an integer >= 0")
-    if seed >= 2**31:  # NumPy takes one more bit, and each repeat the next seed
+    if seed >= 2**31:  # NumPy takes one more bit, and each repeat takes the next seed
         raise ValueError(f"seed: expected an integer < 2**31, got {seed}")
     jobs = available_threads() if jobs is None else jobs
     jobs = check_integer("jobs", jobs, 1, "an integer >= 1")
@@ -197,7 +197,7 @@ def _subsampling(split: Folds, rows: Array) -> str | None:
         return None
     return (
         f"A search takes {size:,} of the training rows of a fold, drawn at random from each class. "
-        "What it finds is fitted to all of them."
+        "The best setting is then fitted to all of them."
     )
 
 
@@ -245,7 +245,7 @@ def _positive(name: str, value: Any) -> float:
 
 
 def seconds_of(duration: float | str | None) -> float | None:
-    """Seconds of a number, or of text such as "90s", "10m" and "1.5h"."""
+    """Seconds from a number, or from text such as "90s", "10m" and "1.5h"."""
     if duration is None:
         return None
     match = re.fullmatch(r"\s*(.*?)\s*([smh]?)\s*", str(duration))

@@ -17,13 +17,13 @@ NOTHING = "\N{EN DASH}"
 
 
 def headline_library(comparison: Any) -> str:
-    """The library that the verdict is about; of several, that which a contender chose in a fold."""
+    """The library that the verdict is about: of several, the better one of each fold."""
     libraries = [name for name in comparison.scores["library"].unique() if name != CHOSEN]
     return str(libraries[0]) if len(libraries) == 1 else CHOSEN
 
 
 def by_library(scores: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
-    """The better library of each fold before the others."""
+    """Scores by library, with the better library of each fold before the others."""
     names = sorted(scores["library"].unique(), key=lambda name: name != CHOSEN)
     return [(name, scores[scores["library"] == name]) for name in names]
 
@@ -51,10 +51,10 @@ def n_folds_of(scores: pd.DataFrame, library: str) -> int:
 
 
 def predictions_of(comparison: Any) -> dict[str, pd.DataFrame]:
-    """Those of the two contenders of the verdict, where both are done."""
+    """Predictions of the two contenders of the verdict, as far as they are done."""
     scores, library = comparison.scores, headline_library(comparison)
     if library == CHOSEN:
-        # The rows of what was chosen are copies, and say all but which library that was.
+        # Rows of the library "chosen" are copies that lack only the name of the library.
         copied = [name for name in scores if name not in ("library", "parameters")]
         chosen = scores[scores["library"] == CHOSEN]
         scores = scores[scores["library"] != CHOSEN].merge(chosen[copied], on=copied)
@@ -70,12 +70,12 @@ def predictions_of(comparison: Any) -> dict[str, pd.DataFrame]:
 
 
 def gain_in(metric: str) -> str:
-    """What a difference is, which is greater where focal loss is better."""
+    """What to call a difference that is greater where focal loss is better."""
     return f"reduction of {metric}" if metric in LOSSES else f"gain in {metric}"
 
 
 def capitalised(text: str) -> str:
-    """With the first letter alone changed: of "ROC AUC", none."""
+    """Text with its first letter capitalised and the others unchanged, as in "ROC AUC"."""
     return text[:1].upper() + text[1:]
 
 
@@ -92,7 +92,7 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Rounded down, so that none shows what was not reached."""
+    """A percentage, rounded down so that it does not show what was not reached."""
     if pd.isna(share):
         return NOTHING
     if 0 < share < 0.01:
@@ -116,7 +116,7 @@ def signed(value: float, *, shortest: bool = False) -> str:
     value : float
         The difference.
     shortest : bool, default False
-        Without decimals that say nothing, for ticks.
+        Without trailing zeros, for ticks.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tables from files, from openml.org, and the one that scikit-learn brings."""
+"""Tables from files, from openml.org, and one that comes with scikit-learn."""
 
 import difflib
 import lzma
@@ -15,17 +15,17 @@ from sklearn.datasets import fetch_openml, load_digits
 
 SHIPPED = "-"
 
-# Of compressed files that are damaged, and where what reads them is not installed.
+# Raised for damaged compressed files, and if the package that reads them is not installed.
 _UNREADABLE = (EOFError, ImportError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
 
 
 class Table(NamedTuple):
-    """Features, target, and what else there is about each row."""
+    """Features, target, and other values of each row."""
 
     name: str
     X: pd.DataFrame
     y: pd.Series
-    code: str  # how both come from the file, as a comment
+    code: str  # a comment on how X and y come from the file
     sample_weight: pd.Series | None = None
     groups: pd.Series | None = None
     time: pd.Series | None = None
@@ -37,7 +37,7 @@ def read_file(path: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        Where it cannot be read.
+        If it cannot be read.
     """
     kinds: dict[str, Callable[[str], pd.DataFrame]] = {
         ".csv": _read_csv,
@@ -70,10 +70,10 @@ def _read_csv(path: str) -> pd.DataFrame:
     if len(names) == 1:
         separator = max(",;\t|", key=str(names[0]).count)
         names = _header(path, separator)
-    # In pieces, "01" would be a number in those that have numbers only, and text in others.
+    # Read in chunks, "01" would be a number in chunks that have numbers only, and text in others.
     frame = pd.read_csv(path, sep=separator, low_memory=False)
     if len(names) == frame.shape[1]:
-        # pandas numbers names that are there twice, and the target may be one of them.
+        # pandas appends numbers to repeated names, and the target may be one of them.
         known = zip(names, frame.columns, strict=True)
         frame.columns = pd.Index([made if pd.isna(name) else name for name, made in known])
     return frame
@@ -103,7 +103,7 @@ def read_openml(data_id: int) -> tuple[pd.DataFrame, str | None]:
     Raises
     ------
     ValueError
-        Where there is none, or no network.
+        If there is no such table, or no network.
     """
     try:
         with warnings.catch_warnings():
@@ -133,12 +133,12 @@ def divided(
     group: str | None = None,
     time: str | None = None,
 ) -> Table:
-    """Features and the columns that have another meaning.
+    """Features and the columns that have another role.
 
     Raises
     ------
     ValueError
-        For a column that is not there or twice, that has two meanings, or that leaves no feature.
+        For a column that is missing or there twice, or has two roles, and if no feature is left.
     """
     roles = {"target": target, "weight": weight, "group": group, "time": time}
     given: dict[str, str] = {role: column for role, column in roles.items() if column is not None}

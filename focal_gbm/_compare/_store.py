@@ -1,4 +1,4 @@
-"""Finished parts of an experiment in a folder, from which it goes on."""
+"""Finished parts of an experiment, in a folder from which it continues."""
 
 import dataclasses
 import hashlib
@@ -31,7 +31,7 @@ def fingerprint_of(plan: Plan) -> str:
 
 
 def name_of(settings: Settings) -> str:
-    """A short name that other settings do not have."""
+    """A short name that identifies the settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -41,16 +41,16 @@ class Store:
     Parameters
     ----------
     folder : Path or None
-        Made where it is not there.
+        Created if it does not exist.
     settings : dict
-        What outcomes depend on. A folder that has those of other settings is refused.
+        What outcomes depend on. A folder with outcomes of other settings is refused.
 
     Raises
     ------
     ValueError
-        For a folder of something else.
+        For a folder with something else in it.
     OSError
-        Where it cannot be written to.
+        If it cannot be written to.
     """
 
     def __init__(self, folder: Path | None, settings: Settings) -> None:
@@ -71,7 +71,7 @@ class Store:
         write_whole(record, json.dumps(settings, indent=1).encode())
 
     def load(self, unit: Unit) -> Outcome | None:
-        """What came of a unit, if it is there and not damaged."""
+        """The outcome of a unit, if it is there and not damaged."""
         path = self._file_of(unit)
         if path is None:
             return None
@@ -85,7 +85,7 @@ class Store:
             return None
 
     def save(self, outcome: Outcome) -> None:
-        """Keep what came of a unit."""
+        """Keep the outcome of a unit."""
         path = self._file_of(outcome.unit)
         if path is None:
             return

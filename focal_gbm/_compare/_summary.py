@@ -44,7 +44,7 @@ def _keys(unit: Unit) -> dict[str, Any]:
 
 
 def scores_table(plan: Plan, outcomes: Outcomes, measures: Sequence[Measure]) -> pd.DataFrame:
-    """A row for each outcome, and for each fold and contender the library that it would choose."""
+    """A row for each outcome, and for each fold and contender one of the better library."""
     weight = weight_of(plan)
     records: dict[Unit, dict[str, Any]] = {}
     for outcome in tested(outcomes):
@@ -66,7 +66,7 @@ def scores_table(plan: Plan, outcomes: Outcomes, measures: Sequence[Measure]) ->
 
 
 def _chosen(measure: Measure, outcomes: Sequence[Outcome]) -> Iterator[Unit]:
-    """Where there are several libraries, the one that was best in the search of a fold."""
+    """With several libraries, the units of the one that was best in the search of a fold."""
     libraries = {outcome.unit.library for outcome in outcomes}
     by_fold: dict[tuple[Any, ...], list[Outcome]] = {}
     for outcome in outcomes:
@@ -92,7 +92,7 @@ def trials_table(outcomes: Outcomes) -> pd.DataFrame:
             "value": trial["value"],
             "seconds": trial["seconds"],
             "trees": trial["trees"],
-            # None, of alpha, is missing in a column of numbers
+            # Alpha may be None, which is NaN in a column of numbers.
             **{k: np.nan if v is None else v for k, v in trial["parameters"].items()},
         }
         for outcome in tested(outcomes)
@@ -132,11 +132,11 @@ def predictions_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:
 
 
 def rope_of(scores: pd.DataFrame, measure: Measure, rope: float) -> float:
-    """The least difference that matters, in the unit of the metric.
+    """The smallest difference that matters, in the unit of the metric.
 
-    Of what is between 0 and 1 and better the greater, it is given so. Losses have no such scale: a
-    log loss is small where positives are rare, and costs are in any currency. There it is a share
-    of the score of log loss.
+    For metrics between 0 and 1 where greater is better, it is given in this unit. Losses have no
+    such scale: log loss is small where positives are rare, and costs are in any currency. For them,
+    it is given as a share of the score of log loss.
     """
     if measure.greater_is_better:
         return rope
@@ -161,7 +161,7 @@ def differences_table(
 
 
 def headline_of(differences: pd.DataFrame) -> Difference | None:
-    """Focal loss against log loss, in the library that each would choose if there are several."""
+    """Focal loss against log loss; with several libraries, in the one that each would choose."""
     lines = differences[differences["contender"] == FOCAL]
     if CHOSEN in set(lines["library"]):
         lines = lines[lines["library"] == CHOSEN]
@@ -189,7 +189,7 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
         return "There is no verdict yet: it takes two finished folds."
     verdict = difference.verdict
     beginning = _BEGINNINGS[verdict].format(verb="ranks" if measure.ranks else "does")
-    # In the unit of the metric, of which less may be better.
+    # In the unit of the metric, where less may be better.
     low, high = sorted((measure.sign * difference.low, measure.sign * difference.high))
     digits = ".3f" if measure.greater_is_better else ".2g"
     least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
@@ -207,7 +207,7 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
 
 
 def rounded_down(probability: float) -> str:
-    """To two decimals, of which 0.95 would otherwise be shown where it was not reached."""
+    """To two decimals; rounding to nearest would show a 0.95 that was not reached."""
     return "" if math.isnan(probability) else f"{math.floor(100 * probability + 1e-9) / 100:.2f}"
 
 
@@ -225,7 +225,7 @@ def threshold_of(
         return best_threshold(*costs), "the costs of a miss and of a false alarm"
     precision, recall, thresholds = precision_recall_curve(y, posterior, sample_weight=weight)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    # scikit-learn counts rows at a threshold as positive: it is halfway to those below.
+    # scikit-learn counts rows at a threshold as positive, so ours is halfway to the next below.
     best = f1[:-1].argmax()
     below = thresholds[best - 1] if best else 0.0
     return float(thresholds[best] + below) / 2, "the largest F1 score of the test rows"
@@ -234,9 +234,9 @@ def threshold_of(
 def best_estimator(
     best: Outcome, positive: Any, threshold: float, rule: str, encoder: TableEncoder | None
 ) -> tuple[Any, str]:
-    """An unfitted classifier of what a search found, and the source that makes it.
+    """An unfitted classifier with the parameters that a search found, and the source that makes it.
 
-    Where the libraries do not take the table as it was given, it is a pipeline.
+    It is a pipeline if the libraries do not take the table as it was given.
     """
     library = LIBRARIES[best.unit.library]
     parameters = {

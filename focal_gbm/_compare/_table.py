@@ -14,21 +14,21 @@ from focal_gbm._types import Array
 
 
 class Features(NamedTuple):
-    """Features, and what is to be said about them."""
+    """Features, and cautions about them."""
 
     X: pd.DataFrame
-    encoder: TableEncoder | None  # without which the libraries would not take what was given
+    encoder: TableEncoder | None  # None if the libraries take the table as it was given
     leaks: list[Any]  # names of columns that reveal the target
     cautions: list[str]
 
 
 def as_features(X: Any, y: Array) -> Features:
-    """Numbers and categories, of columns that may be anything, as ``TableEncoder`` makes them.
+    """Columns of any kind as numbers and categories, as ``TableEncoder`` makes them.
 
     Raises
     ------
     TypeError, ValueError
-        For columns that cannot be used, and where rows and labels differ.
+        For columns that cannot be used, and if the numbers of rows and labels differ.
     """
     frame = as_frame(X)
     if len(frame) != y.size:
@@ -75,7 +75,7 @@ def as_features(X: Any, y: Array) -> Features:
 
 
 def _has_commas(column: pd.Series) -> bool:
-    """Whether it is text of numbers with commas."""
+    """Whether it is text made of numbers with commas."""
     values = pd.Series(column.dropna().unique()).astype(str)
     return bool(values.str.fullmatch(r"[+-]?[\d.]*\d,[\d,]*\d(\.\d+)?").all())
 
@@ -121,7 +121,7 @@ def _drop(names: list[Any]) -> str:
 
 
 def leak_sentence(leaks: Sequence[Any]) -> str:
-    """What stands in place of a verdict where columns reveal the target."""
+    """What replaces the verdict if columns reveal the target."""
     found, dropped = ("One column reveals", "it is")
     if len(leaks) > 1:
         found, dropped = f"{len(leaks)} columns reveal", "they are"
@@ -139,7 +139,7 @@ def _is_date(given: pd.Series, column: pd.Series) -> bool:
 
 
 def _is_identifier(column: pd.Series) -> bool:
-    """Whether each row has a value of its own, other than by being measured."""
+    """Whether its values are unique integers; unique floats may just be measured."""
     return column.dtype.kind in "iu" and column.is_unique and len(column) > 2
 
 
@@ -157,7 +157,7 @@ def binary_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
     Raises
     ------
     ValueError
-        For missing values, one class, and more than two where none is named.
+        For missing values, one class, and more than two if none is named.
     """
     if isinstance(y, str):
         raise TypeError(
@@ -202,7 +202,7 @@ def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
     Raises
     ------
     ValueError
-        Where they are no numbers >= 0, or not one for each row.
+        If they are not numbers >= 0, one for each row.
     """
     if sample_weight is None:
         return None
@@ -223,7 +223,7 @@ def as_groups(groups: Any, n_rows: int) -> Array | None:
     Raises
     ------
     ValueError
-        For missing ones, and for another number than there are rows.
+        For missing values, and if there is not one for each row.
     """
     if groups is None:
         return None
@@ -234,13 +234,13 @@ def as_groups(groups: Any, n_rows: int) -> Array | None:
 
 
 def as_time(time: Any, n_rows: int) -> Array | None:
-    """Times as floats that have their order.
+    """Times as floats in the same order.
 
     Raises
     ------
     ValueError
-        Where they are neither numbers nor dates, for missing ones, and for another number than
-        there are rows.
+        If they are neither numbers nor dates, for missing values, and if there is not one for each
+        row.
     """
     if time is None:
         return None

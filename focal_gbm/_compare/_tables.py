@@ -45,8 +45,8 @@ def contenders_table(comparison: Any) -> str:
         bodies.append(_group(long_name(library), rows, 6))
     return _table(
         "Contenders and their differences",
-        "Mean over the test folds, in small print from the lowest to the highest. The grey band is "
-        f"a difference of at most {rope:g}, which counts as practically the same. The last three "
+        "Mean over the test folds, in small print the lowest and the highest. The grey band marks "
+        f"differences of at most {rope:g}, which count as practically the same. The last three "
         "columns are probabilities.",
         f"<thead><tr>{head}</tr></thead>{''.join(bodies)}",
         "wide",
@@ -103,7 +103,7 @@ def measures_table(scores: pd.DataFrame) -> str:
         bodies.append(_group(long_name(library), rows, len(names) + 1))
     return _table(
         "All measures",
-        "Means over the test folds: trees, trials and seconds are those of one fold.",
+        "Means over the test folds. Trees, trials and seconds are per fold.",
         f"<thead><tr>{head}</tr></thead>{''.join(bodies)}",
     )
 
@@ -144,15 +144,15 @@ def decisions_section(comparison: Any) -> str:
     repeats = comparison.protocol["repeats"]
     matrices = _table(
         "Confusion matrices",
-        f"Test rows{', as the mean of the repeats' if repeats > 1 else ''}. In bold, those that "
-        "are right.",
+        f"Test rows{', averaged over the repeats' if repeats > 1 else ''}. Correct decisions are "
+        "in bold.",
         f'<thead><tr><th rowspan="2" scope="col">label</th>{groups}</tr><tr>{flagged}</tr></thead>'
         f"<tbody>{rows}</tbody>",
         "confusion",
     )
     optimism = ""
     if comparison.costs is None:
-        optimism = ", the same rows as below: expect somewhat less on new ones"
+        optimism = ", the same rows as below: expect somewhat worse results on new ones"
     return (
         '<section aria-labelledby="decisions"><h2 id="decisions">Decisions at the threshold</h2>'
         f"<p>Rows with a probability above {threshold:.3g} are flagged as “{label}”. "

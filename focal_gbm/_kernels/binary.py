@@ -1,7 +1,7 @@
 """Kernels of binary focal loss: one vectorised pass over the rows.
 
-A kernel reads arrays of one precision, the one it computes in, writes into given outputs and
-returns what it found wrong with its input as a bit mask, so that checking costs no second pass.
+A kernel reads arrays of the precision it computes in, writes into given outputs and returns what
+is wrong with its input as a bit mask, so checking costs no second pass.
 """
 
 import math
@@ -160,7 +160,7 @@ def loss_total(
     alpha: PerClass,
     n_threads: Threads,
 ) -> tuple[int, float]:
-    """Sum of the weighted losses; the bits come first."""
+    """Bits of what is wrong with a row, and the sum of the weighted losses."""
     inputs = (y, margin, weight)
     parameters = binary_parameters(gamma, alpha)
     found, total = launch_sum(_focal_loss, inputs, margin.shape, (), parameters, (), n_threads)
@@ -187,7 +187,10 @@ def metric_total(
     alpha: PerClass,
     n_threads: Threads,
 ) -> tuple[int, float]:
-    """Weighted sum of a metric of the posterior at ``margin + start``; the bits come first."""
+    """Bits of what is wrong, and the weighted sum of a metric of the posterior.
+
+    The posterior is that at ``margin + start``.
+    """
     parameters = (*posterior_parameters(gamma, alpha, margin.dtype), *start, bound)
     flags = (ROW_METRICS.index(kind),)
     inputs = (y, margin, weight)
@@ -195,5 +198,5 @@ def metric_total(
 
 
 def posterior_parameters(gamma: PerClass, alpha: PerClass, dtype: Any) -> tuple[float, ...]:
-    """Gammas, what alpha shifts the log-odds by, and where margins are cut off."""
+    """Gammas, the shift of the log-odds by alpha, and the bound on margins."""
     return (*gamma, math.log(alpha[0]) - math.log(alpha[1]), float(np.finfo(dtype).max) ** 0.5)

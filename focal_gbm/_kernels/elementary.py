@@ -3,7 +3,7 @@
 A call into libm keeps a loop scalar, at ten times the cost. These are branch-free polynomials on
 the only ranges the formulas need: ``exp`` for x <= 0 and ``log1p`` on [0, 1]. The coefficients are
 those of the Taylor series, cut where the first term left out drops below a quarter of the
-rounding unit, so that there is no table to trust.
+rounding unit, so there is no table to trust.
 """
 
 import functools
@@ -104,8 +104,8 @@ def _make_log1p_wide(real: type[Real], integer: type[np.signedinteger[Any]]) -> 
     bits = info.nmant
     mantissa = integer(2**bits - 1)
     one_bits = integer((1 - int(info.minexp)) << bits)
-    # An exponent field in the mantissa of 2**bits is a number without a conversion, which AVX2
-    # lacks for float64.
+    # Put into the mantissa of 2**bits, an exponent field becomes a number without a conversion,
+    # which AVX2 lacks for float64.
     carrier_bits = integer((1 - int(info.minexp) + bits) << bits)
     offset = real(2.0**bits + 1 - int(info.minexp))
     log_2 = real(math.log(2))
@@ -133,8 +133,8 @@ _LOG1P_WIDE = {
 }
 
 
-# For the compiler, Numba puts the overloads below in the place of these functions. Their own bodies
-# are for NUMBA_DISABLE_JIT, and NumPy's scalars.
+# In compiled code Numba replaces these functions by the overloads below. Their own bodies are for
+# NUMBA_DISABLE_JIT, with NumPy's scalars.
 def exp(x: Number) -> Number:
     """e**x for x <= 0; zero where the result would be subnormal."""
     return _EXP[from_dtype(x.dtype)](x)
@@ -153,7 +153,7 @@ def log1p_wide(x: Number) -> Number:
 _overload = functools.partial(overload, jit_options={**FORCE_INLINE, **JIT_OPTIONS})
 
 
-# Numba compares signatures, annotations too.
+# Numba compares the signatures of function and overload, including annotations.
 def _exp(x: Number) -> Number:
     return _EXP.get(x)
 

@@ -1,16 +1,16 @@
-"""The mathematics of focal loss, spelled once.
+"""The mathematics of focal loss, written out once.
 
 Scalar functions in plain arithmetic, from which every backend is compiled. Elementary functions
 and the number one are arguments, because each backend brings its own in its own precision: a
 literal ``1`` would promote float32 to float64.
 
-Notation, for one row and the class its label names: ``t`` is the log-odds of that class, which is
-the margin ``z`` for the positive class of two, ``-z`` for the negative one, and ``z`` less the
-logsumexp of the other margins for one of several; ``p = sigmoid(t)``, ``q = 1 - p``, and
+Notation, for one row and the class its label names: ``t`` is the log-odds of that class, which for
+two classes is the margin ``z`` or, for the negative one, ``-z``, and for several classes ``z`` less
+the logsumexp of the other margins; ``p = sigmoid(t)``, ``q = 1 - p``, and
 
     L(t) = -alpha * q**gamma * log(p)            Lin et al., 2017, https://arxiv.org/abs/1708.02002
 
-``q`` is always computed on its own: ``1 - p`` cancels, and is plain zero in float32 from t = 17.
+``q`` is always computed on its own: ``1 - p`` cancels, and is zero in float32 from t = 17 on.
 Nothing here divides by a posterior that can vanish, and no power has a negative exponent, so
 nothing is singular for any ``gamma >= 0``.
 """
@@ -86,9 +86,9 @@ def calibration(
 
 
 def bounded_log_loss(p: Number, smallest: Number, one: Number, log1p: Function) -> Number:
-    """``-log(p)`` of a rounded posterior that is bounded from below, as metrics have it.
+    """``-log(p)`` of a rounded posterior that is bounded from below, as in metrics.
 
-    ``1 - p`` is exact from ``p = 1/2`` on, where the logarithm would lose the digits of ``1 - p``.
+    From ``p = 1/2`` on, ``1 - p`` is exact, while ``log(p)`` would lose its digits.
     """
     p = max(p, smallest)
     return log1p((one - p) / p)
@@ -132,8 +132,8 @@ def others_derivatives(
     """First and second derivative of the softmax loss in the margin of a class that is not true.
 
     With ``t = z_true - logsumexp(z_others)``, softmax focal loss is the binary one of ``t``, whose
-    derivatives are given. ``share`` is the class's posterior among the others, ``rest`` one minus
-    it, and ``dt/dz = -share``.
+    derivatives are given. ``share`` is the class's posterior among the others, ``rest`` is
+    ``1 - share``, and ``dt/dz = -share``.
     """
     return -first * share, share * (second * share - first * rest)
 
@@ -143,9 +143,9 @@ def others_product(
 ) -> Number:
     """Product of the softmax loss's Hessian and a vector, in a class that is not true.
 
-    ``component`` is the vector's in that class, ``mean`` its mean over the other classes by their
-    shares, and ``slope``, the vector's component in the true class less that mean, is ``t``'s
-    derivative along the vector. In the true class the product is ``second * slope``.
+    ``component`` is the vector's in that class, and ``mean`` its mean over all classes but the true
+    one, weighted by their shares. ``slope``, the component in the true class less that mean, is the
+    derivative of ``t`` along the vector. In the true class the product is ``second * slope``.
     """
     return -share * (second * slope + first * (component - mean))
 
@@ -222,10 +222,10 @@ def modulated(
     first: Number,
     second: Number,
 ) -> tuple[Number, Number, Number]:
-    """``Q**gamma * B`` and its derivatives in ``z``, for a focus ``Q`` that is not ``B``'s own.
+    """``Q**gamma * B`` and its derivatives in ``z``, for any focus ``Q`` and loss ``B``.
 
-    ``power`` is ``Q**gamma``, ``rate`` the derivative of ``log(Q)`` and ``rate_slope`` that one's;
-    ``value``, ``first`` and ``second`` are B's.
+    ``power`` is ``Q**gamma``, ``rate`` the derivative of ``log(Q)`` and ``rate_slope`` the
+    derivative of ``rate``; ``value``, ``first`` and ``second`` are ``B`` and its derivatives.
     """
     slope = power * gamma * rate
     bend = power * gamma * rate_slope + slope * gamma * rate

@@ -64,10 +64,10 @@ def launch_sum(
     flags: Sequence[int | None],
     threads: Threads,
 ) -> tuple[int, float]:
-    """The same for a kernel whose first output, of this shape, is wanted as a sum only.
+    """The same for a kernel whose first output, of this shape, is needed only as a sum.
 
-    It is kept in memory for one chunk of each thread at a time. The sum is the same for any number
-    of threads, as chunks are added in their order.
+    Each thread keeps it in memory for one chunk at a time. The sum is the same for any number of
+    threads, as chunks are added in order.
     """
     margin: Any = inputs[0]
     chunks = _Chunks(inputs, threads)
@@ -97,11 +97,11 @@ def launch_whole(
 class _Chunks:
     """The chunks of rows of a call, and the threads that take one after the other.
 
-    They take them as they come: some may have little time.
+    Chunks are not assigned in advance, as some threads may get little processor time.
     """
 
     def __init__(self, inputs: Sequence[Array | None], threads: Threads) -> None:
-        # The largest array is the margins, or like them.
+        # The largest array is the margins, or has their size.
         n_rows, n_margins = len(inputs[0]), max(x.size for x in inputs if x is not None)  # type: ignore[arg-type]
         self.size = max(1, _CHUNK * n_rows // max(1, n_margins))
         self.number = -(-n_rows // self.size)
@@ -151,10 +151,10 @@ def compiled(
 ) -> Compiled:
     """Compile ``_run`` for arrays of these types and dimensions, or load it from Numba's cache.
 
-    A flag that is None is known when the kernel is compiled, as an array that is None.
+    A flag that is None is known when the kernel is compiled, like an array that is None.
 
-    Inputs are declared read-only, which admits writable arrays too: left to itself Numba would
-    compile once for each. Matrices may have any strides, vectors are contiguous.
+    Inputs are declared read-only, which admits writable arrays too: left to itself, Numba would
+    compile for each separately. Matrices may have any strides, vectors are contiguous.
     """
     n_inputs = len(kinds) - n_outputs
     arrays = [
@@ -200,7 +200,7 @@ def _taking(function: Compiled, is_summed: bool) -> Compiled:
         outputs: Any,
         settings: Any,
     ) -> None:
-        """The first output is summed up, for which each thread has memory of its own."""
+        """Sums up the first output, for which each thread has memory of its own."""
         thread = next_index(taken, 1)
         if thread >= n_threads:
             return
@@ -219,7 +219,7 @@ def _taking(function: Compiled, is_summed: bool) -> Compiled:
 def _running(function: Compiled, is_summed: bool) -> Compiled:
     """A function that takes chunks on the calling thread, or on all of a team.
 
-    It has a global of its own, as Numba would not find one with a closure in its cache.
+    ``take`` is a global of its own: with a closure, Numba would not find the function in its cache.
     """
     name, take = f"{function.__module__}.{function.__name__}", _taking(function, is_summed)
     return FunctionType(_run.__code__, {**globals(), "take": take}, name)
@@ -233,26 +233,26 @@ def _run(fork: int, n_threads: int, arguments: Any) -> None:
 
 
 def _jit(function: Compiled, signature: Any) -> Compiled:
-    """Compile without the lock that Python's threads share, or load from Numba's cache."""
+    """Compile a function that runs without the GIL, or load it from Numba's cache."""
     if is_jit_disabled():
         # Compiled code does not warn of infinity or NaN either.
         return np.errstate(all="ignore")(function)
-    # Files for each signature: Numba numbers those of one function, and processes that compile at
-    # the same time could give one number to two kernels.
+    # Separate files for each signature: Numba numbers those of one function, and processes that
+    # compile at the same time could give two kernels the same number.
     of_signature = hashlib.sha256(str(signature).encode()).hexdigest()[:8]
     name_cache_files(function, f"{_sources_digest()}_{of_signature}")
     try:
         run: Compiled = njit(signature, cache=True, nogil=True)(function)
     except Exception as error:
-        # No folder to write to, a full disk, a damaged file: a cache fails in many ways. What is
-        # wrong with the function itself is raised again.
+        # No folder to write to, a full disk, a damaged file: a cache fails in many ways. An error
+        # in the function itself is raised again.
         run = njit(signature, nogil=True)(function)
         _warn_of_cache(error)
     return run
 
 
 def _warn_of_cache(error: Exception) -> None:
-    """Once, as what is wrong is mostly the same for all kernels."""
+    """Warn once, as the cause is mostly the same for all kernels."""
     if not _has_warned_of_cache.is_set():
         _has_warned_of_cache.set()
         warnings.warn(

@@ -1,8 +1,8 @@
-"""What is used of Numba and llvmlite that their documentation does not promise.
+"""What the package uses of Numba and llvmlite beyond what their documentation promises.
 
 Each function says where the library has it and why there is no public way. All were read in Numba
 0.65 with llvmlite 0.47 and in Numba 0.68 with llvmlite 0.50. ``tests/test_assumptions_of_numba.py``
-states each as a test.
+has a test of each.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,19 @@ FORCE_INLINE = {"forceinline": True}
 def is_jit_disabled() -> bool:
     """Whether njit returns the Python function as it is.
 
-    numba/core/config.py, DISABLE_JIT: only the variable NUMBA_DISABLE_JIT that sets it is
-    documented.
+    numba/core/config.py, DISABLE_JIT: only NUMBA_DISABLE_JIT, the environment variable that sets
+    it, is documented.
     """
     return bool(config.DISABLE_JIT)
 
 
 def function_attributes(*attributes: str) -> Callable[[], None]:
-    """A function without effect but that its compiled caller gets attributes of LLVM's.
+    """A function whose only effect is to give LLVM attributes to its compiled caller.
 
-    llvmlite/ir/values.py, FunctionAttributes: a set whose ``add`` refuses names it does not know,
-    as it does the attributes that LLVM takes as strings, and which is written out as it is.
-    numba/core/extending.py: ``intrinsic`` is documented, that its builder's function is the calling
-    one is not, nor that ``get_dummy_value`` is the value of None. No option of Numba's sets
+    llvmlite/ir/values.py, FunctionAttributes: a set that is written out as it is, but whose ``add``
+    refuses names it does not know, such as the attributes that LLVM takes as strings.
+    numba/core/extending.py: ``intrinsic`` is documented, but not that its builder's function is the
+    calling one, nor that ``get_dummy_value`` is the value of None. No option of Numba's sets
     attributes.
     """
     if is_jit_disabled():  # an intrinsic can be called from compiled code only
@@ -56,19 +56,19 @@ def function_attributes(*attributes: str) -> Callable[[], None]:
 def array_type(dtype: np.dtype[Any], ndim: int, is_readonly: bool) -> Any:
     """Type of a contiguous vector, or of an array of more dimensions with any strides.
 
-    numba/core/types/npytypes.py, Array: documented are its first three arguments. A kernel compiled
-    for read-only arrays takes writable ones too, and without ``readonly`` refuses those of users
-    that are read-only.
+    numba/core/types/npytypes.py, Array: only its first three arguments are documented. A kernel
+    compiled for read-only arrays takes writable ones too; without ``readonly`` it would refuse
+    users' read-only arrays.
     """
     return types.Array(from_dtype(dtype), ndim, "C" if ndim == 1 else "A", readonly=is_readonly)
 
 
 def _as_contiguous(array: Any) -> Any:
-    """The same vector, as one whose elements are neighbours, which it must be.
+    """The same vector, typed as contiguous, which it must be.
 
-    LLVM vectorises loops over such a vector only where it knows that when it compiles them.
+    LLVM vectorises loops over a contiguous vector only if it knows that when it compiles them.
     numba/core/types/npytypes.py, Array: ``copy`` with another layout; numba/np/arrayobj.py has the
-    same structure for all layouts. Numba casts to "A" from the other layouts only.
+    same structure for all layouts. Numba itself casts only to "A" from the other layouts.
     """
     return array
 
@@ -86,17 +86,17 @@ as_contiguous = _as_contiguous if is_jit_disabled() else intrinsic(_retype)
 
 
 def name_cache_files(function: Callable[..., Any], digest: str) -> None:
-    """Let the files in which Numba keeps a compiled function bear a digest.
+    """Put a digest into the names of the files in which Numba caches a compiled function.
 
     numba/core/caching.py, CacheImpl: they are named after ``__qualname__``. The documentation says
-    that Numba does not see when a function called by the cached one has changed, and knows no way
-    to tell it.
+    that Numba does not see when a function called by the cached one has changed, and has no way to
+    tell it.
     """
     function.__qualname__ = f"{function.__name__}_{digest}"
 
 
 def _next_index(counters: Any, position: Any) -> Any:
-    """A counter before one is added to it, which no other thread does at the same time.
+    """Value of a counter before one is added to it, atomically.
 
     numba/np/arrayobj.py: ``make_array`` and ``basic_indexing``. Numba has atomics for GPUs only.
     """
@@ -118,15 +118,15 @@ next_index = _next_index if is_jit_disabled() else intrinsic(_increment)
 
 
 def _rows_of(arrays: Any, start: int, stop: int) -> Any:
-    """These rows of each array of a tuple, in which arrays may also be None."""
+    """These rows of each array of a tuple; an array may be None."""
     return tuple(None if array is None else array[start:stop] for array in arrays)
 
 
 def _rows_of_each(typing_context: Any, arrays: Any, start: Any, stop: Any) -> Any:
     """numba/np/arrayobj.py: ``make_array`` and ``populate_array``.
 
-    Numba knows no loop over a tuple of several types that makes another tuple. The rows own no
-    memory: their arrays are those of a caller that waits.
+    Numba has no loop over a tuple of several types that makes another tuple. The rows own no
+    memory: the arrays belong to the caller, which waits.
     """
 
     def rows(context: Any, builder: Any, kind: Any, value: Any, start: Any, stop: Any) -> Any:
@@ -167,12 +167,12 @@ def _in_parallel(
 ) -> Any:
     """Call a compiled function on all threads of an OpenMP team; returns whether one has failed.
 
-    ``fork`` is the address of GOMP_parallel, which takes a function of C's and a pointer. This
-    function calls the compiled one by Numba's convention, without Python's lock.
+    ``fork`` is the address of GOMP_parallel, which takes a C function and a pointer. The C function
+    calls the compiled one by Numba's convention, without the GIL.
 
-    numba/core/base.py: ``call_internal_no_propagate`` and what it needs, which tells of an error
+    numba/core/base.py: ``call_internal_no_propagate`` and what it needs. It reports an error
     instead of raising it, as that thread has no caller to raise it to. A documented ``cfunc`` takes
-    no arrays, and has an address that cannot be cached.
+    no arrays, and its address cannot be cached.
     """
     called = function.get_call_type(typing_context, tuple(arguments), {})
 

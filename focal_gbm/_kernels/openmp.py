@@ -1,6 +1,6 @@
 """The OpenMP threads of the library that calls a kernel.
 
-After a parallel loop they go on spinning for milliseconds, and leave little time to other threads
+After a parallel loop they keep spinning for milliseconds, and leave little time for other threads
 on their processors. So the kernel runs on them, by the function that compilers call for a parallel
 loop: GOMP_parallel is in the stable interface of GCC's OpenMP, and LLVM's and Intel's have it too.
 """
@@ -21,22 +21,22 @@ _FILES = {
     "torch": "libtorch_cpu.so",
 }
 
-# The threads of a team are not in a forked child, which would wait for them for good.
+# A forked child has none of a team's threads, and would wait for them for ever.
 _is_forked = threading.Event()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_is_forked.set)
 
 
 def team(library: str, size: int | None, n_threads: int | None) -> Threads:
-    """Threads for a kernel that a library calls which takes so many itself, None for its default.
+    """Threads for a kernel called by a library that takes ``size`` itself, None for its default.
 
-    The kernel takes at most ``n_threads`` of them. Where there is no such team, or more are wanted
-    than it has, it gets ``n_threads`` of others.
+    The kernel takes at most ``n_threads`` of them. If there is no such team, or it has fewer than
+    are wanted, the kernel gets ``n_threads`` other threads.
     """
     runtime = None if _is_forked.is_set() or 1 in (size, n_threads) else _runtime(library)
     if runtime is None:
         return n_threads
-    if library == "xgboost":  # which keeps to its share, and by default to its processors
+    if library == "xgboost":  # keeps to its quotas, and by default to its processors
         # src/context.cc, src/common/threading_utils.cc
         size = min([size, *quotas()]) if size else min(runtime.n_threads(), n_processors())
     size = size or runtime.n_threads()
@@ -51,7 +51,7 @@ class _OpenMP(NamedTuple):
 
 @functools.cache
 def _runtime(library: str) -> _OpenMP | None:
-    """OpenMP as it is linked with a library that is loaded."""
+    """The OpenMP that a loaded library is linked with."""
     if sys.platform != "linux":
         return None
     try:
@@ -61,8 +61,8 @@ def _runtime(library: str) -> _OpenMP | None:
     except (OSError, AttributeError):  # it is not loaded, has another name, or no OpenMP
         return None
     try:
-        # The library itself looks among what was loaded for all first, as PyTorch's OpenMP is. If
-        # that is another one, either may be meant: it depends on which came first.
+        # The library itself looks first among what was loaded globally, as PyTorch's OpenMP is. If
+        # that is another one, either may be in use: it depends on which was loaded first.
         is_sure = fork == _address(ctypes.CDLL(None))
     except AttributeError:
         is_sure = True
@@ -70,7 +70,7 @@ def _runtime(library: str) -> _OpenMP | None:
 
 
 def _loaded(library: str) -> ctypes.CDLL:
-    """A library that this process has loaded, by its file, or by its name from elsewhere."""
+    """A library that this process has loaded, found by its path or else by its file name."""
     folder = os.path.dirname(getattr(sys.modules.get(library), "__file__", None) or "")
     mode = os.RTLD_NOLOAD | os.RTLD_LAZY
     try:

@@ -1,4 +1,4 @@
-"""Areas under curves of the rows in the order of their scores: one pass over the sorted rows."""
+"""Areas under the ROC and precision-recall curves: one pass over the rows sorted by score."""
 
 import math
 
@@ -26,7 +26,7 @@ def _areas(
     parameters: Array,
     kind: int,
 ) -> np.int32:
-    """Area, negatives and positives; rows of one score are a single step of the curve."""
+    """Area, negatives and positives; rows of equal score are a single step of the curve."""
     area = fp = tp = fp_before = tp_before = 0.0
     last = order.size - 1
     for position in range(last, -1, -1):
@@ -48,7 +48,7 @@ def _areas(
 
 
 def area(y: Array, score: Array, weight: Array | None, order: Array, kind: str) -> float:
-    """Area under a curve, of the whole one; ``order`` sorts the scores, the lowest first."""
+    """Area under a curve, as a share of the whole; ``order`` sorts the scores, lowest first."""
     out = np.empty(3)
     launch_whole(_areas, (score, y, weight, order), (out,), (AREAS.index(kind),))
     total, negatives, positives = out.tolist()

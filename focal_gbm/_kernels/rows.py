@@ -11,7 +11,7 @@ from focal_gbm._kernels.formulas import Function, Number
 from focal_gbm._kernels.limits import FLOOR, LIMIT
 from focal_gbm._types import Compiled, PerClass
 
-# What can be wrong with a row, or special, as bits.
+# What can be wrong with a row, or special about it, as bits.
 SOFT_LABEL, BAD_LABEL, BAD_MARGIN, BAD_WEIGHT = 1, 2, 4, 8
 
 _EXACT, _CLIP, _ABS, _GRADIENT = range(4)
@@ -19,7 +19,7 @@ _LOG_LOSS, _ERROR = range(2)
 
 
 class Elementary(NamedTuple):
-    """Elementary functions of a backend; ``exp`` and ``log1p`` need no more than x <= 0, [0, 1]."""
+    """Elementary functions of a backend; ``exp`` is needed for x <= 0, ``log1p`` on [0, 1]."""
 
     exp: Function
     log1p: Function
@@ -106,7 +106,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def inspect_weight(weight: Number, largest: Number) -> int:
-        """Constants of Python's would make the comparisons in double precision."""
+        """Python's constants would make the comparisons run in double precision."""
         return 0 if weight >= largest - largest and weight <= largest else BAD_WEIGHT
 
     @compiled
@@ -121,7 +121,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def inspect_binary(y: Number, z: Number, one: Number) -> int:
-        """What a row's label and margin are, as bits. NaN fails every comparison."""
+        """What is wrong or special about a row, as bits. NaN fails every comparison."""
         zero = one - one
         return (
             (0 if y in (zero, one) else SOFT_LABEL)
@@ -161,8 +161,8 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def binary_loss(y: Number, z: Number, parameters: BinaryParameters, one: Number) -> Number:
-        # Only the far side of the right answer is cut off: the loss of an infinitely wrong margin
-        # is infinite. A class the label gives no share must not turn that into 0 * inf.
+        # Margins are cut off only on the correct side: the loss of an infinitely wrong margin is
+        # infinite. A class to which the label gives no share must not turn that into 0 * inf.
         gamma0, gamma1, alpha0, alpha1, limit, _ = parameters
         zero = one - one
         loss0 = class_loss(min(-z, limit), gamma0, one)
@@ -183,7 +183,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         one: Number,
         as_margin: int,
     ) -> Number:
-        """Posterior of the positive class or its log-odds; alpha shifts these."""
+        """Posterior of the positive class or its log-odds; alpha shifts the log-odds."""
         p, q, log_p, log_q = sigmoids(min(max(z, -limit), limit), one)
         odds1 = calibration(p, q, log_p, log_q, gamma1, one, log1p_wide)
         odds0 = calibration(q, p, log_q, log_p, gamma0, one, log1p_wide)
@@ -197,7 +197,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def binary_metric(y: Number, p: Number, bound: Number, one: Number, kind: int) -> Number:
-        """What a metric says of a row, by the posterior of the positive class.
+        """Value of a metric for a row, from the posterior of the positive class.
 
         ``bound`` is the smallest posterior that log loss takes, or the threshold of the error.
         """
@@ -212,7 +212,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     def is_ahead(
         p: Number, k: Number, p_of_label: Number, label: Number, counts_ties: bool
     ) -> bool:
-        """Whether class ``k`` is predicted rather than that of the label, which is an error."""
+        """Whether class ``k`` is predicted instead of the label's, which is an error."""
         is_before: bool = k != label if counts_ties else k < label
         return p > p_of_label or (p == p_of_label and is_before)
 
@@ -228,8 +228,8 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     ) -> Any:
         """Loss and its first and second derivative in the margin, for a label of one class.
 
-        Beyond the limit the derivatives have reached theirs, and the loss is the margin on the
-        wrong side. NaN stays NaN.
+        Beyond ``limit`` the derivatives have reached their limits, and on the wrong side the loss
+        is ``-t``. NaN stays NaN.
         """
         t = z if is_positive else -z
         bounded = max(min(t, limit), -limit)
@@ -251,7 +251,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         order: int,
         is_mean: bool,
     ) -> Number:
-        """The same for a soft label whose focus is its mean posterior, or else its entropy's."""
+        """One of them for a soft label, with the focus of its mean posterior or its entropy."""
         bounded = max(min(z, limit), -limit) if order > 0 else z
         p, q, log_p, log_q = sigmoids(bounded, one)
         if is_mean:
@@ -277,7 +277,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def true_posteriors(true: Number, top: Number, rest: Number, one: Number, limit: Number) -> Any:
-        """Posteriors of the true class and their logarithms, as ``formulas.posteriors`` has them.
+        """Posteriors of the true class and their logarithms, as in ``formulas.posteriors``.
 
         ``top`` is the largest of the other margins, and ``1 + rest`` the sum of exp(margin - top)
         over them.
@@ -297,8 +297,9 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     def top_two(margin: Any, one: Number) -> Any:
         """What every class is compared with: the top one with the second, the others with the top.
 
-        The class of the largest margin, this margin and the sum of exp(margin - top) over all but
-        the top, the second largest and the sum of exp(margin - second) over all but these two.
+        Returns the class of the largest margin, that margin and the sum of exp(margin - top) over
+        the other classes; then the second largest margin and the sum of exp(margin - second) over
+        all classes but these two.
         """
         top_class = second_class = 0
         for k in range(1, margin.size):
@@ -317,9 +318,9 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
 
     @compiled
     def other_posteriors(odds: Number, log_odds: Number, below_top: Number, one: Number) -> Any:
-        """Posteriors and their logarithms of a class that is not the top one, by its odds to that.
+        """Posteriors and their logarithms of a class that is not the top one, from its odds to it.
 
-        Its posterior is a half at most, and one less it therefore does not cancel.
+        Its posterior is at most a half, so one minus it does not cancel.
         """
         total = one + below_top
         p = odds / total

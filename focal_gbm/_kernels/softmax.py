@@ -72,7 +72,7 @@ def load(
     """Fill the buffers of a block; returns the bits of what is wrong with a row.
 
     ``shares`` holds the margins, and gets exp(margin - top) of the classes that are not true and
-    zero for the true one, ``rest`` the sum of all of these but the top's own.
+    zero for the true one; ``rest`` gets the sum of these without the top's own.
     """
     real = shares.dtype.type
     n_rows, n_classes = y.size, shares.shape[0]
@@ -156,7 +156,7 @@ def _gradient_hessian(
             posterior[i], complement[i] = p, q
         for k in range(n_classes):
             label = real(k)
-            # In a loop of its own, or LLVM would round differently in whole vectors and in a rest.
+            # In a loop of its own, or LLVM would round whole vectors and the rest differently.
             for i in range(labels.size):
                 total = one + rest[i]
                 share[i] = shares[k, i] / total
@@ -210,7 +210,7 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
 def _to_log_odds(
     z: Array, odds: Array, n_rows: int, largest: Number, gammas: Array, log_alphas: Array
 ) -> np.int32:
-    """Make of a block's margins log-odds to the most probable class, for which they are zero.
+    """Turn a block's margins into log-odds to the most probable class, for which they are zero.
 
     Every class is compared with the one of the largest margin, and that one with the second.
     """
@@ -273,7 +273,7 @@ def _to_log_odds(
 def _sum_up(log_odds: Array, odds: Array, n_rows: int, ones: Array, others: Array) -> None:
     """Odds to the most probable class, how many are one, and the sum of the others.
 
-    Added to one at last, the others keep their digits.
+    The others keep their digits as they are added to the ones only at the end.
     """
     zero = log_odds.dtype.type(0)
     one = log_odds.dtype.type(1)
@@ -378,7 +378,7 @@ def gradient_hessian(
     n_threads: Threads,
     curvature_factor: float = 1.0,
 ) -> int:
-    """Gradient and Hessian's diagonal, times a factor; returns the bits of what is wrong."""
+    """Gradient, and the Hessian's diagonal times a factor; returns the bits of what is wrong."""
     inputs, outputs = (y, margin, weight), (grad, hess)
     mode = HESSIAN_MODES.index(hessian)
     largest = largest_margin(margin.dtype, len(gamma))
@@ -410,7 +410,7 @@ def loss_total(
     alpha: PerClass,
     n_threads: Threads,
 ) -> tuple[int, float]:
-    """Sum of the weighted losses; the bits come first."""
+    """Bits of what is wrong with a row, and the sum of the weighted losses."""
     parameters = (largest_margin(margin.dtype, len(gamma)), *gamma, *alpha)
     inputs = (y, margin, weight)
     return launch_sum(_loss, inputs, margin.shape[:1], (), parameters, (), n_threads)
@@ -436,7 +436,10 @@ def metric_total(
     alpha: PerClass,
     n_threads: Threads,
 ) -> tuple[int, float]:
-    """Weighted sum of a metric of the posterior at ``margin + start``; the bits come first."""
+    """Bits of what is wrong, and the weighted sum of a metric of the posterior.
+
+    The posterior is that at ``margin + start``.
+    """
     largest = largest_margin(margin.dtype, len(gamma))
     parameters = (largest, bound, *start, *gamma, *np.log(alpha))
     flags = (ROW_METRICS.index(kind),)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Team(NamedTuple):
-    """OpenMP's threads of a library, of which some may have nothing to do."""
+    """A library's OpenMP threads, some of which may have nothing to do."""
 
     fork: int  # address of GOMP_parallel
     size: int  # as the library itself asks for: another size would end threads or start new ones
@@ -20,17 +20,17 @@ class Team(NamedTuple):
 
 Threads = Team | int | None  # whose threads a kernel takes, or how many at most
 
-# Margins that a thread must have for another one to be woken, which takes as long as half of them;
-# a team's threads are awake.
+# Margins per thread that make it worth waking another one, which takes as long as half of them; a
+# team's threads are awake.
 _PER_THREAD, _PER_THREAD_OF_TEAM = 2**17, 2**15
 
 
 def useful_threads(n_margins: int, threads: Threads) -> int:
-    """How many threads are worth their while."""
+    """How many threads are worthwhile."""
     if isinstance(threads, Team):
         return min(threads.n_threads, max(1, n_margins // _PER_THREAD_OF_TEAM))
     n_useful = n_margins // _PER_THREAD
-    if n_useful < 2:  # else the processors need not be counted, which takes system calls
+    if n_useful < 2:  # saves counting the processors, which takes system calls
         return 1
     return min(threads or available_threads(), n_useful)
 
@@ -56,14 +56,14 @@ def in_threads(work: Callable[[], object], stop: Callable[[], None], n_threads: 
 class _Helpers:
     """Threads of the pool that do the same work as the calling one.
 
-    They may still write to the arrays of a call when its own thread is through, or was interrupted:
+    They may still write to the arrays of a call when its own thread is done or was interrupted:
     nothing else may be done with these arrays before ``finish``.
     """
 
     def __init__(self, work: Callable[[], object], stop: Callable[[], None]) -> None:
         self._work = work
         self._stop = stop
-        # Lists, whose methods an interrupt cannot cut in two, as it can a lock's.
+        # Lists, because an interrupt cannot cut their methods in two, as it can a lock's.
         self._started: list[None] = []
         self._finished: list[BaseException | None] = []
         self._wake_up: SimpleQueue[None] = SimpleQueue()
@@ -109,7 +109,7 @@ class _Helpers:
 def available_threads() -> int:
     """Number of threads that this process should take by default.
 
-    OpenMP's limit counts too, by which Dask and joblib tell their workers what share they have.
+    OpenMP's limit counts too: by it, Dask and joblib tell their workers what share they have.
     """
     limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     n_threads = int(limit) if limit.isdecimal() and int(limit) > 0 else n_processors()
@@ -133,9 +133,9 @@ def quotas() -> list[int]:
 
 
 def cgroup_processors(root: Path, membership: str) -> list[int]:
-    """Time per period that the groups of a process may take of their processors.
+    """How many processors' time the cgroups of a process may take, by both of Linux's interfaces.
 
-    By both of Linux's interfaces. A group's own quota may be above that of a group around it.
+    A group's own quota may be above the quota of a group around it.
     """
     folders = [root, root / "cpu"]
     for line in membership.splitlines():

@@ -1,6 +1,6 @@
 """Focal loss on the Dask interfaces of XGBoost and LightGBM.
 
-Class counts, alpha and the starting margin are those of all partitions, whatever a worker holds.
+Class counts, alpha and the starting margin come from all partitions, whatever a worker holds.
 """
 
 from importlib import import_module
@@ -23,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on first use: either library does without the other.
+    # Loaded on first use: either library works without the other.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     with needed_by(f"focal_gbm.dask.{name}", "dask", "distributed", "xgboost", "lightgbm"):

@@ -1,4 +1,4 @@
-"""Labels and weights that lie in partitions on many workers: counted, encoded, sent."""
+"""Labels and weights in partitions on many workers: counted, encoded, sent."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -35,12 +35,12 @@ class Names(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows in partitions on the workers, of which none is empty."""
+    """Rows in partitions on the workers, none of them empty."""
 
     X: Any
     y: Any
     weight: Any = None
-    margin: Any = None  # to start from
+    margin: Any = None  # starting margins
 
 
 class Summary(NamedTuple):
@@ -49,11 +49,11 @@ class Summary(NamedTuple):
     labels: Array
     n_rows: Array
     weight: Array
-    n_margins: int | None  # of a row, None for no margins
+    n_margins: int | None  # per row, None without margins
 
 
 def check_client(client: Any) -> distributed.Client:
-    """The client that is given, or else the current one."""
+    """The given client, or else the current one."""
     client = distributed.get_client() if client is None else client
     if not isinstance(client, distributed.Client):
         raise TypeError(f"client: expected a Dask client, got {client!r}")
@@ -67,9 +67,9 @@ def check_client(client: Any) -> distributed.Client:
 def partitioned(
     model: FocalClassifier, client: distributed.Client, rows: Rows
 ) -> tuple[Rows, Targets]:
-    """Rows with labels as integers and class weights in theirs, and all of them summed up.
+    """Rows with labels as integers and weights times class weights, and their totals.
 
-    The labels of the sum are one of each class, with the weight of all of its rows.
+    The targets that are returned have one label per class, with the total weight of its rows.
     """
     names = Names("X", "y", "sample_weight", model._start_option)
     rows, summaries = _checked(client, rows, names)
@@ -111,7 +111,7 @@ def eval_rows(
     X: Any,
     targets: Targets,
 ) -> list[Rows]:
-    """Evaluation sets, once their labels are known to be among those of the training."""
+    """Evaluation sets; raises for labels that the training rows do not have."""
     pairs = as_pairs([] if eval_set is None else eval_set)
     check_at_most(names.weight, weights, pairs)
     check_at_most(names.margin, margins, pairs)
@@ -132,9 +132,9 @@ def eval_rows(
 
 
 def _checked(client: distributed.Client, rows: Rows, names: Names) -> tuple[Rows, list[Summary]]:
-    """Rows in the memory of the workers, without empty partitions, and what these have.
+    """Rows in the memory of the workers, without empty partitions, and a summary of each partition.
 
-    Everything is computed once, in one pass: what is counted here is trained on later.
+    Everything is computed once, in one pass: the rows counted here are trained on later.
     """
     for name, collection, is_optional in zip(names, rows, (False, False, True, True), strict=True):
         if collection is not None or not is_optional:
@@ -153,7 +153,7 @@ def _checked(client: distributed.Client, rows: Rows, names: Names) -> tuple[Rows
 
 
 def _persisted(client: distributed.Client, collections: list[Any]) -> list[Any]:
-    """Collections in the memory of the workers; arrays and dataframes apart, as they do not mix."""
+    """Collections in workers' memory; arrays and dataframes separately, as they do not mix."""
     persisted = list(collections)
     for kind in (da.Array, dd.DataFrame | dd.Series):
         places = [i for i, collection in enumerate(collections) if isinstance(collection, kind)]
@@ -230,14 +230,14 @@ def _n_parts(collection: Any) -> int:
 
 
 def _lengths(collection: Any) -> Sequence[float]:
-    """Rows of each partition, NaN where they are not known."""
+    """Number of rows of each partition, NaN where it is not known."""
     is_array = isinstance(collection, da.Array)
     return collection.chunks[0] if is_array else [np.nan] * collection.npartitions
 
 
 def encoded(client: distributed.Client, rows: Rows, classes: Array) -> Rows:
     """Rows with labels as integers from 0."""
-    # On the workers before the labels that they are made of may go.
+    # Computed on the workers before the original labels may be released.
     y = client.persist(_vector(_encode, np.float32, rows.y, (classes,)))
     return rows._replace(y=y)
 
@@ -247,7 +247,7 @@ def _encode(y: Any, classes: Array) -> Array:
 
 
 def _times_class_weight(client: distributed.Client, rows: Rows, by_class: Array | None) -> Rows:
-    """Rows with their weights times those of their classes."""
+    """Rows with their weights times their class weights."""
     if by_class is None:
         return rows
     weight = _vector(_item_of, np.float64, rows.y, (by_class,))
@@ -268,7 +268,7 @@ def _product(weight: Any, of_rows: Array) -> Array:
 def _vector(
     function: Any, dtype: Any, rows: Any, arguments: Sequence[Any], *others: Any
 ) -> da.Array:
-    """A function of the partitions of rows, as an array; it is lazy."""
+    """A function of the partitions of rows, as a lazy array."""
     blocks = [
         da.from_delayed(dask.delayed(function)(*parts, *arguments), (n,), dtype)
         for n, *parts in zip(_lengths(rows), *map(parts_of, (rows, *others)), strict=True)
@@ -284,7 +284,7 @@ class DaskFocalClassifier(FocalClassifier):
     _margin_dtype: ClassVar[type]
 
     def decision_function(self, X: Any, *, prior: Any = None, **predict_params: Any) -> Any:
-        """Log-odds of the posterior of two classes, logarithms of the posteriors of more.
+        """Log-odds of the posterior for two classes, log posteriors for more.
 
         Parameters
         ----------
@@ -338,9 +338,9 @@ class DaskFocalClassifier(FocalClassifier):
 def of_partitions(
     model: Any, method: str, dtype: Any, n_columns: int | None, X: Any, **options: Any
 ) -> da.Array:
-    """What a model predicts for the rows of X, partition by partition, when it is asked for.
+    """Lazy predictions of a model for the rows of X, partition by partition.
 
-    Options that are collections go by partition too.
+    Options that are collections are split by partition too.
     """
     check_collection("X", X, X)
     collections = {name: value for name, value in options.items() if dask.is_dask_collection(value)}

@@ -36,9 +36,9 @@ _NAMES = Names("eval_set", "eval_set", "eval_sample_weight", "eval_init_score")
 class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, FocalLGBMClassifier):
     """``DaskLGBMClassifier`` with focal loss, for two or more classes.
 
-    What ``FocalLGBMClassifier`` is to ``LGBMClassifier``, over Dask arrays and dataframes. Where
-    ``DaskLGBMClassifier`` evaluates on each worker what this one has, here every worker gets the
-    evaluation sets whole: metrics are of all rows, and trees can stop early.
+    What ``FocalLGBMClassifier`` is to ``LGBMClassifier``, for Dask arrays and dataframes.
+    With ``DaskLGBMClassifier``, each worker evaluates only its own rows. Here every worker gets the
+    whole evaluation sets, so metrics are computed over all rows and trees can stop early.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         eval_X, eval_y : Dask collection or tuple of them, optional
             The same, as ``LGBMClassifier.fit`` takes them since LightGBM 4.7.
         eval_sample_weight, eval_init_score : list of Dask collections, optional
-            Weights and margins to start from of the evaluation sets.
+            Weights and starting margins of the evaluation sets.
         eval_metric : str, callable or list of them, optional
             As for ``FocalLGBMClassifier.fit``.
         init_model, callbacks
-            As for ``FocalLGBMClassifier.fit``. Callbacks are pickled: those that record something
-            do so on the workers.
+            As for ``FocalLGBMClassifier.fit``. Callbacks are pickled, so what they record stays on
+            the workers.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
             As for ``FocalLGBMClassifier.fit``, for partitions that do not match, and for an
             asynchronous client.
         lightgbm.basic.LightGBMError
-            Where a worker is lost in training. This classifier then stays as it was.
+            If a worker is lost in training. This classifier is then left unchanged.
 
         Examples
         --------
@@ -188,7 +188,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
                 and (of_set.margin is None or item(scores, i) is init_score)
                 and item(eval_class_weight, i) is None
             )
-            if is_training:  # which on one machine LightGBM knows, and does not stop by
+            if is_training:  # LightGBM knows this on one machine, and ignores it for early stopping
                 sets[i] = of_set._replace(weight=rows.weight, margin=rows.margin)
                 names[i] = names[i] if eval_names else "training"
                 callbacks = [NameOfTraining(names[i]), *(callbacks or [])]
@@ -263,14 +263,14 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         Returns
         -------
         dask array of shape (n,)
-            The class of the largest posterior.
+            The class with the largest posterior.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -332,7 +332,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
 **kwargs
             As for ``DaskLGBMClassifier.predict_proba``.
         posterior : bool, default=True
-            False gives the bare sigmoid or softmax of the margin.
+            If False, return the bare sigmoid or softmax of the margin.
         prior : float, dict or sequence of floats, optional
             As for ``FocalLGBMClassifier.predict_proba``.
 
@@ -346,7 +346,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -389,7 +389,7 @@ class DaskFocalLGBMClassifier(DaskFocalClassifier, lgb.DaskLGBMClassifier, Focal
 
 
 def _whole_sets(sets: Sequence[Rows]) -> dict[str, Any]:
-    """Evaluation sets as arguments of ``fit``, lazily, each in one piece."""
+    """Evaluation sets as lazy arguments of ``fit``, each in one piece."""
     whole = [[_whole(field) for field in of_set] for of_set in sets]
     return {
         "eval_set": [(X, y) for X, y, _, _ in whole],
@@ -399,7 +399,7 @@ def _whole_sets(sets: Sequence[Rows]) -> dict[str, Any]:
 
 
 def _whole(collection: Any) -> Any:
-    """All partitions in one, lazily; None for none."""
+    """All partitions in one, lazily; None for None."""
     return None if collection is None else dask.delayed(_concatenated)(parts_of(collection))
 
 

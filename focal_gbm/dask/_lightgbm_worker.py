@@ -11,7 +11,7 @@ from focal_gbm.lightgbm._classifier import FocalLGBMClassifier
 
 
 class OnWorker(FocalLGBMClassifier):
-    """The classifier on a worker, which has some of the rows, and evaluation sets whole."""
+    """The classifier on a worker, which has some of the rows and the whole evaluation sets."""
 
     _min_rows = 1
     _is_on_worker = True
@@ -34,7 +34,7 @@ class OnWorker(FocalLGBMClassifier):
         return self
 
     def _targets(self, X: Any, y: Any, sample_weight: Any) -> Targets:
-        # Labels are integers by now, and weights are those of the classes, too.
+        # Labels are integers by now, and weights include class weights.
         of_all = self._of_all_workers
         y = y.astype(np.intp)
         weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
@@ -42,7 +42,7 @@ class OnWorker(FocalLGBMClassifier):
 
 
 class NameOfTraining:
-    """Tells a booster under which name its training data are evaluated."""
+    """Sets the name under which a booster evaluates its training data."""
 
     before_iteration = True
     order = 0

@@ -40,7 +40,7 @@ _NAMES = Names("eval_set", "eval_set", "sample_weight_eval_set", "base_margin_ev
 class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalXGBClassifier):
     """``DaskXGBClassifier`` with focal loss, for two or more classes.
 
-    What ``FocalXGBClassifier`` is to ``XGBClassifier``, over Dask arrays and dataframes.
+    What ``FocalXGBClassifier`` is to ``XGBClassifier``, for Dask arrays and dataframes.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
         As for ``DaskXGBClassifier``.
     **kwargs
         Parameters of ``FocalXGBClassifier``. A callable in ``eval_metric`` gets a worker's rows,
-        and the mean over the workers is by the weight of these.
+        and the mean over the workers is weighted by the weight of their rows.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
         Returns
         -------
         dict
-            As of ``FocalXGBClassifier``.
+            As for ``FocalXGBClassifier``.
 
         Examples
         --------
@@ -147,7 +147,8 @@ class DaskFocalXGBClassifier(DaskFocalClassifier, dxgb.DaskXGBClassifier, FocalX
             Finite weights >= 0.
         base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
 feature_weights
-            As for ``DaskXGBClassifier.fit``. Metrics are those of the posterior, of all rows.
+            As for ``DaskXGBClassifier.fit``. Metrics are computed from the posterior, over all
+            rows.
 
         Returns
         -------
@@ -161,7 +162,7 @@ feature_weights
             As for ``FocalXGBClassifier.fit``, for partitions that do not match, and for an
             asynchronous client.
         xgboost.core.XGBoostError
-            Where a worker is lost in training. This classifier then stays as it was.
+            If a worker is lost in training. This classifier is then left unchanged.
 
         Examples
         --------
@@ -209,7 +210,7 @@ feature_weights
             )
         if not targets.is_one_class:
             check_splits(result["booster"], self.get_num_boosting_rounds())
-        # Nothing has been set before, so that this classifier stays as it is if something fails.
+        # Nothing is set before this point, so a failure leaves this classifier unchanged.
         self._set_fitted(targets, result["booster"], result["history"])
         return self
 
@@ -220,7 +221,7 @@ feature_weights
         ref: dxgb.DaskDMatrix | None = None,
         feature_weights: Any = None,
     ) -> dxgb.DaskDMatrix:
-        """A matrix of the kind that the tree method wants."""
+        """A matrix of the kind that the tree method needs."""
         if feature_weights is None and ref is None:
             feature_weights = self.feature_weights
         if feature_weights is not None and not dask.is_dask_collection(feature_weights):
@@ -287,14 +288,14 @@ feature_weights
         Returns
         -------
         dask array of shape (n,)
-            The class of the largest posterior.
+            The class with the largest posterior.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -340,7 +341,7 @@ feature_weights
         validate_features, base_margin, iteration_range
             As for ``DaskXGBClassifier.predict_proba``.
         posterior : bool, default=True
-            False gives the bare sigmoid or softmax of the margin.
+            If False, return the bare sigmoid or softmax of the margin.
         prior : float, dict or sequence of floats, optional
             As for ``FocalXGBClassifier.predict_proba``.
 
@@ -354,7 +355,7 @@ feature_weights
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------

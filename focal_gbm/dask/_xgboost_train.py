@@ -42,9 +42,9 @@ def train(
 ) -> dict[str, Any]:
     """``xgboost.dask.train`` with focal loss as if it were built in.
 
-    What ``focal_gbm.xgboost.train`` adds is added here too, from the labels of all partitions:
-    they are counted where they are, before training, and the workers get a small objective that
-    has a value for alpha, and the starting margin as ``base_score``. Metrics are of all rows.
+    This adds the same as ``focal_gbm.xgboost.train``, from the labels of all partitions. These are
+    counted on their workers before training, and the workers get a small objective with a value for
+    alpha, and the starting margin as ``base_score``. Metrics are computed over all rows.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ def train(
     num_boost_round, evals, early_stopping_rounds, xgb_model, verbose_eval, callbacks, coll_cfg
         As for ``xgboost.dask.train``.
     obj : FocalObjective
-        The objective. It takes as many threads as the smallest of the workers has; one with
+        The objective. It uses as many threads as the smallest worker has; one with
         ``device="cuda"`` computes on the workers' GPUs.
     custom_metric : callable, optional
         As for ``xgboost.dask.train``; it receives the margins of a worker's rows. The mean over
-        the workers is by the weight of their rows.
+        the workers is weighted by the weight of their rows.
 
     Returns
     -------
@@ -71,11 +71,12 @@ def train(
     Raises
     ------
     TypeError
-        If ``client`` is no client, ``obj`` no ``FocalObjective`` or ``dtrain`` no ``DaskDMatrix``.
+        If ``client`` is not a client, ``obj`` not a ``FocalObjective`` or ``dtrain`` not a
+        ``DaskDMatrix``.
     ValueError
         As for ``focal_gbm.xgboost.train``, and for an asynchronous client.
     xgboost.core.XGBoostError
-        Where a worker is lost in training.
+        If a worker is lost in training.
 
     Warns
     -----
@@ -128,7 +129,7 @@ def train_with(
     custom_metric: Any,
     **options: Any,
 ) -> dict[str, Any]:
-    """``train``, with the labels of all partitions summed up where they have been counted."""
+    """``train``, with the label totals of all partitions if they have been counted already."""
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, dxgb.DaskDMatrix):
         raise TypeError(f"dtrain: expected a DaskDMatrix, got {type(dtrain).__name__}")
@@ -160,9 +161,9 @@ def train_with(
 def _summed_up(
     client: distributed.Client, dtrain: dxgb.DaskDMatrix, n_classes: int
 ) -> tuple[Array, bool]:
-    """Total weight of each class, and whether there are margins to start from."""
+    """Total weight of each class, and whether there are starting margins."""
     sums = [
-        # Where the partition is, unless its worker is gone.
+        # On the worker that has the partition, unless it is gone.
         client.submit(
             _sum_of, part, n_classes, pure=False, workers=[worker], allow_other_workers=True
         )

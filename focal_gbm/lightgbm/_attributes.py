@@ -1,8 +1,8 @@
-"""What a booster of LightGBM, and the file of one, knows of focal loss.
+"""What a LightGBM booster and its file record about focal loss.
 
-It is a line of JSON among the parameters of the model's text: the "loss", the "start" of the
-margins and the "shift" of the intercept, both of which are in the first trees, "class_prior", the
-share of each class in the training data, and "classes", the labels of a classifier.
+It is a line of JSON among the parameters of the model's text: the "loss"; the "start" of the
+margins and the "shift" of the intercept, both of which are in the first trees; "class_prior", the
+share of each class in the training data; and "classes", the labels of a classifier.
 """
 
 import json
@@ -31,20 +31,20 @@ _NAME = "focal_gbm"
 
 
 def stored_of(booster: lgb.Booster) -> dict[str, Any]:
-    """What a booster tells, nothing if it has been trained elsewhere."""
+    """What a booster records, nothing if it was not trained by this package."""
     text = parameter_of(booster, _NAME)
     return {} if text is None else decoded(_NAME, text)
 
 
 def with_stored(model: str, stored: dict[str, Any]) -> str:
-    """The text of a model that tells this."""
+    """The text of a model with this record."""
     return with_parameter(model, _NAME, json.dumps(stored))
 
 
 def to_store(
     loss: Loss, start: Array | None, shift: Array, totals: Array | None, classes: Array | None
 ) -> dict[str, Any]:
-    """What a model is to tell, as far as it is known."""
+    """What a model should record, as far as it is known."""
     stored = {
         "loss": None if loss.alpha == "balanced" else parameters_of(loss),
         "start": None if start is None else start.tolist(),
@@ -56,19 +56,19 @@ def to_store(
 
 
 def loss_of(booster: lgb.Booster) -> Loss | None:
-    """The loss of a booster that has been trained here, None if it does not tell."""
+    """The loss of a booster trained by this package, None if it records none."""
     loss: Loss | None = _part(booster, "loss", lambda part: loss_from(part, n_classes_of(booster)))
     return loss
 
 
 def classes_of(booster: lgb.Booster) -> Array | None:
-    """The labels of a booster, None if it has been trained without a classifier."""
+    """The labels of a booster's classes, None if it was trained without a classifier."""
     classes: Array | None = _part(booster, "classes", classes_from)
     return classes
 
 
 def class_prior_of(booster: lgb.Booster) -> Array | None:
-    """The share of each class in the training data of a booster, None if it does not tell."""
+    """The share of each class in a booster's training data, None if it records none."""
     n_classes = n_classes_of(booster)
     prior: Array | None = _part(
         booster, "class_prior", lambda part: check_prior("class_prior", part, n_classes)
@@ -77,19 +77,19 @@ def class_prior_of(booster: lgb.Booster) -> Array | None:
 
 
 def margins_of(booster: lgb.Booster, name: str) -> Array | None:
-    """The "start" or the "shift" of a booster, None if it does not tell."""
+    """The "start" or the "shift" of a booster, None if it records none."""
     n_margins = booster.num_model_per_iteration()
     margin: Array | None = _part(booster, name, lambda part: margins(part, n_margins))
     return margin
 
 
 def n_classes_of(booster: lgb.Booster) -> int:
-    """Classes of the loss."""
+    """Number of classes of the loss."""
     return max(2, booster.num_model_per_iteration())
 
 
 def check_is_whole(model: str) -> None:
-    """Refuse the text of a model that is cut off, of which LightGBM might not come back."""
+    """Refuse a model's text that is cut off: LightGBM might never return from reading it."""
     if not re.search(r"^end of parameters\n\npandas_categorical:.*\n\Z", model, re.MULTILINE):
         raise ValueError("fname: the file is no model of LightGBM, or has been cut off")
 

@@ -37,7 +37,7 @@ from focal_gbm.lightgbm._parameters import as_booster, canonical, refuse_machine
 from focal_gbm.lightgbm._saving import SavedClassifier
 from focal_gbm.lightgbm._train import check_splits, train_with
 
-# Objectives that a classifier may name: those that the focal loss takes the place of.
+# Objectives that a classifier may name: those that the focal loss replaces.
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")
 
 
@@ -45,21 +45,21 @@ class FocalLGBMClassifier(SavedClassifier):
     """``LGBMClassifier`` with focal loss, for two or more classes.
 
     It takes every parameter of ``LGBMClassifier`` and predicts probabilities of the classes: the
-    posterior, in which the distortion by gamma and alpha is undone.
+    posterior, which undoes the distortion by gamma and alpha.
 
     Parameters
     ----------
     focal_gamma : float, dict or sequence of floats, default=2.0
-        Focusing parameter, >= 0; 0 is log loss. A dictionary gives one by label, a sequence one per
-        class in the order of ``classes_``.
+        Focusing parameter, >= 0; 0 is log loss. A dictionary gives a value for each label, a
+        sequence one per class in the order of ``classes_``.
     focal_alpha : None, "balanced", float, dict or sequence of floats, default=None
-        Class weights in the loss. A dictionary gives a positive weight by label, a sequence one per
-        class in the order of ``classes_``. A float in (0, 1) is the weight of the second of two
-        classes, and the first has ``1 - focal_alpha``. Classes are sorted, so that of 'fraud' and
+        Class weights in the loss. A dictionary gives a positive weight for each label, a sequence
+        one per class in the order of ``classes_``. A float in (0, 1) is the weight of the second of
+        two classes, and the first has ``1 - focal_alpha``. Classes are sorted, so with 'fraud' and
         'legit' a float weights 'legit': to weight fraud, write
-        ``focal_alpha={"fraud": 0.9, "legit": 0.1}``. "balanced" gives each class the share that the
-        others have of the (weighted) labels. The posterior is that of the data: these weights are
-        undone in it.
+        ``focal_alpha={"fraud": 0.9, "legit": 0.1}``. "balanced" weights each class by the share of
+        the other classes in the (weighted) labels. The posterior undoes these weights: it is that
+        of the data.
     hessian : {"exact", "clip", "abs", "gradient"}, optional
         The curvature the booster gets, as in ``FocalObjective``.
     **kwargs
@@ -71,8 +71,8 @@ class FocalLGBMClassifier(SavedClassifier):
     loss_ : BinaryFocalLoss or SoftmaxFocalLoss
         The loss that was minimised, with a value for alpha.
     class_prior_ : ndarray of shape (n_classes,) or None
-        The share of each class in the weight of the training rows; None for a model loaded from a
-        file that does not tell it.
+        The share of each class in the total weight of the training rows; None for a model loaded
+        from a file that does not record it.
 
     Raises
     ------
@@ -104,7 +104,7 @@ class FocalLGBMClassifier(SavedClassifier):
         "alpha": "LightGBM's parameter of Huber and quantile loss",
     }
     _min_rows = 2
-    _is_on_worker = False  # where other machines have rows too
+    _is_on_worker = False  # True if other machines have rows too
 
     def __init__(
         self,
@@ -146,8 +146,8 @@ class FocalLGBMClassifier(SavedClassifier):
         X : array-like of shape (n, n_features)
             Features, in any form that LightGBM takes.
         y : array-like of shape (n,)
-            Labels: numbers, text, booleans or dates. Of a single class, as a part of the data may
-            have it, the model predicts that class with a probability of almost 1, as
+            Labels: numbers, text, booleans or dates. If they are all of one class, which can happen
+            in a part of the data, the model predicts that class with a probability of almost 1, as
             ``LGBMClassifier`` does.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
@@ -157,7 +157,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         eval_metric : str, callable or list of them, optional
             Names of metrics of the posterior, or callables as for ``LGBMClassifier.fit``, which get
             the labels as integers from 0 and the posterior ((n,) for the second of two classes, or
-            (n, n_classes)). By default the posterior's log loss.
+            (n, n_classes)). The default is the log loss of the posterior.
 
         Returns
         -------
@@ -167,15 +167,15 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         ------
         TypeError, ValueError
             For parameters, labels or weights of the wrong kind or value, for parameters that
-            LightGBM ignores together with a callable objective, and for an ``init_model`` of other
-            classes.
+            LightGBM ignores together with a callable objective, and for an ``init_model`` with
+            other classes.
 
         Warns
         -----
         UserWarning
-            For an ``init_model`` that has another loss, or a classifier that does not tell it,
-            because the posterior is then right only once the new trees outweigh the old, and where
-            no tree has a split.
+            For an ``init_model`` trained with another loss, or a classifier with an unknown one,
+            because the posterior is then right only once the new trees outweigh the old, and if no
+            tree has a split.
 
         Examples
         --------
@@ -189,7 +189,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         >>> list(model.evals_result_["valid_0"])
         ['binary_logloss']
         """
-        # All is set on a copy, so that this classifier stays as it is if something fails.
+        # Everything is set on a copy, so a failure leaves this classifier unchanged.
         model = copy.copy(self)
         checked_X = model._checked_features(X)
         targets = self._targets(X, y, sample_weight)
@@ -250,7 +250,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         return self
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
-        """Native parameters, once those that contradict the focal loss are refused."""
+        """Native parameters; raises for those that contradict the focal loss."""
         params, given = native_params(self, n_classes)
         params = canonical(params)
         if given not in _LOG_LOSSES:
@@ -258,7 +258,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
                 f"objective: {given!r} contradicts the focal loss, which is given by focal_gamma "
                 f"and focal_alpha: leave it out, or pass one of {_LOG_LOSSES}"
             )
-        if params.get("metric") in _LOG_LOSSES:  # what LightGBM fills in where none is given
+        if params.get("metric") in _LOG_LOSSES:  # LightGBM's default where none is given
             params.pop("metric", None)
         if not self._is_on_worker:
             refuse_machines(params, type(self).__name__)
@@ -267,7 +267,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         return params if n_classes == 2 else {**params, "num_class": n_classes}
 
     def _checked_features(self, X: Any) -> Any:
-        """Arrays as scikit-learn checks them, data frames as they are."""
+        """Arrays checked by scikit-learn; data frames unchanged."""
         if hasattr(X, "columns"):
             self.n_features_in_: int = X.shape[1]
             return X
@@ -304,14 +304,14 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         Returns
         -------
         ndarray of shape (n,)
-            The class of the largest posterior.
+            The class with the largest posterior.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -360,13 +360,14 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
 **kwargs
             As for ``LGBMClassifier.predict_proba``.
         posterior : bool, default=True
-            False gives the bare sigmoid or softmax of the margin, which is what the booster
-            predicts by itself, and which is no probability unless gamma is 0 and alpha None.
+            If False, return the bare sigmoid or softmax of the margin. The booster itself predicts
+            this; it is a probability only if gamma is 0 and alpha is None.
         prior : float, dict or sequence of floats, optional
-            Share of the second of two classes, or one per class by label or in the order of
-            ``classes_``, in the data that are predicted, where it is not that of the training data
-            (``class_prior_``): because of undersampling, of weights, or of another population.
-            Probabilities are then those of the former, as ``BinaryFocalLoss.posterior`` has them.
+            Shares of the classes in the data to predict, if they differ from those in the training
+            data (``class_prior_``) because of undersampling, weights or a different population: the
+            share of the second of two classes, or one per class, by label or in the order of
+            ``classes_``. Probabilities are then those for the data to predict; see
+            ``BinaryFocalLoss.posterior``.
 
         Returns
         -------
@@ -378,7 +379,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -409,7 +410,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
 
 
 def booster_to_continue(model: Any, targets: Targets) -> lgb.Booster | None:
-    """The booster of a model, a file or a classifier, of the same classes if it tells them."""
+    """The booster of a model, file or classifier; if it records its classes, they must match."""
     if model is None:
         return None
     is_classifier = isinstance(model, lgb.LGBMModel)

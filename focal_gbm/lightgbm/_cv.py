@@ -47,10 +47,10 @@ def cv(
 ) -> dict[str, Any]:
     """``lightgbm.cv`` with focal loss as if it were built in.
 
-    Everything is passed on to ``lightgbm.cv``. Each fold is what ``focal_gbm.lightgbm.train`` makes
-    of its training rows: it has their starting margin, their alpha where that is "balanced", and a
-    shift of the intercept in the end. Metrics are those of the posterior, by default the focal
-    loss.
+    Everything is passed on to ``lightgbm.cv``. Each fold is trained as by
+    ``focal_gbm.lightgbm.train``: the starting margin, an alpha that is "balanced" and the final
+    shift of the intercept come from its own training rows. Metrics are those of the posterior, by
+    default the focal loss.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ def cv(
 eval_train_metric
         As for ``lightgbm.cv``.
     metrics : str or list of str, optional
-        Names of metrics of the posterior, in place of the ``metric`` of ``params``.
+        Names of metrics of the posterior, instead of the ``metric`` of ``params``.
     feval : callable or list of callables, optional
         As for ``lightgbm.cv``; it gets margins, not probabilities.
     fpreproc : callable, optional
-        As for ``lightgbm.cv``; the parameters it returns are checked as those of ``train``.
+        As for ``lightgbm.cv``; the parameters it returns are checked like those of ``train``.
     return_cvbooster : bool, default=False
         As for ``lightgbm.cv``. The boosters are those that ``train`` would return: they predict
         probabilities wherever they are loaded, and have the trees up to the best iteration.
@@ -77,12 +77,12 @@ eval_train_metric
     Raises
     ------
     TypeError, ValueError
-        As by ``focal_gbm.lightgbm.train``, and for folds whose training rows lack a class.
+        As for ``focal_gbm.lightgbm.train``, and for folds whose training rows lack a class.
 
     Warns
     -----
     UserWarning
-        As by ``focal_gbm.lightgbm.train``.
+        As for ``focal_gbm.lightgbm.train``.
 
     Examples
     --------
@@ -148,7 +148,7 @@ class _Fold(NamedTuple):
 
 
 class _Folds:
-    """Folds of which each is a training of its own, known to ``lightgbm.cv`` by its data sets."""
+    """Folds, each a separate training; ``lightgbm.cv`` refers to them by their data sets."""
 
     def __init__(
         self,
@@ -166,12 +166,12 @@ class _Folds:
         self.fpreproc = fpreproc
         self.of_user = callbacks
         self.has_start = has_start
-        self.model = model  # that is continued
+        self.model = model  # to continue, if any
         self.keeps_margins = keeps_margins
         self.by_dataset: dict[lgb.Dataset, _Fold] = {}
 
     def __deepcopy__(self, memo: Any) -> Self:
-        return self  # LightGBM copies its parameters, of which the objective is one
+        return self  # LightGBM copies its parameters, including the objective
 
     def prepare(
         self, train_set: lgb.Dataset, valid_set: lgb.Dataset, library_params: dict[str, Any]
@@ -207,7 +207,7 @@ class _Folds:
         ]
 
     def callbacks(self) -> list[Callable[..., None]]:
-        """What ``train`` has its callbacks do, for the booster of each fold."""
+        """The callbacks that ``train`` adds, for the booster of each fold."""
 
         def prepare_all(cvbooster: lgb.CVBooster) -> None:
             for booster in cvbooster.boosters:
@@ -226,6 +226,6 @@ class _Folds:
         if training.keeps_margins:
             training.shift_intercept(*training.rows_used(booster))
         if booster.best_iteration > 0 and self.model is not None:
-            # In which lightgbm.cv does not count those of init_model.
+            # lightgbm.cv does not count the iterations of init_model.
             booster.best_iteration += self.model.current_iteration()
         finish(booster, training)

@@ -23,7 +23,7 @@ from focal_gbm.objective import FocalMetric, labels_and_weights
 
 
 def metric_names_of(metrics: Sequence[Any], default: Any, n_classes: int) -> list[str]:
-    """Names among the metrics of ``fit``, before those of the constructor, as for LightGBM."""
+    """Names among the metrics of ``fit``, then those of the constructor, as in LightGBM."""
     for metric in metrics:
         if not (metric is None or isinstance(metric, str) or callable(metric)):
             raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
@@ -39,7 +39,7 @@ def metric_names_of(metrics: Sequence[Any], default: Any, n_classes: int) -> lis
 
 
 def posterior_metric(metric: Any, targets: Targets) -> Any:
-    """A metric of margins from one of probabilities, in LightGBM's convention."""
+    """Turn a metric of probabilities, in LightGBM's convention, into one of margins."""
     if isinstance(metric, FocalMetric):
         return metric
     n_arguments = len(inspect.signature(metric).parameters)

@@ -1,7 +1,8 @@
-"""What LightGBM does not promise, and this package relies on: all of it is here.
+"""Everything that this package relies on and LightGBM does not promise.
 
-Each function names the file of LightGBM that it was read in, and why there is no public way. It was
-seen in 4.6.0 and 4.7.0. ``tests/test_assumptions_of_lightgbm.py`` states each assumption.
+Each function names the file of LightGBM that it is based on, and says why there is no public way.
+All of it was checked in 4.6.0 and 4.7.0. ``tests/test_assumptions_of_lightgbm.py`` states each
+assumption.
 """
 
 import re
@@ -22,60 +23,60 @@ def is_autologged() -> bool:
 def estimators_train(*arguments: Any, **options: Any) -> lgb.Booster:
     """``lightgbm.train`` as LightGBM's estimators call it (sklearn.py).
 
-    It is the same function, but MLflow replaces it by another: one that logs no booster, which is
-    not complete yet.
+    It is the same function, but MLflow replaces it by a different one, which does not log the
+    booster: it is not complete yet.
     """
     booster: lgb.Booster = lgb.sklearn.train(*arguments, **options)  # type: ignore[attr-defined]
     return booster
 
 
 def is_constructed(dataset: lgb.Dataset) -> bool:
-    """Whether a data set has been handed to LightGBM (basic.py), which no public method tells."""
+    """Whether a data set has been constructed (basic.py), which no public method tells."""
     return dataset._handle is not None
 
 
 def was_continued(dataset: lgb.Dataset) -> bool:
-    """Whether a data set has margins of an ``init_model`` (basic.py).
+    """Whether a data set has margins from an ``init_model`` (basic.py).
 
-    ``Dataset.get_init_score`` is public, but does not tell whose they are. A training without
-    ``init_model`` makes zeros of them.
+    ``Dataset.get_init_score`` is public, but does not tell where they come from. Training without
+    ``init_model`` sets them to zero.
     """
     return dataset._predictor is not None
 
 
 def constructed(params: dict[str, Any], dataset: lgb.Dataset) -> lgb.Dataset:
-    """The data set, constructed as ``lightgbm.train`` constructs it for parameters (basic.py).
+    """The data set, constructed with these parameters as by ``lightgbm.train`` (basic.py).
 
-    Public ``construct`` knows only the parameters that the data set was made with.
+    The public ``construct`` uses only the parameters that the data set was made with.
     """
     try:
         dataset._update_params({**params, "objective": "none", "metric": "None"})
         dataset.construct()
     finally:
-        dataset._reverse_update_params()  # which does nothing once it is constructed
+        dataset._reverse_update_params()  # no effect once it is constructed
     return dataset
 
 
 def objective_is_none(booster: lgb.Booster) -> None:
-    """Tell a booster of ``lightgbm.train`` that its objective is "none", as it is (basic.py).
+    """Tell a booster of ``lightgbm.train`` that its objective is already "none" (basic.py).
 
-    Else it sets it so in its first iteration, and fails on data without a feature to split, of
-    which built-in losses make a constant.
+    Otherwise it sets that in its first iteration, and fails on data without a feature to split, for
+    which built-in losses give a constant model.
     """
     vars(booster)["_Booster__set_objective_to_none"] = True
 
 
 def training_margin(booster: lgb.Booster) -> Array:
-    """Margins of the training data, in memory that LightGBM writes to again (basic.py).
+    """Margins of the training data, in memory that LightGBM reuses (basic.py).
 
-    ``Booster.eval_train`` gives them to a metric, but evaluates all others, too.
+    ``Booster.eval_train`` passes them to a metric, but also evaluates all others.
     """
     margin: Array = booster._Booster__inner_predict(data_idx=0)  # type: ignore[attr-defined]
     return margin
 
 
 def training_data_name(booster: lgb.Booster) -> str:
-    """The name that training data are evaluated by (basic.py), for which there is only a setter."""
+    """The name that training data are evaluated under (basic.py); only its setter is public."""
     name: str = booster._train_data_name
     return name
 
@@ -87,8 +88,8 @@ def is_dart(booster: lgb.Booster) -> bool:
 def final_margin(booster: lgb.Booster) -> Array:
     """Margins of the training data once training has ended.
 
-    Asked for them, DART would drop trees for the next iteration (src/boosting/dart.hpp), unless it
-    skips that for certain.
+    When asked for them, DART drops trees for the next iteration (src/boosting/dart.hpp), so
+    ``skip_drop`` is set to 1 meanwhile.
     """
     if is_dart(booster):
         skip = booster.params.get("skip_drop", 0.5)
@@ -100,18 +101,18 @@ def final_margin(booster: lgb.Booster) -> Array:
 
 
 def best_iterations(callback: Any) -> list[int]:
-    """The best iteration so far by each metric, of a callback that stops early (callback.py).
+    """The best iteration so far by each metric, from an early stopping callback (callback.py).
 
-    The booster tells its best iteration only once training has stopped.
+    The booster gives its best iteration only once training has stopped.
     """
     is_early_stopping = isinstance(callback, lgb.callback._EarlyStoppingCallback)
     return callback.best_iter if is_early_stopping and callback.enabled else []
 
 
 class NativeClassifier(lgb.LGBMClassifier):
-    """``LGBMClassifier`` that keeps some parameters to itself (sklearn.py).
+    """``LGBMClassifier`` that does not pass some of its parameters on to LightGBM (sklearn.py).
 
-    Public ``get_params`` has to name them, and hands them all to LightGBM.
+    They must be in the public ``get_params``, but LightGBM would get all that it returns.
     """
 
     _kept: ClassVar[set[str]]
@@ -124,12 +125,12 @@ class NativeClassifier(lgb.LGBMClassifier):
 def native_params(model: NativeClassifier, n_classes: int) -> tuple[dict[str, Any], Any]:
     """Parameters for ``lightgbm.train``, and the objective that the user named (sklearn.py).
 
-    ``LGBMClassifier.fit`` does this itself, and makes no method of it.
+    ``LGBMClassifier.fit`` does this itself, and has no method for it.
     """
     own = "binary" if n_classes == 2 else "multiclass"
     model._n_classes, model._objective = n_classes, own
     params = model._process_params("fit")
-    # LightGBM prefers an alias among the parameters.
+    # LightGBM prefers an alias of "objective" among the parameters.
     given = model.objective if model._objective == own else model._objective
     model._objective = own
     return params, given
@@ -141,7 +142,7 @@ def set_fitted(
     evals_result: dict[str, Any],
     n_classes: int,
 ) -> None:
-    """Make a classifier a fitted one (sklearn.py), which only its own ``fit`` can."""
+    """Make a classifier fitted (sklearn.py), which only its own ``fit`` can do."""
     model._Booster = booster
     model._n_classes = n_classes
     model._objective = "binary" if n_classes <= 2 else "multiclass"
@@ -156,35 +157,35 @@ def set_fitted(
 def dask_fit(model: lgb.DaskLGBMClassifier, **arguments: Any) -> None:
     """Fit on the workers of a cluster (dask.py).
 
-    Public ``fit`` gives no way to a class of our own for the workers, nor to arguments for it.
+    The public ``fit`` accepts neither a class of our own for the workers nor arguments for it.
     """
     model._lgb_dask_fit(**arguments)
 
 
 def dask_to_local(model: lgb.DaskLGBMClassifier, kind: Any) -> Any:
-    """The classifier without its client (dask.py); public ``to_local`` makes LightGBM's own."""
+    """The classifier without its client (dask.py); public ``to_local`` makes an LGBMClassifier."""
     return model._lgb_dask_to_local(kind)
 
 
 def other_params(model: lgb.LGBMModel) -> dict[str, Any]:
-    """Parameters that are LightGBM's and no argument of the classifier (sklearn.py).
+    """LightGBM's parameters that are not arguments of the classifier (sklearn.py).
 
-    Public ``get_params`` mixes them with the others.
+    The public ``get_params`` mixes them with the others.
     """
     params: dict[str, Any] = model._other_params
     return params
 
 
-# Parameters of data that has a row or two, and still a feature to split.
+# Parameters with which data of one or two rows still have a feature to split.
 TWO_ROWS_SUFFICE = {"feature_pre_filter": False, "min_data_in_bin": 1}
 
 
 def set_globals(params: dict[str, Any]) -> None:
-    """Let LightGBM take the threads, and say what, its parameters tell from now on.
+    """Make LightGBM use the threads and the verbosity of these parameters from now on.
 
-    Both are global, and are those of whatever has been constructed last (Config::Set in
-    src/io/config.cpp, seen in 4.6.0 and 4.7.0): a model is written to a text by as many threads,
-    for which a forked process would wait for good.
+    Both are global, and are those of whatever was constructed last (Config::Set in
+    src/io/config.cpp, seen in 4.6.0 and 4.7.0). A model, too, is written to text by that many
+    threads, for which a forked process would wait forever.
     """
     names = "num_threads", "verbosity"
     given: dict[str, Any] = {name: params[name] for name in names if name in params}
@@ -194,9 +195,10 @@ def set_globals(params: dict[str, Any]) -> None:
 def with_objective(model: str, n_classes: int, parameter: str) -> str:
     """The text of a model of a callable objective, as one that predicts probabilities.
 
-    The text (src/boosting/gbdt_model_text.cpp) has no line for a callable objective, and no public
-    way to one. Its section of parameters calls it "custom", and has ``parameter`` here: a loaded
-    booster's parameters are from there, by which it is refitted (basic.py).
+    The text (src/boosting/gbdt_model_text.cpp) has no line for a callable objective, and there is
+    no public way to add one. Its section of parameters calls the objective "custom"; here it gets
+    ``parameter`` instead. A loaded booster takes its parameters from there, and is refitted with
+    them (basic.py).
     """
     is_binary = n_classes == 2
     line = "binary sigmoid:1" if is_binary else f"multiclass num_class:{n_classes}"
@@ -208,10 +210,10 @@ def with_objective(model: str, n_classes: int, parameter: str) -> str:
 
 
 def with_parameter(model: str, name: str, value: str) -> str:
-    """The text of a model with a parameter of ours, which LightGBM reads past and keeps.
+    """The text of a model with a parameter of ours, which LightGBM ignores and keeps.
 
     A loaded model keeps the text of its parameters as it is (src/boosting/gbdt_model_text.cpp), and
-    tells those that it knows.
+    reports those that it knows.
     """
     model = re.sub(rf"^\[{name}: .*\]\n", "", model, flags=re.MULTILINE)
     return _substituted(
@@ -220,7 +222,7 @@ def with_parameter(model: str, name: str, value: str) -> str:
 
 
 def parameter_of(booster: lgb.Booster, name: str) -> str | None:
-    """The parameter of ours in a booster's text, None if it has none."""
+    """The value of a parameter of ours in a booster's text, None if it has none."""
     text = booster.model_to_string(num_iteration=1)
     found = re.search(rf"^\[{name}: (.*)\]$", text, re.MULTILINE)
     return found and found[1]
@@ -229,8 +231,8 @@ def parameter_of(booster: lgb.Booster, name: str) -> str | None:
 def with_linear_leaves_raised(model: str, start: Array) -> str:
     """The text of a model, with ``start`` added to the first tree of each class if it is linear.
 
-    ``Booster.set_leaf_output`` is public, but leaves out the constants of linear leaves, which are
-    a line of each tree's text (src/io/tree.cpp).
+    ``Booster.set_leaf_output`` is public, but does not change the constants of linear leaves, which
+    are a line of each tree's text (src/io/tree.cpp).
     """
     raised = model
     for tree, value in enumerate(start.tolist()):

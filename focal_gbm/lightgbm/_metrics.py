@@ -1,4 +1,4 @@
-"""Metrics of LightGBM: its own of the posterior, the focal loss, and a user's."""
+"""Metrics for LightGBM: its own, of the posterior; the focal loss; and the user's."""
 
 from functools import partial
 from typing import Any
@@ -33,10 +33,10 @@ _METRIC_PARAMETERS = (
     "verbosity",
 )
 
-# LightGBM's log loss takes no smaller posterior.
+# LightGBM's log loss clips posteriors to at least this.
 _LOG_LOSS = RowMetric("log loss", 1e-15)
 
-# Metrics that are computed here, of two classes and of several.
+# Metrics that are computed here, for two classes and for several.
 _OF_TWO: dict[str, RowMetric | Area] = {
     "binary_logloss": _LOG_LOSS,
     "binary_error": RowMetric("error", 0.5),
@@ -57,7 +57,7 @@ _Shown = tuple[tuple[str, bool], ...]
 def take_metrics(
     params: dict[str, Any], feval: Any, training: Training, valid_sets: list[lgb.Dataset]
 ) -> list[Any]:
-    """What the data sets are evaluated by, taken over from LightGBM."""
+    """The metrics to evaluate the data sets by, in place of LightGBM's evaluation."""
     if not valid_sets:
         return []
     given = feval if isinstance(feval, list | tuple) else [feval] if feval else []
@@ -69,7 +69,7 @@ def take_metrics(
 
 
 class _OfMargin:
-    """A metric of margins; LightGBM's own have no starting margin in them."""
+    """A metric of margins; those that LightGBM gives lack the starting margin."""
 
     def __init__(self, metric: Any, training: Training) -> None:
         self.metric = metric
@@ -80,7 +80,7 @@ class _OfMargin:
 
 
 class OfAllMachines:
-    """A metric's results on several machines: means by the weight of the rows that each has."""
+    """A metric's results over several machines: means weighted by the weight of their rows."""
 
     def __init__(self, metric: Any, sum_of_all: SumOfAll) -> None:
         self.metric = metric
@@ -111,7 +111,7 @@ def _weight_of(dataset: lgb.Dataset) -> float:
 class _NamedMetrics:
     """Metrics of the posterior by LightGBM's names: some are computed here, others by LightGBM.
 
-    ``names`` are those given, each with what LightGBM shows for it: names, and whether larger is
+    ``names`` maps each given name to what LightGBM shows for it: names, and whether larger is
     better.
     """
 
@@ -142,25 +142,25 @@ class _NamedMetrics:
 
     def _computed_here(self, margin: Array, dataset: lgb.Dataset) -> dict[str, float]:
         training = self.training
-        if not (self.means or self.areas):  # LightGBM's own may take labels that are no classes
+        if not (self.means or self.areas):  # LightGBM's own may take labels that are not classes
             return {}
         if dataset not in self._rows:
             self._rows[dataset] = self._read(margin, dataset)
         rows = self._rows[dataset]
-        if not rows.is_hard:  # LightGBM takes any label above zero for positive
+        if not rows.is_hard:  # LightGBM treats any label above zero as positive
             return {}
         start = 0.0 if training.start is None else training.start
         values = rows.means(self.means, training.loss, margin, training.threads, start=start)
         if self.areas and rows.has_both:
-            # Not by the margins: without their start, other ones of them would be equal.
+            # Not by the margins: without their start, different rows would be ties.
             values |= rows.areas(self.areas, self._posterior_margin(margin))
         return values
 
     def _read(self, margin: Array, dataset: lgb.Dataset) -> Rows:
-        """Labels and weights, and what those of all machines have.
+        """Labels and weights; a flag is true only if it is true on all machines.
 
-        LightGBM is asked by all machines or by none: its data sets and boosters of machines that
-        are connected wait for each other.
+        Either all machines ask LightGBM or none does: while machines are connected, its data sets
+        and boosters wait for each other.
         """
         training = self.training
         rows = together(partial(Rows.read, dataset, margin, training.loss), training.sum_of_all)
@@ -174,16 +174,16 @@ class _NamedMetrics:
 
 
 class _OfLibrary:
-    """LightGBM's metrics of the posterior, from a booster that has its margin and no trees.
+    """LightGBM's metrics of the posterior, by a booster without trees that starts at its margin.
 
-    For a callable objective, LightGBM itself would take margins for probabilities.
+    With a callable objective, LightGBM itself would treat margins as probabilities.
     """
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
-        # Each construction of a data set sets the threads that LightGBM takes from then on.
+        # Each construction of a data set sets the threads that LightGBM uses from then on.
         self.threads = {name: params[name] for name in ("num_threads",) if name in params}
-        # By data set, one that has its labels, weights and queries.
+        # For each data set, one that has its labels, weights and queries.
         self._posteriors: WeakKeyDictionary[lgb.Dataset, lgb.Dataset] = WeakKeyDictionary()
 
     def __call__(
@@ -224,12 +224,12 @@ def _has_queries(dataset: lgb.Dataset) -> bool:
 def _named_metrics(
     params: dict[str, Any], training: Training, has_queries: bool
 ) -> list[_NamedMetrics]:
-    """One metric for all that ``params`` name, if they name any, once each is known to be one."""
+    """One metric for all that ``params`` name, if any; raises for names LightGBM does not know."""
     names = [name for name in metric_names(params["metric"]) if name.lower() not in _NO_METRIC]
     n_classes = training.n_classes
     given = {name: params[name] for name in _METRIC_PARAMETERS if name in params}
     given["objective"] = "binary" if n_classes == 2 else "multiclass"
-    given["force_col_wise"] = True  # spares a copy of the data by row, and a choice by timing
+    given["force_col_wise"] = True  # avoids a copy of the data by row, and a choice by timing
     if n_classes > 2:
         given["num_class"] = n_classes
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
@@ -249,16 +249,16 @@ def _named_metrics(
             raise ValueError(
                 f"metric: LightGBM cannot evaluate {name!r} for {n_classes} classes: {error}"
             ) from error
-        if not results:  # LightGBM leaves out what it does not know
+        if not results:  # LightGBM leaves out metrics that it does not know
             raise ValueError(f"metric: {name!r} is no metric of LightGBM's")
         of_name = tuple((name_shown, larger) for name_shown, _, larger in results)
-        if of_name not in shown.values():  # LightGBM evaluates it once, by whatever aliases
+        if of_name not in shown.values():  # LightGBM evaluates it once, whatever its aliases
             shown[name] = of_name
     return [_NamedMetrics(shown, of_library, training)] if names else []
 
 
 def metric_names(metric: Any) -> list[str]:
-    """Names of metrics, of which LightGBM takes several in one, separated by commas."""
+    """Names of metrics; LightGBM also takes several in one string, separated by commas."""
     names = [metric] if isinstance(metric, str) else [str(name) for name in metric or [] if name]
     return [name.strip() for name in ",".join(names).split(",") if name.strip()]
 
@@ -276,20 +276,20 @@ def focal_metric(objective: FocalObjective) -> _LightGBMMetric:
     Parameters
     ----------
     objective : FocalObjective
-        Gamma and alpha of the loss. ``alpha="balanced"`` is replaced by the value for the training
-        labels by ``focal_gbm.lightgbm.train``, and refused elsewhere.
+        Gamma and alpha of the loss. ``focal_gbm.lightgbm.train`` replaces ``alpha="balanced"`` by
+        the value for the training labels; elsewhere it is refused.
 
     Returns
     -------
     callable
         For ``feval`` of ``train`` (of this module or of LightGBM) and ``eval_metric`` of
-        ``LGBMClassifier``; it takes margins, which is what these give it together with a custom
-        objective.
+        ``LGBMClassifier``. It takes margins, which these pass to metrics when the objective is a
+        custom one.
 
     Raises
     ------
     TypeError
-        If ``objective`` is no ``FocalObjective``.
+        If ``objective`` is not a ``FocalObjective``.
 
     Examples
     --------

@@ -1,8 +1,7 @@
 """The network of LightGBM's machines, and sums over it.
 
-LightGBM has no function that adds up over machines, but its start from the average label does: it
-is the mean of what the machines have. So each number becomes the label of a model without splits.
-All calls are public.
+LightGBM has no function that sums over machines, but its start from the average label is a mean
+over all of them. So each number becomes the label of a model without splits. All calls are public.
 """
 
 from types import TracebackType
@@ -17,17 +16,18 @@ from focal_gbm._types import Array
 from focal_gbm.lightgbm._internals import TWO_ROWS_SUFFICE, set_globals
 from focal_gbm.lightgbm._parameters import n_machines
 
-# Labels are kept up to this, and what is no number becomes 0.
+# LightGBM clips labels to this, and turns NaN into 0.
 _LARGEST_LABEL = 1e38
 
-# Three numbers of single precision have the digits of one of double; divided by four none is lost.
+# Three numbers in single precision hold the digits of one in double precision; dividing by four
+# loses none.
 _N_LABELS = 4
 
-# What makes a model of the mean of its labels.
+# Parameters of a model that is the mean of its labels.
 _MEAN = {"objective": "regression", "metric": "None", "force_col_wise": True, "verbosity": -1}
 
 
-# Connections that failed trainings have left: one that is deleted late would take down the next.
+# Connections left by failed trainings: if deleted late, one would take down the next network.
 _left: WeakSet[lgb.Booster] = WeakSet()
 
 
@@ -38,8 +38,8 @@ def _given(params: dict[str, Any], *names: str) -> dict[str, Any]:
 class Network:
     """The machines that train together, connected as long as they do; one alone has no network.
 
-    After a failure they are left connected, as by ``lightgbm.train``: where this process ends, the
-    others mostly raise, while they would read from a closed connection for good. A process that is
+    After a failure they are left connected, as by ``lightgbm.train``: when this process ends, the
+    others mostly raise, but from a closed connection they would read forever. A process that is
     kept for later trainings (``is_kept``) has to close it.
     """
 
@@ -54,7 +54,7 @@ class Network:
         self._connection: lgb.Booster | None = None
 
     def of_connected(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Parameters of a booster whose machines are connected already."""
+        """Parameters for a booster whose machines are already connected."""
         if self.n_machines == 1:
             return params
         return {**params, "num_machines": self.n_machines, "machines": None}
@@ -95,7 +95,7 @@ class Network:
         return np.where(np.abs(sums) < _LARGEST_LABEL / 10, sums, np.nan)
 
     def _mean(self, value: float) -> float:
-        """The mean over the labels of all machines, of which those here sum up to a value."""
+        """The mean over the labels of all machines; the labels here sum to the value."""
         labels = np.zeros(_N_LABELS, np.float32)
         if np.isfinite(value):
             for i in range(3):
@@ -105,5 +105,5 @@ class Network:
             labels[0] = _LARGEST_LABEL
         self._labels.set_label(labels)
         booster = lgb.Booster({**self._globals, **_MEAN}, self._labels)
-        booster.update()  # which finds no split in so few rows
+        booster.update()  # it finds no split in so few rows
         return booster.get_leaf_output(0, 0)

@@ -1,4 +1,4 @@
-"""Parameters of LightGBM as focal loss takes them, and what is refused."""
+"""Checks of LightGBM's parameters for focal loss."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -57,8 +57,8 @@ _IGNORED = {
 }
 
 
-# XGBoost's default for the same, with which "exact" is as good as "clip": with LightGBM's, margins
-# of more than a thousand were seen.
+# XGBoost's default for the same parameter, with which "exact" is as good as "clip". With LightGBM's
+# default, margins of more than a thousand were seen.
 _LEAST_CANCELLING = 1.0
 
 
@@ -79,20 +79,21 @@ def _is_empty(value: Any) -> bool:
 
 
 def is_on(value: Any) -> bool:
-    """Whether a switch is on; LightGBM takes words and signs too."""
+    """Whether a switch is on; LightGBM also accepts words and signs."""
     return str(value).lower() in ("true", "+", "1", "1.0")
 
 
 def threads_of(params: dict[str, Any]) -> Any:
-    """The number of threads, None where it is not given."""
+    """The number of threads, None if it is not given."""
     value = params.get("num_threads")
     return None if value is None else as_number("num_threads", value, int)
 
 
 def early_stopping(params: dict[str, Any]) -> list[Any]:
-    """The callback that ``lightgbm.train`` makes of parameters, which are taken from them.
+    """The callback that ``lightgbm.train`` would make from the parameters.
 
-    It must be known here, as it knows the best iteration.
+    ``early_stopping_round`` is removed from them. The callback is made here, because it knows the
+    best iteration.
     """
     rounds = as_number("early_stopping_round", params.pop("early_stopping_round", 0), int)
     if rounds <= 0:
@@ -140,8 +141,8 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
     if is_on(params.get("use_quantized_grad")):
         if is_on_cuda(params):
             raise ValueError(
-                "use_quantized_grad: with device_type='cuda' LightGBM's trees have no splits, of "
-                "its own objectives either: leave it out"
+                "use_quantized_grad: with device_type='cuda' LightGBM's trees have no splits, even "
+                "with its own objectives: leave it out"
             )
         warn("use_quantized_grad: few bins suit the long-tailed focal Hessian badly")
 
@@ -149,7 +150,7 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
 def warn_of_cancelling_curvature(
     params: dict[str, Any], objective: FocalObjective, n_classes: int
 ) -> None:
-    """Warn of leaves whose curvature is almost zero, as positive and negative cancel."""
+    """Warn of leaves where positive and negative curvature may cancel to almost zero."""
     name = "min_sum_hessian_in_leaf"
     least = number_in(params, name, 1e-3)
     if n_classes > 2 and objective.hessian == "exact" and least < _LEAST_CANCELLING:
@@ -195,7 +196,7 @@ def refuse_on_gpu(
 
 
 def n_machines(params: dict[str, Any]) -> int:
-    """How many machines train together, by the list of them unless it is to be cut short."""
+    """How many machines train together: ``num_machines``, by default all that are listed."""
     machines = params.get("machines") or ()
     listed = machines.split(",") if isinstance(machines, str) else machines
     number: int = number_in(params, "num_machines", max(1, len(listed)), int)
@@ -230,7 +231,7 @@ def refuse_for_machines(params: dict[str, Any], keep_training_booster: bool) -> 
 
 
 def refuse_machines(params: dict[str, Any], who: str) -> None:
-    """Raise for several machines where one must have all labels."""
+    """Raise for several machines if one must have all labels."""
     n = n_machines(params)
     if n > 1:
         raise ValueError(
@@ -240,12 +241,12 @@ def refuse_machines(params: dict[str, Any], who: str) -> None:
 
 
 def as_booster(model: Any) -> lgb.Booster:
-    """A booster as it is, or from its file."""
+    """A booster as it is, or loaded from its file."""
     return model if isinstance(model, lgb.Booster) else lgb.Booster(model_file=model)
 
 
 def checked_model(model: Any, n_classes: int) -> lgb.Booster:
-    """The booster to continue, once it is known to have as many classes."""
+    """The booster to continue; raises if its number of classes differs."""
     booster = as_booster(model)
     expected = 1 if n_classes == 2 else n_classes
     if booster.num_model_per_iteration() != expected:

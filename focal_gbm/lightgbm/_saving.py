@@ -1,4 +1,4 @@
-"""Files of LightGBM's classifier, which predicts posteriors again once it is loaded."""
+"""Saving and loading the LightGBM classifier, which predicts posteriors again once loaded."""
 
 import os
 from pathlib import Path
@@ -22,10 +22,10 @@ class SavedClassifier(FocalClassifier, NativeClassifier):
     """A classifier that can be saved and loaded."""
 
     def save_model(self, fname: str | os.PathLike[str]) -> None:
-        """Save the model, with gamma, alpha and the labels, to a file that is replaced whole.
+        """Save the model, with gamma, alpha and the labels, to a file that is replaced as a whole.
 
-        The content is that of ``booster_.save_model``, which plain LightGBM reads. What is there
-        stays until the new file is complete and synced; the new one keeps its mode and owner.
+        The content is that of ``booster_.save_model``, which plain LightGBM reads. An existing file
+        stays until the new one is complete and synced, and the new one keeps its mode and owner.
 
         Parameters
         ----------
@@ -41,7 +41,7 @@ class SavedClassifier(FocalClassifier, NativeClassifier):
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         OSError
-            For a folder that is not there or may not be written to, and for a full disk.
+            If the folder does not exist or is not writable, and if the disk is full.
 
         Examples
         --------
@@ -56,9 +56,9 @@ class SavedClassifier(FocalClassifier, NativeClassifier):
         write_whole(fname, self.booster_.model_to_string().encode())
 
     def load_model(self, fname: str | os.PathLike[str]) -> None:
-        """Load a model that ``save_model`` of a classifier like this one has written.
+        """Load a model saved by ``save_model`` of a classifier like this one.
 
-        Models of ``booster_.save_model`` and of ``focal_gbm.lightgbm.train`` load too.
+        Models saved by ``booster_.save_model`` or trained by ``focal_gbm.lightgbm.train`` load too.
 
         Parameters
         ----------
@@ -72,10 +72,10 @@ class SavedClassifier(FocalClassifier, NativeClassifier):
         Raises
         ------
         OSError
-            Where there is no such file.
+            If there is no such file.
         ValueError
-            For a model of another kind, which does not tell its focal loss, and for a file that is
-            cut off or damaged. This classifier then stays as it is.
+            For a model of another kind, which does not record a focal loss, and for a file that is
+            cut off or damaged. This classifier is then left unchanged.
 
         Examples
         --------

@@ -64,13 +64,12 @@ def train(
 ) -> lgb.Booster:
     """``lightgbm.train`` with focal loss as if it were built in.
 
-    Everything is passed on to ``lightgbm.train``. Added are the starting margin (the constant that
-    minimises the focal loss of the training labels, folded into the first tree), a shift of the
-    intercept in the end, after which the posteriors of the training rows sum to the weight of each
-    class (not with ``keep_training_booster``), an objective that makes the booster predict
-    probabilities wherever it is loaded, ``alpha="balanced"`` from the training labels, metrics of
-    the posterior, and the focal loss as the metric where neither ``metric`` nor ``feval`` names
-    one.
+    Everything is passed on to ``lightgbm.train``. This function adds the starting margin (the
+    constant that minimises the focal loss of the training labels, folded into the first tree); a
+    final shift of the intercept, after which the posteriors of the training rows sum to the weight
+    of each class (not with ``keep_training_booster``); an objective that makes the booster predict
+    probabilities wherever it is loaded; ``alpha="balanced"`` from the training labels; metrics of
+    the posterior; and the focal loss as the metric if neither ``metric`` nor ``feval`` names one.
 
     Parameters
     ----------
@@ -82,67 +81,67 @@ def train(
     train_set, num_boost_round, valid_sets, valid_names, init_model
         As for ``lightgbm.train``.
     callbacks : list of callables, optional
-        As for ``lightgbm.train``. What their ``env.model`` saves, dumps, predicts and is copied to
-        is the complete model of that iteration, before the shift of the intercept, which has been
-        made in the last one, unless training may stop early; as ``init_model`` it goes on as if
-        there had been no interruption, except that LightGBM's bagging and DART draw anew.
+        As for ``lightgbm.train``. Their ``env.model`` saves, dumps, predicts with and is copied as
+        the complete model of that iteration. This has the shift of the intercept only in the last
+        iteration, and only if training cannot stop early. Used as ``init_model``, it continues as
+        if training had not been interrupted, except that LightGBM's bagging and DART draw anew.
     feval : callable or list of callables, optional
-        As for ``lightgbm.train``; it gets margins, not probabilities: convert them by
-        ``objective.loss.posterior(margin)``. ``focal_metric`` makes one.
+        As for ``lightgbm.train``; it gets margins, not probabilities: convert them with
+        ``objective.loss.posterior(margin)``. ``focal_metric`` makes such a metric.
     keep_training_booster : bool, default=False
         As for ``lightgbm.train``. Before ``Booster.update(fobj=objective)`` call
         ``Booster.reset_parameter({"objective": "none"})``, which makes the booster predict margins
-        again. A file of this booster says that it is one of log loss.
+        again. A file of this booster names log loss as its objective.
     label_totals : array-like of shape (n_classes,), optional
-        Total weight of each class in the training rows of all machines, as
-        ``focal_gbm.label_totals`` has it of each part of them. It is used as it is, and labels are
+        Total weight of each class in the training rows of all machines: the sum of
+        ``focal_gbm.label_totals`` over the parts of the data. It is used as given, and labels are
         not counted. Give it to all machines or to none.
 
     Returns
     -------
     lightgbm.Booster
-        ``predict`` gives the sigmoid of the margin, and keeps doing so in plain LightGBM after any
-        save and load. ``objective.loss.posterior(booster.predict(X, raw_score=True))`` gives the
-        probability of the positive class, for an ``alpha`` that is not "balanced". A line among
-        the parameters in the model's text, "focal_gbm", has the parameters of the loss.
-        ``Booster.refit`` raises, as LightGBM knows no focal loss.
+        ``predict`` gives the sigmoid of the margin, also in plain LightGBM after saving and
+        loading. ``objective.loss.posterior(booster.predict(X, raw_score=True))`` gives the
+        probability of the positive class, for an ``alpha`` that is not "balanced". The line
+        "focal_gbm" among the parameters in the model's text records the parameters of the loss.
+        ``Booster.refit`` raises, because LightGBM does not know focal loss.
 
     Notes
     -----
     Several machines train together with ``machines``, ``local_listen_port`` and a ``tree_learner``
-    of "data" or "voting", as with ``lightgbm.train``, of which every one calls this function with
-    rows of its own, and gets the same model. Labels, posteriors and metrics are those of all
-    rows: a metric is the mean of the machines' by the weight of their rows, so that they stop
-    together. Where the rows of one machine are refused, or a metric fails there, all raise. Where
-    one is lost, or a callback fails there, others raise or wait for it, as in ``lightgbm.train``.
+    of "data" or "voting", as with ``lightgbm.train``: each calls this function with its own rows
+    and gets the same model. Labels, posteriors and metrics are those of all rows: a metric is the
+    mean over the machines, weighted by the weight of their rows, so that they stop together. If the
+    rows of one machine are refused, or a metric fails there, all raise. If one is lost, or a
+    callback fails there, the others raise or wait for it, as in ``lightgbm.train``.
 
     Raises
     ------
     TypeError
-        If the objective is no ``FocalObjective`` or ``train_set`` no ``Dataset``.
+        If the objective is not a ``FocalObjective`` or ``train_set`` not a ``Dataset``.
     ValueError
         For a parameter that LightGBM ignores for a callable objective (``scale_pos_weight``,
-        ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``), for
-        ``boosting="rf"``, for what crashes or misleads LightGBM with one (``bagging_by_query``;
-        with ``device_type="cuda"`` several GPUs, GOSS and a ``train_set`` constructed for the CPU),
-        for an objective on a GPU, for an unknown metric, for labels outside [0, 1], where a
-        starting margin is chosen, for labels that lack a class, and for ``label_totals`` that are
-        no positive weights. With several machines for ``linear_tree``, ``keep_training_booster``,
-        another ``tree_learner``, addresses that are missing, and where the objective,
-        ``label_totals``, rounds or number of ``valid_sets`` of another machine differ.
+        ``is_unbalance``, ``pos_bagging_fraction``, ``neg_bagging_fraction``, ``sigmoid``); for
+        ``boosting="rf"``; for what makes LightGBM crash or go wrong with one (``bagging_by_query``;
+        with ``device_type="cuda"`` several GPUs, GOSS and a ``train_set`` constructed for the CPU);
+        for an objective on a GPU; for an unknown metric; for labels outside [0, 1]; for labels that
+        lack a class, if a starting margin is chosen; and for ``label_totals`` that are not positive
+        weights. With several machines, also for ``linear_tree``, ``keep_training_booster``, another
+        ``tree_learner`` and missing addresses, and if the objective, ``label_totals``, the rounds
+        or the number of ``valid_sets`` differ between machines.
     RuntimeError
-        Where another machine raises one of these for its own rows.
+        If another machine raises one of these for its own rows.
     lightgbm.basic.LightGBMError
-        Where the connection to another machine breaks.
+        If the connection to another machine breaks.
 
     Warns
     -----
     UserWarning
-        For an ``init_model`` of another focal loss, because the posterior is then right only once
-        the new trees outweigh the old, for ``use_quantized_grad``, because few bins suit the
-        long-tailed focal Hessian badly, for several classes with ``hessian="exact"`` and a
-        ``min_sum_hessian_in_leaf`` below 1, because curvature may cancel in a leaf, and where no
-        tree has a split.
+        For an ``init_model`` trained with another focal loss, because the posterior is then right
+        only once the new trees outweigh the old; for ``use_quantized_grad``, because few bins suit
+        the long-tailed focal Hessian badly; for several classes with ``hessian="exact"`` and a
+        ``min_sum_hessian_in_leaf`` below 1, because curvature may cancel in a leaf; and if no tree
+        has a split.
 
     Examples
     --------
@@ -194,10 +193,10 @@ def train_with(
     classes: Array | None = None,
     is_kept: bool = False,
 ) -> lgb.Booster:
-    """``train``, with the total weight of each class where it is known.
+    """``train``, with the total weight of each class if it is known.
 
-    The model tells the labels of its ``classes``, if there are any. A process that ``is_kept`` for
-    later trainings leaves the network of its machines after a failure, too.
+    The model records ``classes``, if they are given. A process that is kept for later trainings
+    (``is_kept``) leaves the network of its machines after a failure, too.
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
     model = model_to_continue(init_model, n_classes)
@@ -260,7 +259,7 @@ def train_with(
 def checked_params(
     params: dict[str, Any], keep_training_booster: bool = False
 ) -> tuple[dict[str, Any], FocalObjective, int]:
-    """Parameters by LightGBM's main names, the objective that was among them, and the classes."""
+    """Parameters by LightGBM's main names, the objective taken from them, and ``n_classes``."""
     params = canonical(params)
     objective = check_objective("objective", params.pop("objective", None))
     refuse(params, keep_training_booster)
@@ -272,7 +271,7 @@ def checked_params(
 
 
 def model_to_continue(init_model: Any, n_classes: int) -> lgb.Booster | None:
-    """The model, if there is one, once it is known to have as many classes."""
+    """The model to continue, if any; raises if its number of classes differs."""
     if init_model is None:
         return None
     model = checked_model(init_model, n_classes)
@@ -280,13 +279,13 @@ def model_to_continue(init_model: Any, n_classes: int) -> lgb.Booster | None:
 
 
 def check_splits(booster: lgb.Booster) -> None:
-    """Warn where no tree has a split."""
+    """Warn if no tree has a split."""
     if not booster.feature_importance().any():
         warn_of_no_split("min_data_in_leaf, min_sum_hessian_in_leaf and lambda_l2")
 
 
 def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
-    """Refuse what LightGBM would make zeros of, while it can still be seen."""
+    """Refuse what LightGBM would turn into zeros, while it can still be detected."""
     if is_constructed(train_set):
         if init_model is None and was_continued(train_set):
             raise ValueError(
@@ -304,10 +303,10 @@ def check_train_set(train_set: lgb.Dataset, init_model: Any) -> None:
 def check_equal_arguments(
     training: LightGBMTraining, num_boost_round: int, n_valid_sets: int, network: Network
 ) -> None:
-    """Refuse arguments that another machine has otherwise: all would wait, or grow other trees."""
+    """Refuse arguments that differ between machines: all would wait, or grow different trees."""
     totals = None if training.totals is None else training.totals.tolist()
     given = training.objective, training.n_classes, totals, num_boost_round, n_valid_sets
-    # Sums of squares of so small a number are exact.
+    # The number is small enough for the sum of squares to be exact.
     number = zlib.crc32(repr(given).encode()) % 2**20
     of_all, of_squares = network.sum_of_all(np.array([number, number**2], np.float64)).tolist()
     if of_squares * network.n_machines != of_all**2:
@@ -320,7 +319,7 @@ def check_equal_arguments(
 
 
 def before_first_iteration(act: Callable[[Any], None]) -> Callable[..., None]:
-    """A callback that does something to the booster before it is trained."""
+    """A callback that acts on the booster before its first iteration."""
 
     def before_iteration(env: lgb.callback.CallbackEnv) -> None:
         if env.iteration == env.begin_iteration:
@@ -331,19 +330,19 @@ def before_first_iteration(act: Callable[[Any], None]) -> Callable[..., None]:
 
 
 class TrainingBooster(lgb.Booster):
-    """The booster of LightGBM's while it is trained, as callbacks see it.
+    """LightGBM's booster during training, as callbacks see it.
 
-    It has margins and trees that lack their start, and no objective. What it saves, dumps, predicts
-    and is copied to is the complete model of the iteration, but for the shift of the intercept
-    before the last one.
+    Its margins and trees lack the starting margin, and it has no objective. It saves, dumps,
+    predicts with and is copied as the complete model of the iteration, without the shift of the
+    intercept before the last one.
     """
 
     training: LightGBMTraining
 
     def checkpoint(self) -> lgb.Booster:
-        """The model of this iteration, a booster of its own."""
+        """The model of this iteration, as a separate booster."""
         model = lgb.Booster(model_str=super().model_to_string(num_iteration=-1))
-        if model.num_trees():  # else there is nothing yet to have a start
+        if model.num_trees():  # else there is no tree yet to add a start to
             finish(model, self.training)
         return model
 
@@ -368,21 +367,22 @@ class TrainingBooster(lgb.Booster):
     def eval_train(self, feval: Any = None) -> Any:
         if not is_dart(self):
             return super().eval_train(feval)
-        # Asked for margins of its training data, DART drops trees for the next iteration, which are
-        # then missing in the margins and negative in the model. Those of other data are complete.
+        # When asked for margins of its training data, DART drops trees for the next iteration. They
+        # are then missing from the margins and negative in the model. Margins of other data are
+        # complete.
         if self.train_set not in self.valid_sets:
             self.add_valid(self.train_set, training_data_name(self))
-        return []  # they are evaluated by eval_valid
+        return []  # the training data are evaluated by eval_valid
 
 
 def prepare(booster: Any, training: LightGBMTraining) -> None:
     """Bring the booster into a defined state before its first iteration."""
-    # LightGBM makes the booster itself, hands it to callbacks, and returns it: it is not replaced.
+    # LightGBM makes the booster, hands it to callbacks and returns it, so its class is changed.
     booster.__class__, booster.training = TrainingBooster, training
     objective_is_none(booster)
     if is_dart(booster):
-        # Whether LightGBM draws trees to drop, when first asked for margins, depends on memory that
-        # it does not initialise. Once asked it will not draw again, and a reset renews the seed.
+        # Whether LightGBM draws trees to drop when first asked for margins depends on uninitialised
+        # memory. Once asked, it does not draw again, and a reset renews the seed.
         training_margin(booster)
         booster.reset_parameter({"verbosity": booster.params.get("verbosity", 1)})
 
@@ -399,7 +399,7 @@ def finish(
     if keep_training_booster:
         booster.reset_parameter({"objective": name, "num_class": start.size})
         return
-    # LightGBM does not know it, and refuses to refit to it; converters go by how it begins.
+    # LightGBM does not know this name, so it refuses to refit; converters go by its beginning.
     name += "_focal_loss"
     model = with_objective(booster.model_to_string(), n_classes, name)
     if start.any():
@@ -409,7 +409,7 @@ def finish(
 
 
 def raise_first_trees(booster: lgb.Booster, start: Array) -> None:
-    """Add to the margin of each class what its first tree says, but for linear leaves."""
+    """Add the start of each class to the leaves of its first tree, except linear leaves."""
     if not start.any():
         return
     first_trees = booster.dump_model(num_iteration=1)["tree_info"]

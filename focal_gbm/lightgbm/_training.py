@@ -1,4 +1,4 @@
-"""One training of a booster of LightGBM: what lasts as long as it does, and no longer."""
+"""The state of one training of a LightGBM booster, which lasts as long as the training does."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,9 +18,9 @@ from focal_gbm.objective import labels_and_weights
 class LightGBMTraining(Training):
     """A training that starts where the loss of the training labels is least.
 
-    LightGBM takes a starting margin from the data set only, which belongs to the user, and which
-    other trainings may use at the same time. So its margins start at zero, and the starting margin
-    is added wherever they are read; in the end it is folded into the first trees.
+    LightGBM takes a starting margin only from the data set, which belongs to the user and may be in
+    use by other trainings. So its margins start at zero, and the starting margin is added wherever
+    they are read; in the end it is folded into the first trees.
     """
 
     library = "lightgbm"
@@ -34,10 +34,10 @@ class LightGBMTraining(Training):
         self.classes = classes
         # What is folded into the first trees, one for each class.
         self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)
-        # What the model tells: a training that is continued knows its start from there.
+        # What the model records: a later training that continues it reads its start from there.
         self.first_start: Array | None = None
         self.shift_made = self.folded
-        self.n_rounds = -1  # the last that is complete
+        self.n_rounds = -1  # the last complete iteration
         self.best_rounds: set[int] = set()
         self.margins: dict[int, Array] = {}
 
@@ -47,14 +47,14 @@ class LightGBMTraining(Training):
         return super().__call__(margin, dataset)
 
     def continue_from(self, model: lgb.Booster, *, before_shift: bool) -> None:
-        """Go on from the margins of a model, or from those before its shift, if it has one."""
+        """Continue from the margins of a model, or from those before its shift, if it has one."""
         self.first_start = margins_of(model, "start")
         shift = margins_of(model, "shift")
         if before_shift and shift is not None:
             self.start = self.folded = -shift
 
     def stored(self) -> dict[str, Any]:
-        """What the model tells."""
+        """What the model records."""
         return to_store(self.loss, self.first_start, self.shift_made, self.totals, self.classes)
 
     def shift_intercept(self, margin: Array, sample_weight: Array | None) -> None:
@@ -63,9 +63,9 @@ class LightGBMTraining(Training):
         self.folded = self.folded + self.shift_made
 
     def shift_in_last_iteration(self, callbacks: list[Any]) -> Callable[..., None]:
-        """A callback after which what others save is the model that is returned.
+        """A callback after which the others save the model that is returned.
 
-        Which iteration is the best, early stopping tells only after them.
+        With early stopping, the best iteration is known only after the callbacks.
         """
 
         def after_iteration(env: lgb.callback.CallbackEnv) -> None:
@@ -78,9 +78,9 @@ class LightGBMTraining(Training):
         return after_iteration
 
     def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
-        """A callback after which the margins of the best iterations are kept, one for each metric.
+        """A callback that keeps the margins of the best iteration by each metric.
 
-        LightGBM tells which of them is the best only once it has stopped.
+        LightGBM tells which of these iterations is the best only once it has stopped.
         """
 
         def after_iteration(env: lgb.callback.CallbackEnv) -> None:
@@ -119,9 +119,9 @@ class LightGBMTraining(Training):
     def with_start(
         self, params: dict[str, Any], train_set: lgb.Dataset, valid_sets: list[lgb.Dataset]
     ) -> tuple[lgb.Dataset, list[lgb.Dataset]]:
-        """Copies of data sets that start at the starting margin.
+        """Copies of the data sets, with the starting margin as ``init_score``.
 
-        A booster that goes on training without this object must have it in its margins.
+        A booster that continues training without this object must have it in its margins.
         """
         constructed(params, train_set)
         if train_set.get_init_score() is not None:

@@ -1,7 +1,7 @@
 """Models as ONNX files that predict posteriors.
 
-Importing this module registers the classifiers with skl2onnx, so that it converts pipelines of
-them.
+Importing this module registers the classifiers with skl2onnx, so that it converts pipelines that
+contain them.
 """
 
 from focal_gbm._extras import needed_by

@@ -14,10 +14,10 @@ from focal_gbm.onnx._graph import Graph, Tensor
 from focal_gbm.onnx._parts import parts_of
 from focal_gbm.onnx._posterior import posteriors
 
-# Of ONNX 1.11, the first whose trees have thresholds in double precision.
+# From ONNX 1.11, the first whose trees have thresholds in double precision.
 OLDEST_OPSET = 16
 
-# As of other classifiers.
+# The same as for other classifiers.
 _OPTIONS = {
     "zipmap": [True, False, "columns"],
     "output_class_labels": [False, True],
@@ -32,7 +32,7 @@ def register(classifier: type) -> None:
 
 
 def labels_of(classes: Array) -> Array:
-    """The labels of classes, as ONNX has them: integers of 64 bits, or text."""
+    """The labels of classes, as ONNX has them: 64-bit integers or text."""
     if classes.dtype.kind in "OTU" and all(isinstance(label, str) for label in classes):
         return classes.astype(str)
     if classes.dtype.kind in "biuf":
@@ -57,7 +57,7 @@ def _set_types(operator: Any) -> None:
             "cannot name: convert it with the option zipmap=False"
         )
     _, probabilities = operator.outputs
-    if zipmap is True:  # and ZipMap takes no other
+    if zipmap is True:  # ZipMap takes no other type
         probabilities.type = FloatTensorType(probabilities.type.shape)
     probabilities.type.shape = [operator.inputs[0].get_first_dimension(), max(2, classes.size)]
 

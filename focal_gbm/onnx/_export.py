@@ -19,7 +19,7 @@ from focal_gbm.onnx._converter import OLDEST_OPSET, labels_of, register
 from focal_gbm.onnx._parts import Parts, parts_of
 
 for _library in ("xgboost", "lightgbm"):
-    if find_spec(_library) is not None:  # either does without the other
+    if find_spec(_library) is not None:  # either works without the other
         register(import_module(f"focal_gbm.onnx._{_library}").CLASSIFIER)
 
 
@@ -48,26 +48,26 @@ def to_onnx(
 ) -> onnx.ModelProto:
     """Convert a fitted model to ONNX, with the posterior inside.
 
-    The ONNX model takes features ``X``, float32 of shape (n, n_features) with NaN for what is
-    missing, and gives ``label``, the class of the largest posterior, and ``probabilities``, float32
-    of shape (n, n_classes), as ``predict`` and ``predict_proba`` do. It is made of standard
-    operators, and computes the posterior in double precision, of which ONNX Runtime has all of them
-    on the CPU. Its metadata have gamma, alpha, the classes, the opset and the version of this
-    package.
+    The ONNX model takes features ``X``, float32 of shape (n, n_features) with NaN for missing
+    values. It returns ``label``, the class with the largest posterior, and ``probabilities``,
+    float32 of shape (n, n_classes), as ``predict`` and ``predict_proba`` do. It consists of
+    standard operators, and computes the posterior in double precision, which ONNX Runtime supports
+    for all of them on the CPU. Its metadata record gamma, alpha, the classes, the opset and the
+    version of this package.
 
-    Where training stopped early, it has the trees up to the best iteration. Margins to start from
-    that were given to ``fit`` (``base_margin``, ``init_score``) are no part of a model.
+    After early stopping, it has the trees up to the best iteration. Starting margins that were
+    given to ``fit`` (``base_margin``, ``init_score``) are not part of a model.
 
     Parameters
     ----------
     model : FocalXGBClassifier, FocalLGBMClassifier, their forms for Dask, or a booster
-        A fitted model. Labels of classes become integers if they are numbers or booleans, and text
-        if they are text; the classes of a booster that does not tell them are 0, 1 and so on.
+        A fitted model. Class labels become integers if they are numbers or booleans, and text if
+        they are text; the classes of a booster that does not record them are 0, 1 and so on.
     path : str or path, optional
-        A file to write, which is replaced whole or not at all.
+        File to write, which is replaced as a whole or not at all.
     objective : FocalObjective, optional
-        The objective that a booster has been trained with, which one of the two ``train``
-        functions or of a classifier tells by itself.
+        The objective that a booster was trained with. Boosters of the two ``train`` functions and
+        of classifiers do not need it, as they record their loss.
     target_opset : int, optional
         Version of ONNX's operators, from 16 to the newest that skl2onnx knows, which is the
         default.
@@ -81,9 +81,9 @@ def to_onnx(
     TypeError
         For a model of another kind.
     ValueError
-        For an opset that is not supported, for a booster that does not tell its loss, for classes
-        that are dates or beyond 64 bits, and for what ONNX's trees do not have: linear trees,
-        linear boosters, and categories of a data frame (codes of categories are converted).
+        For an opset that is not supported, for a booster that does not record its loss, for classes
+        that are dates or beyond 64 bits, and for what ONNX's trees do not support: linear trees,
+        linear boosters, and categories of a data frame (category codes are converted).
     sklearn.exceptions.NotFittedError
         Before ``fit``.
     OSError
@@ -91,9 +91,9 @@ def to_onnx(
 
     See Also
     --------
-    skl2onnx.to_onnx : Converts a pipeline of the classifiers, once this module is imported, and
-        models of features in double precision, by which LightGBM splits: thresholds are exact in
-        either.
+    skl2onnx.to_onnx : Once this module is imported, converts pipelines with the classifiers, and
+        models that take features in double precision, in which LightGBM splits. Thresholds are
+        exact in either.
 
     Examples
     --------

@@ -61,7 +61,7 @@ class Graph:
 
 
 class Tensor:
-    """A tensor of which formulas compute others, as if it were a number."""
+    """A tensor that formulas compute with as if it were a number."""
 
     def __init__(self, graph: Graph, name: str) -> None:
         self.graph = graph
@@ -87,5 +87,5 @@ class Tensor:
 
 
 def where(condition: Tensor, chosen: Tensor, other: Tensor) -> Tensor:
-    """One tensor where a condition holds, and another one elsewhere."""
+    """One tensor where a condition holds, and another elsewhere."""
     return condition.graph.node("Where", condition, chosen, other)

@@ -1,4 +1,4 @@
-"""Models of LightGBM, from its dump of them."""
+"""Models of LightGBM, from their dump."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -21,7 +21,8 @@ from focal_gbm.onnx._trees import Ensemble, Leaf, Split
 
 CLASSIFIER = FocalLGBMClassifier
 
-# What LightGBM takes for zero where zero is missing: kZeroThreshold (include/LightGBM/meta.h).
+# The largest value that LightGBM takes for zero if zero is missing: kZeroThreshold
+# (include/LightGBM/meta.h).
 LARGEST_ZERO = float(np.float32(1e-35))
 
 
@@ -43,7 +44,7 @@ def _(model: lgb.Booster, objective: FocalObjective | None = None) -> Parts:
 
 
 def _ensemble(booster: lgb.Booster) -> Ensemble:
-    """The trees up to the best iteration, where training has stopped early."""
+    """The trees, up to the best iteration if training stopped early."""
     if any(booster.pandas_categorical or []):
         raise ValueError(
             "model: it has been trained on a data frame with categories, for which ONNX has no "
@@ -103,7 +104,7 @@ def _thresholds(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _read(margin: int, node: dict[str, Any]) -> Leaf | Split:
-    """A node, which is known by its dictionary."""
+    """A leaf or split from the dictionary of a node."""
     if "split_feature" not in node:
         if "leaf_const" in node:
             raise ValueError(
@@ -116,6 +117,6 @@ def _read(margin: int, node: dict[str, Any]) -> Leaf | Split:
     if node["decision_type"] == "==":
         categories = [float(category) for category in threshold.split("||")]
         return Split(feature, "BRANCH_EQ", categories, left, right, is_missing_left=False)
-    # Where nothing was missing in training, LightGBM takes NaN for zero.
+    # If nothing was missing in training, LightGBM takes NaN for zero.
     is_missing_left = threshold >= 0 if node["missing_type"] == "None" else node["default_left"]
     return Split(feature, "BRANCH_LEQ", [threshold], left, right, is_missing_left)

@@ -20,7 +20,7 @@ class Parts(NamedTuple):
 def parts_of(model: Any, objective: FocalObjective | None = None) -> Parts:
     """The parts of a model; each library adds its own models to this function.
 
-    A booster may need the objective that it has been trained with.
+    A booster may need the objective that it was trained with.
     """
     raise TypeError(
         "model: expected a FocalXGBClassifier, a FocalLGBMClassifier or a booster of either "
@@ -38,7 +38,7 @@ def refuse_objective(objective: FocalObjective | None) -> None:
 
 
 def loss_of_booster(told: Loss | None, objective: Any, n_classes: int) -> Loss:
-    """The loss that a booster tells, or that of the objective that it has been trained with."""
+    """The loss that a booster records, or that of the objective it was trained with."""
     if objective is None:
         if told is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Posteriors of margins as nodes of ONNX, from the formulas that all backends share."""
+"""Posteriors from margins as ONNX nodes, by the formulas that all backends share."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from focal_gbm._kernels import formulas
 from focal_gbm.objective import Loss, n_classes_of
 from focal_gbm.onnx._graph import Graph, Tensor, where
 
-# Posteriors of further differences are zero in single precision whatever gamma is, and exp(-700)
-# is a normal number still: no posterior that a formula divides by vanishes.
+# Posteriors of margins further below the top are zero in single precision whatever gamma is, and
+# exp(-700) is still a normal number, so that no formula divides by a posterior of zero.
 LOWEST = -700.0
 
 
 class Positive(Tensor):
-    """A posterior, which no margin makes zero."""
+    """A posterior, which is above zero for every margin."""
 
     def __gt__(self, zero: int) -> bool:
         return True
@@ -23,7 +23,7 @@ class Positive(Tensor):
 def posteriors(graph: Graph, margin: Tensor, loss: Loss) -> Tensor:
     """Posteriors of shape (n, n_classes), in the double precision of the margins.
 
-    Two classes are softmax of a margin of zero and the one that there is.
+    For two classes they are the softmax of zero and the margin.
     """
     n_classes = n_classes_of(loss)
     if n_classes == 2:
@@ -33,15 +33,15 @@ def posteriors(graph: Graph, margin: Tensor, loss: Loss) -> Tensor:
     def log1p(x: Tensor) -> Tensor:
         """log(1 + x) for x >= 0, to full relative precision.
 
-        ONNX has no such function. What rounding took from ``1 + x`` is known exactly, and the
-        logarithm's derivative gives it back. The usual ``x * log(1 + x) / ((1 + x) - 1)`` divides
-        by zero.
+        ONNX has no such function. The rounding error of ``1 + x`` is known exactly, and the
+        derivative of the logarithm corrects for it. The usual ``x * log(1 + x) / ((1 + x) - 1)``
+        divides by zero.
         """
         total = one + x
         return graph.node("Log", total) + (x - (total - one)) / total
 
-    # The odds of a class are its share against the sum of the others'. For the top class that sum
-    # is made without its own: one taken from the sum of all would leave nothing.
+    # The odds of a class are its share over the sum of the others. For the top class, that sum is
+    # taken without its own share: subtracting one from the sum of all would leave nothing.
     top, top_class = graph.nodes("TopK", margin, columns, n_outputs=2, axis=1)
     is_top = graph.node("Equal", top_class, graph.constant(np.arange(n_classes)))
     below = graph.node("Max", margin - top, graph.constant(LOWEST))

@@ -22,12 +22,12 @@ class Split(NamedTuple):
     feature: int
     operator: str  # of ONNX, as "BRANCH_LT"
     thresholds: list[float]  # several for the operator "BRANCH_EQ"
-    left: Any  # children, by what the library knows them by
+    left: Any  # children, as the library refers to them
     right: Any
     is_missing_left: bool
 
 
-Read = Callable[[Any], Leaf | Split]  # a node by what the library knows it by
+Read = Callable[[Any], Leaf | Split]  # takes a node as the library refers to it
 Prepare = Callable[[Graph, Tensor], Tensor]  # features as the library compares them
 
 
@@ -35,8 +35,8 @@ class Ensemble:
     """Trees whose leaves add up to margins: ONNX's operator ``TreeEnsembleRegressor``.
 
     Thresholds and leaves are tensors in the precision in which the library compares and adds.
-    Single precision, which they have as attributes without a type, would send rows of LightGBM's
-    astray.
+    Untyped attributes would be in single precision, which would send rows down the wrong branch in
+    LightGBM's trees.
     """
 
     def __init__(self, n_features: int, n_margins: int, dtype: type, prepare: Prepare) -> None:
@@ -103,7 +103,7 @@ class Ensemble:
 def _chain(
     split: Split, tree: int, node: int, left: int, right: int, ids: Iterator[int]
 ) -> Iterator[tuple[Any, ...]]:
-    """A node for each threshold; where it does not hold, a row goes on to the next of them."""
+    """A node for each threshold; where it does not hold, a row goes on to the next one."""
     *firsts, last = split.thresholds
     for threshold in firsts:
         following = next(ids)

@@ -41,7 +41,7 @@ def _(model: xgb.Booster, objective: FocalObjective | None = None) -> Parts:
 
 
 def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
-    """The trees up to the best iteration, where training has stopped early."""
+    """The trees, up to the best iteration if training stopped early."""
     model = model_of(booster)
     kind = model["learner"]["gradient_booster"]["name"]
     if kind == "gblinear":
@@ -54,8 +54,8 @@ def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
         )
     start = start_of(model)
     ensemble = Ensemble(booster.num_features(), start.size, np.float32, _Prepare(missing))
-    # As a tree, because XGBoost adds the trees to it in their order, in single precision. So does
-    # ONNX Runtime on one thread, but would add base values last.
+    # The start is a tree of its own, because XGBoost adds the trees to it in their order, in single
+    # precision. ONNX Runtime on one thread does the same, but would add base values last.
     ensemble.add(None, lambda _: Leaf(dict(enumerate(start.tolist()))))
     n_trees = trees["iteration_indptr"][n_rounds_used(booster)]
     for tree, weight, margin in zip(
@@ -80,11 +80,11 @@ class _Prepare:
 
 
 def _reader(tree: dict[str, Any], weight: float, margin: int) -> Read:
-    """What reads a tree, of which nodes are known by their number.
+    """A function that reads nodes of a tree by their number.
 
     Rows that are in a category of a split go to the right, those below a threshold to the left.
     """
-    # The file has the shortest decimals that are the same numbers in single precision.
+    # The file has the shortest decimals that give the same numbers in single precision.
     leaves = leaves_of(tree).astype(np.float32) * np.float32(weight)
     categories = {
         node: tree["categories"][start : start + size]

@@ -1,6 +1,6 @@
 """Focal loss in XGBoost on Spark.
 
-Class counts, alpha and the starting margin are those of all rows, whatever a partition holds.
+Class counts, alpha and the starting margin come from all rows, whatever a partition holds.
 """
 
 from focal_gbm._extras import needed_by

@@ -33,11 +33,11 @@ _REFUSED = {
 
 
 class SparkFocalXGBClassifierModel(FocalModel):
-    """The model that ``SparkFocalXGBClassifier`` fits; or one that is loaded.
+    """The model that ``SparkFocalXGBClassifier`` fits, or a loaded one.
 
     ``transform`` adds the columns of ``xgboost.spark.SparkXGBClassifierModel``: ``probability`` is
-    the posterior of each class, ``prediction`` the class of the largest, and ``rawPrediction`` the
-    margins, of two classes -m and m. Executors need focal_gbm.
+    the posterior of each class, ``prediction`` the class with the largest, and ``rawPrediction``
+    the margins (-m and m for two classes). Executors need focal_gbm.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class SparkFocalXGBClassifierModel(FocalModel):
     >>> model.transform(data).select("probability", "prediction")  # doctest: +SKIP
     """
 
-    __module__ = "focal_gbm.spark"  # which files of models name
+    __module__ = "focal_gbm.spark"  # recorded in files of models
 
     def _loss_at_prior(self) -> Loss:
         return self._local_model._loss_at(self.getOrDefault(self.prior))
@@ -71,10 +71,9 @@ class SparkFocalXGBClassifierModel(FocalModel):
 class SparkFocalXGBClassifier(FocalEstimator):
     """``xgboost.spark.SparkXGBClassifier`` with focal loss, for two or more classes.
 
-    Labels are 0 to K - 1, as ``StringIndexer`` makes them. One aggregation of Spark's counts them
-    before training, without rows for validation and by their weights, so that alpha and the
-    starting margin are those of all rows, even if a partition is empty or has one class only.
-    Executors need focal_gbm.
+    Labels are 0 to K - 1, as ``StringIndexer`` makes them. One Spark aggregation sums up their
+    weights before training, leaving out validation rows, so alpha and the starting margin come from
+    all training rows, even if a partition is empty or has one class only. Executors need focal_gbm.
 
     Parameters
     ----------
@@ -82,18 +81,18 @@ class SparkFocalXGBClassifier(FocalEstimator):
         Focusing parameter, >= 0; 0 is log loss. A sequence has one per class.
     focal_alpha : None, "balanced", float or sequence of floats, default=None
         Class weights in the loss. A sequence has one positive weight per class; a float in (0, 1)
-        is the weight of label 1 of two. "balanced" gives each class the share that the others have
-        of the (weighted) labels. These weights are undone in the posterior.
+        is the weight of label 1 of two. "balanced" weights each class by the share of the other
+        classes in the (weighted) labels. The posterior undoes these weights.
     hessian : {"exact", "clip", "abs", "gradient"}, optional
         The curvature the booster gets, as in ``FocalObjective``.
     prior : float or sequence of floats, optional
-        Share of label 1 of two, or one per class, in the data that are predicted, as in
-        ``FocalXGBClassifier.predict_proba``. ``model.transform(data, {model.prior: 0.001})`` gives
-        it for once.
+        Share of label 1 of two, or one per class, in the data to predict, as in
+        ``FocalXGBClassifier.predict_proba``. ``model.transform(data, {model.prior: 0.001})`` sets
+        it for one call.
     **kwargs
-        Parameters of ``SparkXGBClassifier``, but no ``objective``. ``eval_metric`` names metrics of
-        the posterior; early stopping goes by them. ``num_class`` is the number of classes, for data
-        that lack one; by default there are as many as different labels.
+        Parameters of ``SparkXGBClassifier`` except ``objective``. ``eval_metric`` names metrics of
+        the posterior, which early stopping uses. ``num_class`` is the number of classes, for data
+        that lack one; by default, the number of different labels.
 
     Raises
     ------
@@ -105,9 +104,9 @@ class SparkFocalXGBClassifier(FocalEstimator):
     Warns
     -----
     UserWarning
-        By ``fit``, where the training rows have one class only (the model then gives it a
-        probability of almost 1, as that of ``FocalXGBClassifier``), where no tree has a split, and
-        for an ``xgb_model`` of another loss.
+        By ``fit``, if the training rows have one class only (the model then gives it a probability
+        of almost 1, as ``FocalXGBClassifier`` does), if no tree has a split, and for an
+        ``xgb_model`` trained with another loss.
 
     See Also
     --------
@@ -115,9 +114,9 @@ class SparkFocalXGBClassifier(FocalEstimator):
 
     Notes
     -----
-    Where each feature has a column of its own, XGBoost fails (``KeyError: 'values'``) if the rows
-    that Arrow takes at once, 10,000 by default, are all to train on or all for validation: give
-    it a column of vectors or arrays.
+    If each feature has a column of its own, XGBoost fails (``KeyError: 'values'``) where an Arrow
+    batch, 10,000 rows by default, has only training rows or only validation rows: give it a column
+    of vectors or arrays.
 
     Examples
     --------
@@ -128,7 +127,7 @@ class SparkFocalXGBClassifier(FocalEstimator):
     >>> model.fit(data).transform(data).select("probability")  # doctest: +SKIP
     """
 
-    __module__ = "focal_gbm.spark"  # which files of estimators name
+    __module__ = "focal_gbm.spark"  # recorded in files of estimators
     model_class: ClassVar[type[FocalModel]] = SparkFocalXGBClassifierModel
 
     def __init__(
@@ -159,7 +158,7 @@ class SparkFocalXGBClassifier(FocalEstimator):
             n_classes = check_integer("num_class", n_classes, 2, "an integer >= 2")
         columns = Columns(
             given["labelCol"],
-            # An empty name is none, as it is for XGBoost.
+            # An empty name counts as none, as in XGBoost.
             given.get("weightCol") or None,
             given.get("validationIndicatorCol") or None,
             given.get("base_margin_col") or None,
@@ -181,7 +180,7 @@ class SparkFocalXGBClassifier(FocalEstimator):
             )
         classes, totals = np.arange(totals.size), of_every_class(totals)
         objective = self._local_classifier()._objective_for(classes, totals)
-        no_labels = np.zeros(0, np.intp)  # which stay where they are
+        no_labels = np.zeros(0, np.intp)  # they stay in the data frame
         self.columns: Columns = columns
         self.totals: Array = totals
         self.targets: Targets = Targets(classes, no_labels, None, objective, totals, is_one_class)

@@ -1,8 +1,8 @@
-"""What pyspark and xgboost.spark do not promise, and this package relies on: all of it is here.
+"""Everything this package relies on that pyspark and xgboost.spark do not promise.
 
-Estimators of pyspark.ml are fitted, copied and saved by methods with private names, and those of
-xgboost.spark have no public place for an objective, which XGBoost's ``train`` has on every worker.
-It was seen in pyspark 4.3 and XGBoost 3.2.0 and 3.4.1 (spark/core.py, spark/estimator.py).
+Estimators of pyspark.ml are fitted, copied and saved by private methods, and those of xgboost.spark
+have no public argument for an objective, which XGBoost's ``train`` takes on every worker. All this
+was seen in pyspark 4.3 and XGBoost 3.2.0 and 3.4.1 (spark/core.py, spark/estimator.py).
 ``tests/test_assumptions_of_spark.py`` states each assumption.
 """
 
@@ -22,24 +22,24 @@ from focal_gbm.xgboost._classifier import FocalXGBClassifier
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON has it, which is how estimators are saved."""
+    """A parameter as plain JSON types, in which estimators are saved."""
     if isinstance(value, dict):
         raise TypeError(
             f"expected a number or a list with one for each class, got {value!r}: labels are "
             "numbers from 0 on here, and a list has its values in their order"
         )
-    if hasattr(value, "tolist"):  # of NumPy
+    if hasattr(value, "tolist"):  # a NumPy array or number
         value = value.tolist()
     return list(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
 def _param(name: str, doc: str) -> Any:
-    # A parameter of a class has a parent that is replaced in each object.
+    # The dummy parent is replaced in each object.
     return Param(Params._dummy(), name, doc, typeConverter=_plain)
 
 
 class FocalParams(Params):
-    """Parameters of ``FocalXGBClassifier`` as those of pyspark.ml."""
+    """Parameters of ``FocalXGBClassifier`` as parameters of pyspark.ml."""
 
     focal_gamma: Param[Any] = _param(
         "focal_gamma", "Focusing parameter, or a list of one for each class."
@@ -58,22 +58,22 @@ class FocalParams(Params):
 
     @classmethod
     def _xgb_cls(cls) -> type[FocalXGBClassifier]:
-        """The estimator on one machine, whose parameters and models these are."""
+        """The single-machine estimator that gives the parameters and models."""
         return FocalXGBClassifier
 
     @classmethod
     def _get_xgb_params_default(cls) -> dict[str, Any]:
-        """Parameters of that estimator: all but the weights of classes, for rows have weights."""
+        """Parameters of that estimator, except class weights: here rows have weights."""
         defaults: dict[str, Any] = super()._get_xgb_params_default()  # type: ignore[misc]
         return {name: value for name, value in defaults.items() if name != "class_weight"}
 
     def _gen_predict_params_dict(self) -> dict[str, Any]:
-        """What ``predict`` gets, which is asked for margins: no prior."""
+        """Arguments of ``predict``, without the prior, as it is asked for margins."""
         params: dict[str, Any] = super()._gen_predict_params_dict()  # type: ignore[misc]
         return {name: value for name, value in params.items() if name != "prior"}
 
     def _local_classifier(self) -> FocalXGBClassifier:
-        """An estimator on one machine of the same parameters, not fitted."""
+        """An unfitted single-machine estimator with the same parameters."""
         params = self._gen_xgb_params_dict(gen_xgb_sklearn_estimator_param=True)  # type: ignore[attr-defined]
         return FocalXGBClassifier(**params)
 
@@ -85,17 +85,17 @@ class FocalEstimator(FocalParams, SparkXGBClassifier):
 
     @abstractmethod
     def _begin_fit(self, dataset: DataFrame) -> None:
-        """Check and count the rows of a fit, on an object that is there for this fit only."""
+        """Check and count the rows of a fit, on a copy of the estimator made for this fit."""
 
     @abstractmethod
     def _end_fit(self, model: Any) -> None:
-        """Look at the fitted model."""
+        """Check the fitted model."""
 
     @abstractmethod
     def _arguments_of_workers(
         self, params: dict[str, Any], options: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Parameters of the booster, and what else ``xgboost.train`` gets on each worker."""
+        """Parameters of the booster, and other arguments of ``xgboost.train`` on each worker."""
 
     @classmethod
     def _pyspark_model_cls(cls) -> type["FocalModel"]:
@@ -111,7 +111,7 @@ class FocalEstimator(FocalParams, SparkXGBClassifier):
     def _get_xgb_parameters(
         self, dataset: DataFrame
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        # For an estimator that is no XGBClassifier itself no classes are counted here.
+        # XGBoost counts classes here for XGBClassifier itself, but not for its subclasses.
         params, options, of_matrix = super()._get_xgb_parameters(dataset)
         return (*self._arguments_of_workers(params, options), of_matrix)
 
@@ -121,7 +121,7 @@ class FocalModel(FocalParams, SparkXGBClassifierModel):
 
     @property
     def _local_model(self) -> FocalXGBClassifier:
-        """The fitted estimator on one machine that executors predict by."""
+        """The fitted single-machine estimator that executors predict with."""
         return self._xgb_sklearn_model  # type: ignore[return-value]
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Rows of a data frame of Spark: which columns they are in, and what is counted before training."""
+"""Rows of a Spark data frame: their columns, and what is counted before training."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +10,12 @@ from pyspark.sql.types import BooleanType, DataType, DecimalType, NumericType
 from focal_gbm._kernels.limits import LARGEST_WEIGHT
 from focal_gbm._types import Array
 
-# More different labels are a mistake, which the driver need not hold in memory.
+# More different labels are a mistake, and the driver need not hold them in memory.
 _MOST_LABELS = 100_000
 
 
 class Columns(NamedTuple):
-    """Names of the columns of rows, None for what they lack."""
+    """Names of the columns of rows, None for columns they lack."""
 
     label_col: str
     weight_col: str | None
@@ -62,7 +62,7 @@ def _type_of(dataset: DataFrame, argument: str, name: str) -> DataType:
 
 
 def _is_number(kind: Any) -> bool:
-    # A decimal would reach the workers as an object of Python's.
+    # A decimal would reach the workers as a Python object.
     return isinstance(kind, NumericType) and not isinstance(kind, DecimalType)
 
 
@@ -72,10 +72,10 @@ def _name(kind: Any) -> str:
 
 
 def totals_of(dataset: DataFrame, columns: Columns, n_classes: int | None) -> Array:
-    """Total weight of each class in the training rows, in one aggregation of Spark's.
+    """Total weight of each class in the training rows, in one Spark aggregation.
 
-    Labels are 0 to n_classes - 1; where ``n_classes`` is None there are as many classes as
-    different labels, those of validation rows included, but at least two.
+    Labels are 0 to n_classes - 1. If ``n_classes`` is None, there are as many classes as different
+    labels, including those of validation rows, but at least two.
     """
     groups = _grouped(dataset, columns)
     for group in groups:
@@ -100,7 +100,7 @@ def totals_of(dataset: DataFrame, columns: Columns, n_classes: int | None) -> Ar
 
 
 def _grouped(dataset: DataFrame, columns: Columns) -> list[Row]:
-    """What is known of the rows of each label, of training and validation."""
+    """Counts, weights and margins of the rows of each label, training and validation apart."""
 
     def number(name: str | None, otherwise: float) -> Column:
         return functions.lit(otherwise) if name is None else functions.col(name).cast("double")

@@ -1,4 +1,4 @@
-"""Focal loss for PyTorch: functions and modules on the formulas of the boosting objectives."""
+"""Focal loss for PyTorch: functions and modules with the formulas of the boosting objectives."""
 
 from focal_gbm._extras import needed_by
 

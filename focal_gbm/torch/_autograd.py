@@ -1,10 +1,10 @@
 """Derivatives of the operators, in closed form.
 
-Each order's derivative is the next, so that a backward pass recomputes from input and target alone.
+The derivative of each order is the next, so a backward pass recomputes from input and target.
 
-An operator of ``torch.library`` is opaque to ``torch.compile`` but knows no forward mode and no
+A ``torch.library`` operator is opaque to ``torch.compile`` but does not support forward mode or
 ``torch.func``; a ``torch.autograd.Function`` is the other way round. So both are given the same
-rules, and either is called where it serves.
+rules, and whichever is suitable is called.
 """
 
 import inspect
@@ -60,12 +60,12 @@ class _SoftmaxCall(NamedTuple):
         return derivative
 
 
-# The rules read saved_tensors once: every reading unpacks all of them, which hooks may do by
-# computing them anew, as torch's checkpoints do, or by reading them from a disk.
+# The rules read saved_tensors only once: each access unpacks all of them, and hooks may recompute
+# them, as torch's checkpoints do, or read them from disk.
 
 
 class _Sigmoid(torch.autograd.Function):
-    """Every order is linear in its factor; in the logits its derivative is the next order."""
+    """Every order is linear in its factor, and its derivative in the logits is the next order."""
 
     @staticmethod
     def forward(*arguments: Any) -> Tensor:
@@ -188,8 +188,9 @@ class _Softmax(torch.autograd.Function):
 class _SigmoidSum(torch.autograd.Function):
     """The sum of the loss.
 
-    Its gradient, found in the same pass for little more, waits for the backward pass in the memory
-    that this would take anyway. Only a pass that is to be differentiated itself starts anew.
+    Its gradient costs little more in the same pass. It is kept for the backward pass, in memory
+    that this would need anyway. Only a pass that is itself differentiated, or another one over a
+    graph that is kept, computes it again.
     """
 
     @staticmethod
@@ -265,9 +266,9 @@ class _SoftmaxSum(torch.autograd.Function):
 
 
 class _PlainSum(torch.autograd.Function):
-    """The rules of a sum where its logits are all that autograd has to know of.
+    """The rules of a sum where autograd only has to know of the logits.
 
-    Each further argument or output of a Function costs about as much as the kernel of a few
+    Each further argument or output of a Function costs about as much as the kernel on a few
     elements.
     """
 
@@ -300,7 +301,7 @@ def _save(ctx: Any, arguments: tuple[Any, ...], *others: Tensor) -> None:
     for place in places:
         numbers[place] = None
     ctx.places, ctx.numbers = places, numbers
-    ctx.set_materialize_grads(False)  # tangents that are None tell what is not varied
+    ctx.set_materialize_grads(False)  # None tangents tell what does not vary
 
 
 def _saved(ctx: Any) -> list[Any]:
@@ -319,10 +320,10 @@ def _save_sum(ctx: Any, arguments: tuple[Any, ...], output: tuple[Tensor, Tensor
 def _scaled(
     ctx: Any, gradient: Tensor, grad: Tensor, logits: Tensor, again: Callable[..., Tensor]
 ) -> Tensor:
-    """The sum's gradient times what it is multiplied by.
+    """The sum's gradient times the incoming one.
 
-    The one that came with the sum is multiplied where it lies, as new memory would take longer than
-    the kernel. A graph that is kept for another backward pass computes it anew there.
+    The gradient that came with the sum is multiplied in place, as allocating memory would take
+    longer than the kernel. If the graph is kept, another backward pass computes it again.
     """
     if torch.is_grad_enabled() or gradient.shape != logits.shape:
         return again(grad.expand_as(logits), 1)
@@ -332,13 +333,13 @@ def _scaled(
         return grad * gradient
     ctx.is_scaled = True
     is_one = grad.item() == 1  # where the mean or sum itself is differentiated
-    # As data, which counts its changes on its own: the saved tensor would be refused otherwise, and
-    # with it all others.
+    # Through ``data``, which counts its changes separately: otherwise the saved tensor would be
+    # refused, and all others with it.
     return gradient.data if is_one else gradient.data.mul_(grad)
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> list[Any]:
-    """Tensors with the mapped dimension first, also those that are not mapped over."""
+    """Tensors with the mapped dimension first, including those that are not mapped over."""
     return [
         tensor
         if tensor is None
@@ -352,11 +353,11 @@ def _batched(info: Any, in_dims: tuple[int | None, ...], tensors: tuple[Any, ...
 def _caller(
     operator: _operators.Operator, function: type[torch.autograd.Function]
 ) -> Callable[..., Any]:
-    """The operator with the function's rules, called as the one or the other."""
+    """Give the operator the function's rules; returns a caller of the one or the other."""
     rules: Any = function
     operator.registered.register_autograd(rules.backward, setup_context=rules.setup_context)
     operator.registered.register_vmap(rules.vmap)
-    # Which ``apply`` asks for at every call, and inspect would find out anew.
+    # ``apply`` asks for the signature at every call, and inspect would work it out each time.
     rules.forward.__signature__ = inspect.signature(rules.forward)
 
     def call(*arguments: Any) -> Any:
@@ -368,7 +369,7 @@ def _caller(
 def _sum_caller(
     operator: _operators.Operator, function: type[torch.autograd.Function]
 ) -> Callable[..., Tensor]:
-    """The same for a sum, of which the gradient is not returned."""
+    """The same for a sum, without returning its gradient."""
     either = _caller(operator, function)
     plain: Any = _PlainSum
 

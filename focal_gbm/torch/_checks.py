@@ -1,4 +1,4 @@
-"""What is wrong with an argument, as an error of the type that torch's own losses raise."""
+"""Checks of the arguments, with errors of the types that torch's own losses raise."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
 def all_visible(valid: Tensor) -> bool:
     """Whether all are True, as far as can be seen without waiting for a device.
 
-    Neither a compiler nor vmap has values to look at.
+    Under a compiler or vmap there are no values to look at.
     """
     if torch.compiler.is_compiling() or valid.device.type != "cpu":
         return True
@@ -62,7 +62,7 @@ def check_broadcast(name: str, tensor: Tensor, input: Tensor) -> None:
     fits = tensor.ndim <= input.ndim
     for i in range(-min(tensor.ndim, input.ndim), 0):
         size, given = tensor.shape[i], input.shape[i]
-        # torch.compile does not compare sizes within `in`
+        # torch.compile cannot compare sizes with `in`
         fits = fits and (size == 1 or size == given)
     if not fits:
         raise RuntimeError(

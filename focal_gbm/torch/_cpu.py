@@ -1,4 +1,4 @@
-"""Kernels on tensors of the CPU, in torch's number of threads."""
+"""Kernels on CPU tensors, with torch's number of threads."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.
 
 
 def rows(logits: Tensor) -> Rows:
-    """Kernels run along the first dimension: the samples or their positions, if these are more."""
+    """Kernels run along the first dimension: samples, or positions if there are more of those."""
     return Rows(logits, is_turned=logits.shape[0] < math.prod(logits.shape[2:]))
 
 
@@ -111,15 +111,15 @@ def _threads() -> Threads:
 
 
 class _Memory:
-    """A tensor as NumPy asks for one.
+    """A tensor with NumPy's array interface.
 
-    ``Tensor.numpy`` would mark the memory as one that is never given back, which sharded training
-    does with it between the passes.
+    ``Tensor.numpy`` would mark the memory as never to be released, but sharded training releases it
+    between the passes.
     """
 
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor  # keeps the memory
-        strides = None  # which says that it is contiguous
+        self._tensor = tensor  # keeps the memory alive
+        strides = None  # means contiguous
         if not tensor.is_contiguous():
             strides = tuple(step * tensor.element_size() for step in tensor.stride())
         self.__array_interface__ = {

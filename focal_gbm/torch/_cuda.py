@@ -1,6 +1,6 @@
 """Kernels on CUDA tensors, on torch's current stream.
 
-Nothing waits for the device, so labels are not checked: a bad one's loss is NaN.
+Nothing waits for the device, so labels are not checked: the loss of a bad label is NaN.
 """
 
 from collections.abc import Iterator, Sequence
@@ -68,7 +68,7 @@ def _by_class(value: Tensor | float, margin: Tensor) -> Tensor:
 
 
 def _number_or_vector(value: Tensor | float, margin: Tensor) -> Tensor | float:
-    """One number stays on the device if it is there."""
+    """A single number stays on the device if it is there."""
     if not isinstance(value, Tensor):
         return value
     if value.ndim == 0 and not value.is_cuda:

@@ -31,8 +31,8 @@ from focal_gbm.torch._parameters import (
 )
 from focal_gbm.torch._plain import Parameters
 
-# F.binary_cross_entropy bounds logarithms of probabilities by -100, which are the logits that a
-# probability of zero or one then stands for.
+# F.binary_cross_entropy clamps log-probabilities at -100, so a probability of zero or one stands
+# for a logit of -100 or 100.
 _LARGEST_LOGIT = 100
 
 _SMALLEST_WEIGHT = torch.finfo(torch.float32).tiny
@@ -54,7 +54,7 @@ def sigmoid_focal_loss(
     soft_target: str = "mixture",
     from_logits: bool = True,
 ) -> Tensor:
-    r"""Focal loss of independent binary labels: a single one, or several per sample.
+    r"""Focal loss of independent binary labels, one or several per sample.
 
     With the logit :math:`z`, :math:`p = \sigma(z)` and a label :math:`y \in [0, 1]`,
 
@@ -62,27 +62,27 @@ def sigmoid_focal_loss(
 
         L(y, z) = -\alpha\, y\, (1 - p)^\gamma \log p - (1 - \alpha) (1 - y)\, p^\gamma \log(1 - p)
 
-    The arguments up to ``reduction`` are those of torchvision's function of this name, with the
-    same meaning and the same defaults.
+    The arguments up to ``reduction`` are those of torchvision's function of the same name, with the
+    same meaning and defaults.
 
     Parameters
     ----------
     input : Tensor of any shape
-        Logits; probabilities with ``from_logits=False``. float16 and bfloat16 are computed in
-        float32, and float64 in float64.
+        Logits, or probabilities with ``from_logits=False``. float16 and bfloat16 are computed in
+        float32, float64 in float64.
     target : Tensor of the input's shape
         Labels in [0, 1], of any real dtype.
     alpha : float, sequence of floats, Tensor or None, default=0.25
-        Weight in [0, 1] of the positive class; the negative class has ``1 - alpha``. None, or a
-        negative number, weights neither. A Tensor or sequence broadcasts to the input. For one
-        value per label it has the shape (L,) where the labels are the last dimension of the input,
-        and (L, 1, 1) for maps of the shape (N, L, H, W).
+        Weight in [0, 1] of the positive class; the negative class has ``1 - alpha``. With None or
+        a negative number neither is weighted. A Tensor or sequence broadcasts to the input: for one
+        value per label, its shape is (L,) if the labels are the last dimension of the input, and
+        (L, 1, 1) for maps of shape (N, L, H, W).
     gamma : float, sequence of floats or Tensor, default=2.0
-        Focusing parameter >= 0; 0 gives the cross entropy. May be one per label, like alpha.
+        Focusing parameter >= 0; 0 gives the cross entropy. Can differ by label, like alpha.
     reduction : {"none", "mean", "sum"}, default="none"
-        "mean" divides the sum by the number of elements that neither ``mask`` nor ``ignore_index``
-        leaves out. As in torch's losses, weights do not change the denominator, and the mean of no
-        elements is NaN.
+        "mean" divides the sum by the number of elements that are not left out by ``mask`` or
+        ``ignore_index``. As in torch's losses, weights do not change the denominator, and the mean
+        of no elements is NaN.
     weight : float or Tensor, optional
         Factor of each element; broadcasts to the input.
     pos_weight : float, sequence of floats or Tensor, optional
@@ -94,9 +94,9 @@ def sigmoid_focal_loss(
         Elements where it is False are left out, even if input or target is NaN there; broadcasts
         to the input.
     normalizer : float, "positives" or Tensor, optional
-        What the loss is divided by, instead of the number of elements: each element for
-        ``reduction="none"``, else their sum. "positives" is the sum of the targets that are not
-        left out, or 1 if that sum is less.
+        Divisor that replaces the number of elements: of each element's loss for
+        ``reduction="none"``, else of the sum. "positives" is the sum of the targets that are not
+        left out, but at least 1.
     label_smoothing : float, default=0.0
         Share in [0, 1] by which labels move towards 1/2.
     soft_target : {"mixture", "pt", "bce"}, default="mixture"
@@ -106,31 +106,31 @@ def sigmoid_focal_loss(
         ``(1 - p_t)**gamma``: with ``p_t = y p + (1 - y) (1 - p)`` for "pt", as in torchvision, and
         with ``p_t = exp(-cross entropy)`` for "bce", as in segmentation libraries.
     from_logits : bool, default=True
-        Whether the input is logits or probabilities. Probabilities of 0 and 1 count as logits of
+        Whether the input holds logits or probabilities. Probabilities of 0 and 1 count as logits of
         -100 and 100, as in ``F.binary_cross_entropy``, and have a gradient of zero. Prefer logits:
         float32 cannot represent probabilities close to one.
 
     Returns
     -------
     Tensor
-        Of the input's shape for ``reduction="none"``, else a scalar; of the input's dtype, or
-        float32 for float16 and bfloat16 under autocast.
+        The loss, of the input's shape for ``reduction="none"`` and a scalar otherwise. Its dtype is
+        the input's, or float32 for float16 and bfloat16 under autocast.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError, NotImplementedError
-        If an argument has the wrong kind, shape, value, device or dtype. The type is the one that
-        torch's own losses raise. Values of Tensors are checked on the CPU only: on a GPU checking
-        would wait for the device, and a wrong value gives a wrong loss, or NaN.
+        If an argument has the wrong kind, shape, value, device or dtype. The error types are those
+        that torch's own losses raise. Values of Tensors are checked on the CPU only: on a GPU the
+        check would wait for the device, and a wrong value gives a wrong loss or NaN.
 
     Notes
     -----
-    Gradient and second derivative are computed in closed form from input and target, and are finite
-    for infinite logits and for gamma below 1. On the CPU, a mean or sum without ``weight`` and with
-    ``soft_target="mixture"`` computes its gradient together with the loss and keeps it for the
-    backward pass. Where target, alpha, gamma or pos_weight requires a gradient, and on devices
-    without a kernel, the loss is made of torch's own operations, and the gradient is zero for
-    infinite logits.
+    The gradient and the second derivative are computed in closed form from input and target, and
+    are finite for infinite logits and for gamma below 1. On the CPU, a mean or sum without
+    ``weight`` and with ``soft_target="mixture"`` computes its gradient together with the loss and
+    keeps it for the backward pass. Where target, alpha, gamma or pos_weight requires a gradient,
+    and on devices without a kernel, the loss is composed of torch's own operations, and the
+    gradient is zero for infinite logits.
 
     References
     ----------
@@ -206,7 +206,7 @@ def softmax_focal_loss(
     reduction: str = "mean",
     from_logits: bool = True,
 ) -> Tensor:
-    r"""Focal loss of one of several classes: ``F.cross_entropy`` with a focusing factor.
+    r"""Focal loss for several classes: ``F.cross_entropy`` with a focusing factor.
 
     With logits :math:`z`, :math:`p = \mathrm{softmax}(z)` and the true class :math:`t`,
 
@@ -214,29 +214,30 @@ def softmax_focal_loss(
 
         L(t, z) = -\alpha_t (1 - p_t)^{\gamma_t} \log p_t
 
-    and for labels that are shares of the classes the mean of it by these shares.
+    and, for labels that are shares of the classes, the mean of this over the classes, weighted by
+    the shares.
 
     Parameters
     ----------
     input : Tensor of shape (C,), (N, C) or (N, C, d1, ...)
-        Logits of C >= 2 classes; probabilities with ``from_logits=False``. float16 and bfloat16 are
-        computed in float32, and float64 in float64.
+        Logits of C >= 2 classes, or probabilities with ``from_logits=False``. float16 and bfloat16
+        are computed in float32, float64 in float64.
     target : Tensor of shape (), (N,) or (N, d1, ...), or of the input's shape
         Classes from 0 to C - 1, of an integer dtype; or, in the input's shape, shares of the
         classes in [0, 1], such as probabilities or one-hot labels, of any real dtype.
     alpha : float, sequence of C floats, Tensor of shape (C,) or None, default=None
-        Weight >= 0 of each class, or one for all classes. None, or a negative number, is a weight
-        of one. The denominator of "mean" does not depend on it.
+        Weight >= 0 of each class, or a single weight for all. None or a negative number means a
+        weight of one. The denominator of "mean" does not depend on it.
     gamma : float, sequence of C floats or Tensor of shape (C,), default=2.0
-        Focusing parameter >= 0 of each class; 0 is the cross entropy.
+        Focusing parameter >= 0 of each class; 0 gives the cross entropy.
     weight : sequence of C floats or Tensor of shape (C,), optional
         Weight >= 0 of each class as in ``F.cross_entropy``: multiplies the loss, and for class
         targets also counts in the denominator of "mean".
     ignore_index : int, default=-100
         Positions with this class as target are left out.
     normalizer : float or Tensor, optional
-        What the loss is divided by, instead of the denominator of "mean": each position for
-        ``reduction="none"``, else their sum.
+        Divisor that replaces the denominator of "mean": of each position's loss for
+        ``reduction="none"``, else of the sum.
     label_smoothing : float, default=0.0
         Share of every label that is spread evenly over all classes.
     reduction : {"none", "mean", "sum"}, default="mean"
@@ -244,30 +245,30 @@ def softmax_focal_loss(
         targets that are not ignored, or with ``weight`` by the sum of their weights; for shares by
         the number of positions. The mean of no positions is NaN.
     from_logits : bool, default=True
-        Whether the input is logits or probabilities. Probabilities are normalised to sum to one
+        Whether the input holds logits or probabilities. Probabilities are normalised to sum to one
         over the classes.
 
     Returns
     -------
     Tensor
-        Of the target's shape, without the classes, for ``reduction="none"``, else a scalar; of the
-        input's dtype, or float32 for float16 and bfloat16 under autocast.
+        The loss, of the target's shape without the classes for ``reduction="none"`` and a scalar
+        otherwise. Its dtype is the input's, or float32 for float16 and bfloat16 under autocast.
 
     Raises
     ------
     IndexError
-        If a target is no class.
+        If a target is not a class.
     TypeError, ValueError, RuntimeError, NotImplementedError
-        If an argument has the wrong kind, shape, value, device or dtype. The type is the one that
-        torch's own losses raise.
+        If an argument has the wrong kind, shape, value, device or dtype. The error types are those
+        that torch's own losses raise.
 
     Notes
     -----
-    Gradient and Hessian-vector product are computed in closed form from input and target, and are
-    finite for infinite logits; a logit of minus infinity rules its class out. On the CPU, a mean or
-    sum computes its gradient together with the loss and keeps it for the backward pass. Where
-    alpha, gamma, weight or target requires a gradient, and on devices without a kernel, the loss is
-    made of torch's own operations, and the gradient is zero for infinite logits.
+    The gradient and Hessian-vector products are computed in closed form from input and target, and
+    are finite for infinite logits; a logit of minus infinity rules its class out. On the CPU, a
+    mean or sum computes its gradient together with the loss and keeps it for the backward pass.
+    Where alpha, gamma, weight or target requires a gradient, and on devices without a kernel, the
+    loss is composed of torch's own operations, and the gradient is zero for infinite logits.
 
     References
     ----------
@@ -325,7 +326,7 @@ def softmax_focal_loss(
 
 
 def _of_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``Tensor.to`` takes a microsecond to change nothing."""
+    """Convert only if needed: ``Tensor.to`` takes a microsecond to change nothing."""
     return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
@@ -355,7 +356,7 @@ def _counting(target: Tensor, mask: Any, ignore_index: Any) -> Any:
 
 
 def _count(counts: Tensor) -> int | Tensor:
-    """How many are True: a tensor where its value is not to be had, or not yet."""
+    """How many are True: a tensor if the value is not available, or not yet."""
     if torch.compiler.is_compiling() or not counts.is_cpu or not are_plain(counts):
         return counts.sum()
     return int(counts.count_nonzero())
@@ -364,16 +365,16 @@ def _count(counts: Tensor) -> int | Tensor:
 def _divided(
     divisor: int | Tensor, *weights: Parameter
 ) -> tuple[Sequence[Parameter], int | Tensor | None]:
-    """Weights divided by a sum's divisor, and None; or both as they are if that cannot be done.
+    """Weights divided by a sum's divisor, and None; or both unchanged if that is not possible.
 
-    The loss is linear in its weights. Dividing them spares two of torch's operations, and another
-    pass over the gradient.
+    The loss is linear in its weights, so dividing them saves two torch operations and another pass
+    over the gradient.
     """
     is_known = not torch.compiler.is_compiling() and isinstance(divisor, int) and divisor > 0
     if not is_known or not all(isinstance(weight, float) for weight in weights):
         return weights, divisor
     divided = [weight / divisor for weight in weights]
-    if any(0 < weight < _SMALLEST_WEIGHT for weight in divided):  # which would lose digits
+    if any(0 < weight < _SMALLEST_WEIGHT for weight in divided):  # lose digits
         return weights, divisor
     return divided, None
 

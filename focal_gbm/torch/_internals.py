@@ -1,6 +1,6 @@
-"""What is used of torch that its documentation does not promise.
+"""What the package uses of torch beyond what its documentation promises.
 
-``tests/test_assumptions_of_torch.py`` states each as a test.
+``tests/test_assumptions_of_torch.py`` has a test of each.
 """
 
 from typing import Any
@@ -11,15 +11,15 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 def are_plain(*arguments: Any) -> bool:
-    """Whether the tensors among arguments are memory and nobody watches what is done with it.
+    """Whether the tensors among the arguments are plain memory, and nothing intercepts operators.
 
-    Then a kernel may be called on their memory, without torch's dispatcher and its cost. Otherwise
-    an operator has to be called, which fake and traced tensors know, and of which every other kind
-    of tensor gets what it needs.
+    Then a kernel can be called on their memory directly, without the cost of torch's dispatcher.
+    Otherwise an operator has to be called: fake and traced tensors know it, and every other kind of
+    tensor gets what it needs from it.
 
-    torch/utils/_python_dispatch.py: whether a mode sees operators, as those that trace or count
-    them do, is asked there only. torch/autograd/function.py asks as below whether a transform of
-    ``torch.func`` is active. Subclasses have types of their own; tensors of the older vmap, and
+    torch/utils/_python_dispatch.py: only there can one ask whether a mode intercepts operators, as
+    those that trace or count them do. torch/autograd/function.py asks as below whether a transform
+    of ``torch.func`` is active. Subclasses have types of their own; tensors of the older vmap, and
     zeros that forward mode has not written out, are of the type Tensor too, but have no address.
     """
     if is_in_torch_dispatch_mode() or torch._C._are_functorch_transforms_active():
@@ -28,7 +28,7 @@ def are_plain(*arguments: Any) -> bool:
 
 
 def is_tensor(value: Any) -> bool:
-    """As ``isinstance``, of which torch's takes long for what is not a tensor."""
+    """Like ``isinstance``, which for Tensor is slow if the value is not one."""
     return type(value) not in _NO_TENSORS and isinstance(value, Tensor)
 
 

@@ -1,4 +1,4 @@
-"""Tensors as the arrays that kernels run over, copied only where their memory does not allow it."""
+"""Tensors as arrays for the kernels, copied only where their memory layout requires it."""
 
 import math
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 class Vectors:
-    """Tensors as vectors of the elements in the order in which they lie in memory.
+    """Tensors as vectors, in the order in which the model's elements lie in memory.
 
-    Dense tensors of the model's layout are not copied.
+    Dense tensors with the model's layout are not copied.
     """
 
     def __init__(self, model: Tensor) -> None:
@@ -32,13 +32,13 @@ class Vectors:
         return None if tensor is None else self(tensor)
 
     def parameter(self, parameter: Tensor | float) -> Tensor | float:
-        """A vector; a number, or a tensor of no dimension, serves for all elements."""
+        """A vector; a number or 0-d tensor, which applies to all elements, is left as it is."""
         if not isinstance(parameter, Tensor) or parameter.ndim == 0:
             return parameter
         return self(parameter.to(self._dtype))
 
     def factor(self, factor: Tensor | None) -> Tensor | None:
-        """The same for a factor, of which one number, expanded, comes from a mean or a sum."""
+        """The same for a factor; a mean or a sum passes it as one expanded number."""
         if factor is None or not _is_uniform(factor):
             return self.optional(factor)
         return factor[(0,) * factor.ndim]
@@ -47,8 +47,8 @@ class Vectors:
 class Rows:
     """Tensors as arrays of the shapes (n, m, n_classes) and (n, m).
 
-    Samples come first, then their positions; turned, it is the other way round. Nothing is copied
-    unless the positions are no regular grid in memory.
+    Samples come first, then their positions, or the other way round if ``is_turned``. Nothing is
+    copied unless the positions do not form a regular grid in memory.
     """
 
     def __init__(self, logits: Tensor, *, is_turned: bool) -> None:
@@ -63,7 +63,7 @@ class Rows:
 
     @contextmanager
     def written(self, tensor: Tensor) -> Iterator[Tensor]:
-        """The array to write to; where that is a copy, the tensor gets it in the end."""
+        """The array to write to; if it is a copy, it is written back to the tensor at the end."""
         flat = self._flat(tensor)
         yield self._oriented(flat)
         if flat.data_ptr() != tensor.data_ptr():

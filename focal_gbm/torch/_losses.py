@@ -1,4 +1,4 @@
-"""The losses by their kernels, or made of torch's own operations where there is none."""
+"""The losses, computed by kernels, or by torch's own operations where there is no kernel."""
 
 import functools
 import importlib.util
@@ -48,9 +48,9 @@ def softmax_loss(
 ) -> Tensor:
     """Loss of each position, zero where the target is ``ignore_index``, or their sum.
 
-    The classes are the logits' second dimension. The target is an index and lacks that dimension,
-    or has the logits' shape and is a share. ``gamma`` and ``alpha`` are numbers, or have one value
-    for each class.
+    The classes are the logits' second dimension. The target lacks that dimension and holds indices,
+    or has the logits' shape and holds shares. ``gamma`` and ``alpha`` are numbers, or have one
+    value for each class.
     """
     loss: Tensor
     settings = (gamma, alpha, ignore_index, label_smoothing)
@@ -75,7 +75,7 @@ def _is_differentiated(logits: Tensor) -> bool:
 def _has_kernel(logits: Tensor, *others: Tensor | float) -> bool:
     if any(is_tensor(value) and value.requires_grad for value in others):  # type: ignore[union-attr]
         return False
-    # A compiler fuses plain operations on a GPU, and is left to it.
+    # On a GPU a compiler fuses plain operations itself, so there it gets no kernel.
     is_fused = not torch.compiler.is_compiling() and logits.is_cuda and _has_cuda_kernels()
     return logits.is_cpu or is_fused
 

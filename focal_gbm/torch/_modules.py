@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from focal_gbm.torch._checks import check_number
 from focal_gbm.torch._functional import sigmoid_focal_loss, softmax_focal_loss
 
-_MOST_SHOWN = 10  # values of a Tensor
+_MOST_SHOWN = 10  # values; a longer Tensor is shown by its shape
 
 
 class _FocalLoss(nn.Module):
@@ -39,7 +39,7 @@ class _FocalLoss(nn.Module):
 
 
 def _buffer(name: str, value: Any) -> Tensor:
-    """The numbers in a sequence or an array."""
+    """A Tensor of the numbers in a sequence or an array."""
     if not isinstance(value, np.ndarray):
         for element in value:
             check_number(name, element)
@@ -64,12 +64,12 @@ class SigmoidFocalLoss(_FocalLoss):
         As for ``sigmoid_focal_loss``. Tensors become buffers. Sequences become buffers of the
         default dtype. An ``nn.Parameter`` stays a parameter, and is trained.
     reduction : {"none", "mean", "sum"}, default="mean"
-        As for ``sigmoid_focal_loss``; the default is that of torch's loss modules.
+        As for ``sigmoid_focal_loss``, but with the default of torch's loss modules.
 
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As by ``sigmoid_focal_loss``, most of them when the module is called.
+        As for ``sigmoid_focal_loss``; most are raised when the module is called.
 
     Examples
     --------
@@ -125,12 +125,12 @@ class SigmoidFocalLoss(_FocalLoss):
         Returns
         -------
         Tensor
-            As from ``sigmoid_focal_loss``.
+            As returned by ``sigmoid_focal_loss``.
 
         Raises
         ------
         TypeError, ValueError, RuntimeError, NotImplementedError
-            As ``sigmoid_focal_loss`` does.
+            As for ``sigmoid_focal_loss``.
 
         Examples
         --------
@@ -157,7 +157,7 @@ class SoftmaxFocalLoss(_FocalLoss):
     Raises
     ------
     TypeError, ValueError, RuntimeError
-        As by ``softmax_focal_loss``, most of them when the module is called.
+        As for ``softmax_focal_loss``; most are raised when the module is called.
 
     Examples
     --------
@@ -203,12 +203,12 @@ class SoftmaxFocalLoss(_FocalLoss):
         Returns
         -------
         Tensor
-            As from ``softmax_focal_loss``.
+            As returned by ``softmax_focal_loss``.
 
         Raises
         ------
         IndexError, TypeError, ValueError, RuntimeError, NotImplementedError
-            As ``softmax_focal_loss`` does.
+            As for ``softmax_focal_loss``.
 
         Examples
         --------

@@ -1,12 +1,12 @@
-"""Functions of tensors on the kernels, of which two give a derivative of the loss times a factor.
+"""The kernels as functions of tensors, and as torch operators.
 
-At order 0 it is the loss itself, at order 1 its gradient, at order 2 the second derivative or the
-product of the Hessian and a vector. The other two functions give the sum of the loss, and the
-gradient in the same pass. Parameters of the loss are tensors, or numbers for all elements.
+Two functions give a derivative of the loss times a factor: at order 0 the loss itself, at order 1
+its gradient, at order 2 the second derivative or the product of the Hessian and a vector. The other
+two give the sum of the loss, and the gradient in the same pass. Parameters of the loss are tensors,
+or numbers for all elements.
 
-Each is an operator of torch's as well, for compilers and whoever else watches what is done with
-tensors. Where nobody does, the function is called itself: an operator costs more than the kernel of
-a small batch.
+The operators are for compilers and whatever else intercepts operations on tensors. Otherwise the
+function is called directly: an operator costs more than the kernel on a small batch.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ _ON_BOTH = ("cpu", "cuda")
 
 
 class Operator:
-    """A function, called itself or as an operator of torch's.
+    """A function, called directly or as a torch operator.
 
-    An operator's parameters are tensors: their places among the arguments are given.
+    An operator takes its parameters as tensors; ``parameters`` says which arguments these are.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Operator:
         return self.traced(*arguments)
 
     def traced(self, *arguments: Any) -> Any:
-        """As torch's operator."""
+        """Call torch's operator."""
         tensors = list(arguments)
         tensors[self._parameters] = map(_as_tensor, arguments[self._parameters])
         return self.registered(*tensors)

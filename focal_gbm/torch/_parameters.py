@@ -66,7 +66,7 @@ def weight_per_class(alpha: Any, input: Tensor) -> Parameter:
 
 
 def _parameter(name: str, value: Any, input: Tensor, allowed: Range) -> Parameter:
-    """A parameter in a range: a number, or a Tensor of the input's dtype."""
+    """A parameter, checked for its range: a number, or a Tensor of the input's dtype."""
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype.kind not in "fiu":
             raise TypeError(f"{name}: expected real numbers, got {value.dtype}")
@@ -79,7 +79,7 @@ def _parameter(name: str, value: Any, input: Tensor, allowed: Range) -> Paramete
         check_number(name, value)
         if not allowed.least <= value <= allowed.largest:
             _raise_for_range(name, value, allowed)
-        # A compiler may know a number by name only, and would compile anew for another one.
+        # Under a compiler a number may be symbolic, and float() would recompile for each value.
         number: float = value if torch.compiler.is_compiling() else float(value)
         return number
     if value.is_complex() or value.dtype == torch.bool:

@@ -103,7 +103,7 @@ def plain_softmax(
 
 
 def _bounded(logits: Tensor, n_terms: int) -> Tensor:
-    """Finite logits, of which sums and differences are finite too. NaN stays NaN.
+    """Logits bounded so that their sums and differences are finite too. NaN stays NaN.
 
     At infinity the gradient becomes zero; torch's functions would make it NaN.
     """
@@ -115,8 +115,8 @@ def _bounded(logits: Tensor, n_terms: int) -> Tensor:
 def _log_odds(logits: Tensor) -> Tensor:
     """Margin of each class less the logsumexp of the others.
 
-    Taking the class out of the sum of all would cancel for the largest one, which is left out of a
-    sum of its own.
+    Subtracting the class from the sum over all would cancel for the largest one, so that one has a
+    sum of its own that leaves it out.
     """
     total = logits.logsumexp(1, keepdim=True)
     top = logits.argmax(1, keepdim=True)
@@ -133,9 +133,9 @@ def third_derivative(
     first: Tensor | None,
     second: Tensor | None,
 ) -> Tensor:
-    """Third derivative of the loss times a factor, along two vectors, by torch's own means.
+    """Third derivative of the loss times a factor, along two vectors, by torch's autograd.
 
-    It is rarely wanted, but asked for where a Hessian's product is differentiated by its vector.
+    It is rarely needed, but asked for where a Hessian's product is differentiated by its vector.
     """
     is_differentiated = torch.is_grad_enabled()
     with torch.enable_grad():

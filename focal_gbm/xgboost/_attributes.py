@@ -1,4 +1,4 @@
-"""What a booster of XGBoost, and the file of one, knows of focal loss: its attributes."""
+"""What an XGBoost booster and its file record about focal loss: the attributes."""
 
 import json
 from collections.abc import Callable
@@ -30,20 +30,20 @@ def text_of_loss(loss: Loss) -> str:
 
 
 def loss_of(booster: xgb.Booster, n_classes: int) -> Loss | None:
-    """The loss of a booster that has been trained here, None if it does not tell."""
+    """The loss of a booster trained by this package, None if it records none."""
     return _part(booster, "focal_loss", lambda stored: loss_from(stored, n_classes))
 
 
 def text_of_intercept(**margin: Array) -> str:
-    """The attribute "focal_intercept": what the shift of the intercept has changed, and where.
+    """The attribute "focal_intercept": what undoes the shift of the intercept, and where.
 
-    The ``base_margin`` before, or the ``shift`` of the first trees.
+    It has the ``base_margin`` before the shift, or the ``shift`` of the first trees.
     """
     return json.dumps({name: values.tolist() for name, values in margin.items()})
 
 
 def intercept_of(booster: xgb.Booster, n_margins: int) -> tuple[str, Array] | None:
-    """The name and the values in it, None for a booster that has not been shifted."""
+    """The name and values in "focal_intercept", None for a booster that was not shifted."""
 
     def read(stored: dict[str, Any]) -> tuple[str, Array]:
         ((name, values),) = stored.items()
@@ -61,7 +61,7 @@ def text_of_class_prior(totals: Array) -> str | None:
 
 
 def class_prior_of(booster: xgb.Booster, n_classes: int) -> Array | None:
-    """The share of each class in the training data of a booster, None if it does not tell."""
+    """The share of each class in a booster's training data, None if it records none."""
 
     def read(prior: list[float]) -> Array:
         return check_prior("class_prior", prior, n_classes)
@@ -70,12 +70,12 @@ def class_prior_of(booster: xgb.Booster, n_classes: int) -> Array | None:
 
 
 def attributes_of_classes(classes: Array) -> dict[str, str]:
-    """The attributes that tell the labels of the classes, and how many there are."""
+    """The attributes that record the labels of the classes, and how many there are."""
     return {"classes": json.dumps(labels_of(classes)), "n_classes": str(classes.size)}
 
 
 def classes_of(booster: xgb.Booster) -> Array | None:
-    """The labels of a booster, None if it has been trained without a classifier."""
+    """The labels of a booster's classes, None if it was trained without a classifier."""
     size = _attribute(booster, "n_classes")
 
     def read(stored: dict[str, Any]) -> Array:
@@ -109,5 +109,5 @@ def _part(
 def _attribute(booster: xgb.Booster, name: str) -> str | None:
     try:
         return booster.attr(name)
-    except AssertionError:  # of XGBoost, for text that is empty
+    except AssertionError:  # XGBoost raises it for empty text
         return ""

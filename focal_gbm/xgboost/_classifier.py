@@ -34,7 +34,7 @@ from focal_gbm.xgboost._evaluation import check_evaluation, posterior_metric, sp
 from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 
-# XGBoost's objectives that make probabilities of margins, with its name for their log loss.
+# XGBoost's objectives that turn margins into probabilities, with its name for their log loss.
 _LOG_LOSS = {"binary:logistic": "logloss", "multi:softprob": "mlogloss"}
 
 
@@ -42,22 +42,22 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
     """``XGBClassifier`` with focal loss, for two or more classes.
 
     It takes every parameter of ``XGBClassifier``, predicts probabilities of the classes (the
-    posterior, in which the distortion by gamma and alpha is undone) and takes labels that are
-    numbers, text, booleans or dates.
+    posterior, which undoes the distortion by gamma and alpha) and accepts labels that are numbers,
+    text, booleans or dates.
 
     Parameters
     ----------
     focal_gamma : float, dict or sequence of floats, default=2.0
-        Focusing parameter, >= 0; 0 is log loss. A dictionary gives one by label, a sequence one per
-        class in the order of ``classes_``.
+        Focusing parameter, >= 0; 0 is log loss. A dictionary gives a value for each label, a
+        sequence one per class in the order of ``classes_``.
     focal_alpha : None, "balanced", float, dict or sequence of floats, default=None
-        Class weights in the loss. A dictionary gives a positive weight by label, a sequence one per
-        class in the order of ``classes_``. A float in (0, 1) is the weight of the second of two
-        classes, and the first has ``1 - focal_alpha``. Classes are sorted, so that of 'fraud' and
+        Class weights in the loss. A dictionary gives a positive weight for each label, a sequence
+        one per class in the order of ``classes_``. A float in (0, 1) is the weight of the second of
+        two classes, and the first has ``1 - focal_alpha``. Classes are sorted, so with 'fraud' and
         'legit' a float weights 'legit': to weight fraud, write
-        ``focal_alpha={"fraud": 0.9, "legit": 0.1}``. "balanced" gives each class the share that the
-        others have of the (weighted) labels. The posterior is that of the data: these weights are
-        undone in it.
+        ``focal_alpha={"fraud": 0.9, "legit": 0.1}``. "balanced" weights each class by the share of
+        the other classes in the (weighted) labels. The posterior undoes these weights: it is that
+        of the data.
     hessian : {"exact", "clip", "abs", "gradient"}, optional
         The curvature the booster gets, as in ``FocalObjective``.
     class_weight : dict, "balanced" or None, default=None
@@ -67,10 +67,9 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         Parameters of ``xgboost.XGBClassifier``. ``objective`` stays as it is; ``eval_metric`` names
         metrics of the posterior, or is a callable that gets labels as integers from 0, the
         posterior ((n,) for the second of two classes, or (n, n_classes)) and, if there are any,
-        ``sample_weight``. Without it the metric is the posterior's log loss, as "logloss" or
-        "mlogloss". With ``device="cuda"`` training stays on the GPU, as with
-        ``focal_gbm.xgboost.train``, and features given as an array of CuPy's or torch's are not
-        copied.
+        ``sample_weight``. The default is the log loss of the posterior, as "logloss" or "mlogloss".
+        With ``device="cuda"`` training stays on the GPU, as with ``focal_gbm.xgboost.train``, and
+        features given as a CuPy or torch array are not copied.
 
     Attributes
     ----------
@@ -79,8 +78,8 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
     loss_ : BinaryFocalLoss or SoftmaxFocalLoss
         The loss that was minimised, with a value for alpha.
     class_prior_ : ndarray of shape (n_classes,) or None
-        The share of each class in the weight of the training rows; None for a model loaded from a
-        file that does not tell it.
+        The share of each class in the total weight of the training rows; None for a model loaded
+        from a file that does not record it.
 
     Raises
     ------
@@ -132,8 +131,8 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         Returns
         -------
         dict
-            Those of XGBoost, without those of the focal loss; once fitted, with the objective that
-            belongs to the number of classes.
+            XGBoost's parameters, without those of the focal loss; once fitted, with the objective
+            for the number of classes.
 
         Examples
         --------
@@ -169,14 +168,14 @@ class FocalXGBClassifier(FocalClassifier, xgb.XGBClassifier):
         X : array-like of shape (n, n_features)
             Features, in any form that XGBoost takes.
         y : array-like of shape (n,)
-            Labels: numbers, text, booleans or dates. Of a single class, as a part of the data may
-            have it, the model predicts that class with a probability of almost 1, as
+            Labels: numbers, text, booleans or dates. If they are all of one class, which can happen
+            in a part of the data, the model predicts that class with a probability of almost 1, as
             ``XGBClassifier`` does.
         sample_weight : array-like of shape (n,), optional
             Finite weights >= 0.
         base_margin, eval_set, verbose, xgb_model, sample_weight_eval_set, base_margin_eval_set, \
 feature_weights
-            As for ``XGBClassifier.fit``. Metrics are those of the posterior.
+            As for ``XGBClassifier.fit``. Metrics are computed from the posterior.
 
         Returns
         -------
@@ -187,14 +186,14 @@ feature_weights
         TypeError, ValueError
             For parameters, labels or weights of the wrong kind or value, for a parameter that
             XGBoost ignores together with a custom objective (``scale_pos_weight``), for an
-            ``xgb_model`` of other classes or of another objective, and where XGBoost's workers
+            ``xgb_model`` with other classes or another objective, and if several XGBoost workers
             train together.
 
         Warns
         -----
         UserWarning
-            For an ``xgb_model`` that has another loss or does not tell it, because the posterior
-            is then right only once the new trees outweigh the old, and where no tree has a split.
+            For an ``xgb_model`` trained with another or an unknown loss, because the posterior is
+            then right only once the new trees outweigh the old, and if no tree has a split.
 
         Examples
         --------
@@ -266,7 +265,7 @@ feature_weights
             check_splits(booster, self.get_num_boosting_rounds())
         if _internals.is_autologged():
             warn_of_autologging("mlflow.xgboost.log_model(model, name='model')")
-        # Nothing has been set before, so that this classifier stays as it is if something fails.
+        # Nothing is set before this point, so a failure leaves this classifier unchanged.
         self._set_fitted(targets, booster, evals_result or None)
         return self
 
@@ -277,7 +276,7 @@ feature_weights
         _internals.set_booster(self, booster)
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
-        """Native parameters, once those that contradict the focal loss are refused."""
+        """Native parameters; raises for those that contradict the focal loss."""
         accepted = (None, *_LOG_LOSS, "multi:softmax")
         if self.objective not in accepted:
             raise ValueError(
@@ -300,7 +299,7 @@ feature_weights
             raise ValueError("feature_weights is given to the constructor and to fit: give it once")
 
     def _posterior_metrics(self, targets: Targets) -> tuple[list[str], list[Any]]:
-        """Names of metrics of the posterior, and metrics of margins for all callables."""
+        """Names of metrics of the posterior, and the callables as metrics of margins."""
         names, callables = split_metrics(self.eval_metric)
         default = _LOG_LOSS[library_objective(targets.n_classes)]
         return names or [default], [posterior_metric(metric, targets) for metric in callables]
@@ -332,14 +331,14 @@ feature_weights
         Returns
         -------
         ndarray of shape (n,)
-            The class of the largest posterior.
+            The class with the largest posterior.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -378,13 +377,14 @@ feature_weights
         validate_features, base_margin, iteration_range
             As for ``XGBClassifier.predict_proba``.
         posterior : bool, default=True
-            False gives the bare sigmoid or softmax of the margin, which is what the booster
-            predicts by itself, and which is no probability unless gamma is 0 and alpha None.
+            If False, return the bare sigmoid or softmax of the margin. The booster itself predicts
+            this; it is a probability only if gamma is 0 and alpha is None.
         prior : float, dict or sequence of floats, optional
-            Share of the second of two classes, or one per class by label or in the order of
-            ``classes_``, in the data that are predicted, where it is not that of the training data
-            (``class_prior_``): because of undersampling, of weights, or of another population.
-            Probabilities are then those of the former, as ``BinaryFocalLoss.posterior`` has them.
+            Shares of the classes in the data to predict, if they differ from those in the training
+            data (``class_prior_``) because of undersampling, weights or a different population: the
+            share of the second of two classes, or one per class, by label or in the order of
+            ``classes_``. Probabilities are then those for the data to predict; see
+            ``BinaryFocalLoss.posterior``.
 
         Returns
         -------
@@ -396,7 +396,7 @@ feature_weights
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         TypeError, ValueError
-            For a ``prior`` that is none, or together with what does not depend on it.
+            For an invalid ``prior``, or one given where the result does not depend on it.
 
         Examples
         --------
@@ -422,13 +422,13 @@ feature_weights
         return super().predict_proba(X, **given)
 
     def save_model(self, fname: str | os.PathLike[str]) -> None:
-        """Save the model, with gamma, alpha and the labels, to a file that is replaced whole.
+        """Save the model, with gamma, alpha and the labels, to a file that is replaced as a whole.
 
-        The content is that of ``XGBClassifier.save_model``. What is there stays until the new file
-        is complete and synced; the new one keeps its mode and owner. A process that is killed in
-        between leaves one file behind, named ".focal_gbm-" and digits. Devices, pipes, mounts,
-        files with several hard links and those in a folder that is not writable are written in
-        place, as by ``XGBClassifier``.
+        The content is that of ``XGBClassifier.save_model``. An existing file stays until the new
+        one is complete and synced, and the new one keeps its mode and owner. A process that is
+        killed in between leaves one file behind, named ".focal_gbm-" and digits. Devices, pipes,
+        mounts, files with several hard links and files in a folder that is not writable are written
+        in place, as by ``XGBClassifier``.
 
         Parameters
         ----------
@@ -444,12 +444,12 @@ feature_weights
         sklearn.exceptions.NotFittedError
             Before ``fit``.
         OSError
-            For a folder that is not there or may not be written to, and for a full disk.
+            If the folder does not exist or is not writable, and if the disk is full.
 
         Warns
         -----
         UserWarning
-            For a name that ends neither in ".json" nor in ".ubj": the format is then UBJSON.
+            For a name that ends in neither ".json" nor ".ubj": the format is then UBJSON.
 
         Examples
         --------
@@ -468,7 +468,7 @@ feature_weights
         write_whole(fname, _internals.serialized(self, raw_format))
 
     def load_model(self, fname: str | os.PathLike[str] | bytearray) -> None:
-        """Load a model that ``save_model`` of a classifier like this one has written.
+        """Load a model saved by ``save_model`` of a classifier like this one.
 
         Parameters
         ----------
@@ -482,8 +482,8 @@ feature_weights
         Raises
         ------
         ValueError
-            For a model of another kind, which lacks the attribute that tells its loss, and for
-            attributes that are damaged. This classifier then stays as it is.
+            For a model of another kind, which lacks the attribute that records its loss, and for
+            damaged attributes. This classifier is then left unchanged.
 
         Examples
         --------
@@ -496,7 +496,7 @@ feature_weights
         >>> bool((loaded.predict(X) == model.predict(X)).all())
         True
         """
-        # Everything is loaded into a copy, so that this classifier stays as it is if it fails.
+        # Everything is loaded into a copy, so a failure leaves this classifier unchanged.
         model = copy.copy(self)
         _internals.forget_booster(model)
         super(FocalXGBClassifier, model).load_model(fname)
@@ -521,7 +521,7 @@ def attribute_of_classes(targets: Targets) -> SetAttributes:
 
 
 def booster_to_continue(model: Any, targets: Targets) -> xgb.Booster | None:
-    """The booster of a model, a file or a classifier, of the same classes if it tells them."""
+    """The booster of a model, file or classifier; if it records its classes, they must match."""
     if model is None:
         return None
     booster = model.get_booster() if isinstance(model, xgb.XGBModel) else as_booster(model)

@@ -1,4 +1,4 @@
-"""Sums over the workers that train together by XGBoost's collective, or by none."""
+"""Sums over the workers that train together through XGBoost's collective, if there is one."""
 
 import numpy as np
 import xgboost as xgb
@@ -10,16 +10,16 @@ from focal_gbm.objective import Loss, labels_and_weights
 
 
 def sum_of_all_workers(array: Array) -> Array:
-    """The sum of an array over all workers, each of which gets it."""
+    """The sum of an array over all workers; each of them gets it."""
     if not collective.is_distributed():
         return array
     return collective.allreduce(np.asarray(array, np.float64), collective.Op.SUM)
 
 
 def totals_of_all_workers(dtrain: xgb.DMatrix, loss: Loss) -> Array:
-    """Total weight of each class; where workers train together, in the rows of all.
+    """Total weight of each class; if workers train together, in the rows of all.
 
-    Each worker has some of the rows, and must start where the others do.
+    Each worker has some of the rows, and must start from the same margin as the others.
     """
 
     def count() -> Array:

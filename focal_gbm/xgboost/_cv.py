@@ -46,10 +46,10 @@ def cv(
 ) -> Any:
     """``xgboost.cv`` with focal loss as if it were built in.
 
-    Everything is passed on to ``xgboost.cv``. Each fold is what ``focal_gbm.xgboost.train`` makes
-    of its training rows: it has their starting margin, their alpha where that is "balanced", and a
-    shift of the intercept in the end. Metrics are those of the posterior, by default the focal
-    loss.
+    Everything is passed on to ``xgboost.cv``. Each fold is trained as by
+    ``focal_gbm.xgboost.train``: the starting margin, an alpha that is "balanced" and the final
+    shift of the intercept come from its own training rows. Metrics are those of the posterior, by
+    default the focal loss.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ def cv(
         GPU, but margins and gradients are copied through the host in each iteration.
     dtrain, num_boost_round, nfold, stratified, folds, maximize, early_stopping_rounds, as_pandas, \
 verbose_eval, show_stdv, seed, shuffle
-        As for ``xgboost.cv``. Of a rare class give every fold some rows, by ``stratified=True``.
+        As for ``xgboost.cv``. Use ``stratified=True`` to give every fold some rows of a rare class.
     metrics : str or sequence of str, optional
-        Names of metrics of the posterior, in place of the ``eval_metric`` of ``params``.
+        Names of metrics of the posterior, instead of the ``eval_metric`` of ``params``.
     obj : FocalObjective
         The objective.
     fpreproc : callable, optional
-        As for ``xgboost.cv``; the parameters it returns are checked as those of ``train``.
+        As for ``xgboost.cv``; the parameters it returns are checked like those of ``train``.
     callbacks : sequence of TrainingCallback, optional
         As for ``xgboost.cv``. Once training has ended, the boosters ``fold.bst`` of
         ``model.cvfolds`` are those that ``train`` would return.
@@ -74,17 +74,17 @@ verbose_eval, show_stdv, seed, shuffle
     Returns
     -------
     pandas.DataFrame or dict
-        As from ``xgboost.cv``, but with all digits, of which ``xgboost.cv`` keeps six decimals.
+        As from ``xgboost.cv``, but with all digits rather than six decimals.
 
     Raises
     ------
     TypeError, ValueError
-        As by ``focal_gbm.xgboost.train``, and for folds whose training rows lack a class.
+        As for ``focal_gbm.xgboost.train``, and for folds whose training rows lack a class.
 
     Warns
     -----
     UserWarning
-        Where the trees of a fold have no split.
+        If the trees of a fold have no split.
 
     Examples
     --------
@@ -102,7 +102,7 @@ verbose_eval, show_stdv, seed, shuffle
     if not isinstance(dtrain, xgb.DMatrix):
         raise TypeError(f"dtrain: expected a DMatrix, got {type(dtrain).__name__}")
     params, _ = checked_params(params)
-    names = params.pop("eval_metric", None)  # which xgboost.cv would evaluate by itself
+    names = params.pop("eval_metric", None)  # or xgboost.cv would evaluate them itself
     of_folds = _Folds(objective, fpreproc, metrics or names, custom_metric)
     return xgb.cv(
         params,
@@ -132,7 +132,7 @@ class _Fold(NamedTuple):
 
 
 class _Folds(TrainingCallback):
-    """Folds of which each is a training of its own, known to ``xgboost.cv`` by its data set."""
+    """Folds, each a separate training; ``xgboost.cv`` refers to them by their data sets."""
 
     def __init__(
         self, focal: FocalObjective, fpreproc: Any, metrics: Any, custom_metric: Any

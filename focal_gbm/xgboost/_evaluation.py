@@ -39,7 +39,7 @@ def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
 
 
 def posterior_metric(metric: Any, targets: Targets) -> Any:
-    """A metric of margins from one of probabilities, in scikit-learn's convention."""
+    """Turn a metric of probabilities, in scikit-learn's convention, into one of margins."""
     if isinstance(metric, FocalMetric):
         return metric
 

@@ -1,7 +1,8 @@
-"""What XGBoost does not promise, and this package relies on: all of it is here.
+"""Everything that this package relies on and XGBoost does not promise.
 
-Each function names the file of XGBoost that it was read in, and why there is no public way. It was
-seen in 3.2.0 and 3.4.1. ``tests/test_assumptions_of_xgboost.py`` states each assumption.
+Each function names the file of XGBoost that it is based on, and says why there is no public way.
+All of it was checked in 3.2.0 and 3.4.1. ``tests/test_assumptions_of_xgboost.py`` states each
+assumption.
 """
 
 import json
@@ -17,17 +18,17 @@ from focal_gbm._types import Array
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Objectives whose base_score is a margin. The last one is what a model of a callable objective has
-# where none is named.
+# Objectives whose base_score is a margin. A model of a callable objective has the last one if none
+# is named.
 _OF_MARGINS = {"binary:logitraw", "multi:softprob", "multi:softmax", "reg:squarederror"}
 
 
 def warn_of_places(function: _Function) -> _Function:
-    """Take arguments that have to be named by their places too, with a FutureWarning (core.py).
+    """Accept keyword-only arguments by position too, with a FutureWarning (core.py).
 
-    XGBoost puts this on its own functions and methods. It is no name for others, but its users'
-    calls must go on working, and raise once they raise there. To a type checker the function stays
-    what it is.
+    XGBoost decorates its own functions and methods with this. The name is not public, but its
+    users' calls must keep working here, and raise once they raise there. For a type checker the
+    function stays as it is.
     """
     return cast("_Function", _deprecate_positional_args(function))
 
@@ -35,9 +36,9 @@ def warn_of_places(function: _Function) -> _Function:
 def evaluated(booster: xgb.Booster, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
     """Names and values of the booster's metrics.
 
-    ``Booster.eval`` (core.py) is public, and the only way to a metric by its name, but nothing says
-    how the text it returns is laid out: "[0]", then a name and a value for each metric, separated
-    by tabs, as "-error@0.3:0.25".
+    ``Booster.eval`` (core.py) is public, and the only way to a metric by its name, but the format
+    of the text it returns is undocumented: "[0]", then a name and a value for each metric,
+    separated by tabs, as in "-error@0.3:0.25".
     """
     _, *texts = booster.eval(dataset, "").split("\t")
     values = [text.removeprefix("-").rsplit(":", 1) for text in texts]
@@ -56,8 +57,8 @@ def objective_of(booster: xgb.Booster) -> str:
 def tree_booster_of(booster: xgb.Booster) -> dict[str, Any]:
     """Name of a booster's kind, "gbtree" or another, and the parameters of dropout.
 
-    From its configuration (src/gbm/gbtree.cc), as for ``objective_of``. XGBoost 3.4 makes "gbtree"
-    of a "dart", 3.2 does not.
+    From its configuration (src/gbm/gbtree.cc), as for ``objective_of``. XGBoost 3.4 turns "dart"
+    into "gbtree", 3.2 does not.
     """
     config = json.loads(booster.save_config())["learner"]["gradient_booster"]
     dropout = config.get("dart_train_param", {})
@@ -66,18 +67,19 @@ def tree_booster_of(booster: xgb.Booster) -> dict[str, Any]:
 
 
 def base_margin_of(booster: xgb.Booster) -> Array:
-    """The margins that a booster starts from, one or one of each class.
+    """The margins that a booster starts from, one or one per class.
 
-    From its configuration (src/learner.cc), where a ``base_score`` is a list in a text: a
+    From its configuration (src/learner.cc), where ``base_score`` is a list, stored as text: a
     probability for "binary:logistic", margins for "multi:softprob".
     """
     return start_of(json.loads(booster.save_config())).astype(np.float64)
 
 
 def _log_odds(base_score: Array) -> Array:
-    """Of probabilities, as XGBoost computes them (src/objective/regression_loss.h).
+    """Log-odds of probabilities, as XGBoost computes them (src/objective/regression_loss.h).
 
-    It clips them, and the logarithm is of single precision: near one, log-odds are mostly rounding.
+    It clips the probabilities and takes the logarithm in single precision: near one, log-odds are
+    mostly rounding.
     """
     clipped = np.clip(base_score, np.float32(1e-6), np.float32(1) - np.float32(1e-6))
     log_odds: Array = -np.log((1 / clipped - 1).astype(np.float64)).astype(np.float32)
@@ -85,11 +87,11 @@ def _log_odds(base_score: Array) -> Array:
 
 
 def model_of(booster: xgb.Booster) -> dict[str, Any]:
-    """The content of the file of a model.
+    """The content of a model's file.
 
-    Nothing public tells in full precision where trees split, and nothing changes a leaf. The layout
-    of the file (JSON) is documented, as doc/tutorials/saving_model.rst, but for the weights of
-    trees and the leaves of several numbers.
+    Nothing public gives the thresholds of trees in full precision, and nothing changes a leaf. The
+    layout of the file (JSON) is documented in doc/tutorials/saving_model.rst, except for the
+    weights of trees and for leaves of several numbers.
     """
     model: dict[str, Any] = json.loads(booster.save_raw("json"))
     return model
@@ -98,7 +100,7 @@ def model_of(booster: xgb.Booster) -> dict[str, Any]:
 def trees_of(model: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
     """The trees in a model's file, and the weight of each, which only DART changes.
 
-    XGBoost 3.4 has the weights with the trees, 3.2 beside them (src/gbm/gbtree.cc).
+    XGBoost 3.4 stores the weights with the trees, 3.2 next to them (src/gbm/gbtree.cc).
     """
     part = model["learner"]["gradient_booster"]
     trees = part.get("gbtree", part)["model"]
@@ -106,9 +108,9 @@ def trees_of(model: dict[str, Any]) -> tuple[dict[str, Any], list[float]]:
 
 
 def start_of(model: dict[str, Any]) -> Array:
-    """The margins that trees are added to, one or one of each class, as float32.
+    """The margins that trees are added to, one or one per class, as float32.
 
-    By a model's file, or by a booster's configuration, which has these parts in the same places.
+    From a model's file or a booster's configuration, which have these parts in the same places.
     """
     objective = model["learner"]["objective"]["name"]
     parameters = model["learner"]["learner_model_param"]
@@ -126,8 +128,8 @@ def start_of(model: dict[str, Any]) -> Array:
 def leaves_of(tree: dict[str, Any]) -> Array:
     """What each node of a tree in a model's file adds to margins, if it is a leaf.
 
-    Of shape (n_nodes, n_margins). A single number has the place of a threshold; several are found
-    by the number of the right child (src/tree/multi_target_tree_model.cc).
+    Of shape (n_nodes, n_margins). A single number is in the place of the threshold; several numbers
+    are at the index of the right child (src/tree/multi_target_tree_model.cc).
     """
     if not tree.get("leaf_weights"):
         return np.array(tree["split_conditions"])[:, None]
@@ -137,13 +139,13 @@ def leaves_of(tree: dict[str, Any]) -> Array:
 
 
 def raise_first_trees(booster: xgb.Booster, shift: Array) -> None:
-    """Add to the margin of each class what its first tree says, by the model's file."""
+    """Add the shift of each class to the leaves of its first tree, through the model's file."""
     if not shift.any():
         return
-    config = booster.save_config()  # a file has no parameters of the training
+    config = booster.save_config()  # a file lacks the training parameters
     model = model_of(booster)
     part = model["learner"]["gradient_booster"]
-    if part["name"] == "gblinear":  # a line of weights for each feature, then the intercepts
+    if part["name"] == "gblinear":  # a row of weights for each feature, then the intercepts
         weights = part["model"]["weights"]
         weights[-shift.size :] = (np.array(weights[-shift.size :]) + shift).tolist()
     else:
@@ -174,8 +176,8 @@ def matrices(
 ) -> tuple[xgb.DMatrix, list[tuple[xgb.DMatrix, str]], Any]:
     """Data sets as ``XGBClassifier.fit`` makes them, and the model to continue (sklearn.py).
 
-    They depend on the tree method, the kind of features and the categories of the model, by rules
-    that are XGBoost's own and have no public name.
+    They depend on the tree method, the kind of features and the categories of the model, by
+    XGBoost's own rules, which have no public name.
     """
     model, feature_types = get_model_categories(X, xgb_model, classifier.feature_types)
     dtrain, evals = _wrap_evaluation_matrices(
@@ -196,14 +198,14 @@ def matrices(
 
 
 def set_booster(classifier: xgb.XGBClassifier, booster: xgb.Booster) -> None:
-    """Give a classifier its trained booster (sklearn.py), which only its own ``fit`` can."""
+    """Set the trained booster of a classifier (sklearn.py), which only its own ``fit`` can do."""
     classifier._Booster = booster
 
 
 def evaluate_fold_by(fold: Any, results: Callable[[xgb.Booster], list[tuple[str, float]]]) -> None:
     """Evaluate a fold of ``xgboost.cv`` by a function of its booster (training.py, callback.py).
 
-    ``custom_metric`` is public, but six decimals are kept of it. ``cv`` reads text, as of
+    ``custom_metric`` is public, but is rounded to six decimals. ``cv`` reads text as from
     ``Booster.eval``: the iteration, then "train-error:0.25" for each metric.
     """
 
@@ -222,8 +224,8 @@ def is_autologged() -> bool:
 def estimators_train(*arguments: Any, **options: Any) -> xgb.Booster:
     """``xgboost.train`` as XGBoost's estimators call it (sklearn.py).
 
-    It is the same function, but MLflow replaces it by another: one that logs no booster, because
-    that is the estimator's to do.
+    It is the same function, but MLflow replaces it by a different one, which does not log the
+    booster, because that is left to the estimator.
     """
     booster: xgb.Booster = xgb.sklearn.train(*arguments, **options)  # type: ignore[attr-defined]
     return booster
@@ -232,8 +234,8 @@ def estimators_train(*arguments: Any, **options: Any) -> xgb.Booster:
 def serialized(classifier: xgb.XGBClassifier, raw_format: str) -> bytearray:
     """The content of the file that ``XGBClassifier.save_model`` writes (sklearn.py).
 
-    ``Booster.save_raw`` is public, but what ``save_model`` notes for ``load_model`` is not: the
-    kind of estimator. Nor does ``save_model`` tell whether all of the file was written.
+    ``Booster.save_raw`` is public, but not the kind of estimator that ``save_model`` records for
+    ``load_model``. Nor does ``save_model`` tell whether the whole file was written.
     """
     booster = classifier.get_booster()
     booster.set_attr(scikit_learn=json.dumps({"_estimator_type": "classifier"}))
@@ -244,14 +246,14 @@ def serialized(classifier: xgb.XGBClassifier, raw_format: str) -> bytearray:
 
 
 def forget_booster(classifier: xgb.XGBClassifier) -> None:
-    """Make a classifier one that is not fitted (sklearn.py)."""
+    """Make a classifier unfitted (sklearn.py)."""
     classifier.__dict__.pop("_Booster", None)
 
 
 def client_of(classifier: Any) -> Any:
-    """The client that a Dask classifier was given, None for none (dask/__init__.py).
+    """The client that a Dask classifier was given, or None (dask/__init__.py).
 
-    Its public ``client`` raises where there is no current one.
+    Its public ``client`` raises if there is no current one.
     """
     return classifier._client
 
@@ -259,7 +261,7 @@ def client_of(classifier: Any) -> Any:
 def partitions_of(dataset: Any) -> Iterator[tuple[str, Any]]:
     """Workers and partitions of a ``DaskDMatrix`` (dask/__init__.py).
 
-    It has no public way to its labels. A partition is a future of a dictionary with the keys
+    There is no public way to its labels. A partition is a future of a dictionary with the keys
     "label", "weight" and "base_margin".
     """
     for worker, parts in dataset.worker_map.items():
@@ -268,5 +270,5 @@ def partitions_of(dataset: Any) -> Iterator[tuple[str, Any]]:
 
 
 def workers_of(dataset: Any) -> list[str]:
-    """Addresses of the workers that have partitions (dask/__init__.py), as for the partitions."""
+    """Addresses of the workers that have partitions (dask/__init__.py); also not public."""
     return list(dataset.worker_map)

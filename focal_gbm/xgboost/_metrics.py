@@ -1,4 +1,4 @@
-"""Metrics of XGBoost: its own of the posterior, the focal loss, and a user's."""
+"""Metrics for XGBoost: its own, of the posterior; the focal loss; and the user's."""
 
 import re
 from typing import Any
@@ -29,11 +29,11 @@ from focal_gbm.xgboost._internals import evaluated
 from focal_gbm.xgboost._parameters import library_objective, threads_of
 from focal_gbm.xgboost._resident import DeviceRows
 
-# XGBoost's log loss takes no smaller posterior.
+# XGBoost's log loss clips posteriors to at least this.
 _LOG_LOSS = RowMetric("log loss", 1e-16)
 
-# Metrics that are computed here, of two classes and of several. Those of XGBoost's own see float32,
-# as these do: near one, the digits of a posterior decide on a log loss, and which rows are ties.
+# Metrics that are computed here, for two classes and for several. Like XGBoost's own they see
+# float32: near one, the digits of a posterior decide the log loss, and which rows are ties.
 _OF_TWO: dict[str, RowMetric | Area] = {
     "logloss": _LOG_LOSS,
     "error": RowMetric("error", 0.5),
@@ -58,21 +58,21 @@ def focal_metric(objective: FocalObjective) -> _XGBoostMetric:
     Parameters
     ----------
     objective : FocalObjective
-        Gamma and alpha of the loss. ``alpha="balanced"`` is replaced by the value for the training
-        labels by ``focal_gbm.xgboost.train``, and refused elsewhere.
+        Gamma and alpha of the loss. ``focal_gbm.xgboost.train`` replaces ``alpha="balanced"`` by
+        the value for the training labels; elsewhere it is refused.
 
     Returns
     -------
     callable
         For ``custom_metric`` of ``train`` (of this module or of XGBoost) and ``eval_metric`` of
-        ``XGBClassifier``; it takes margins, which is what these give it together with a custom
-        objective. ``xgboost.train`` keeps six decimals of its value, too few for a very rare
+        ``XGBClassifier``. It takes margins, which these pass to metrics when the objective is a
+        custom one. ``xgboost.train`` keeps six decimals of its value, too few for a very rare
         class; ``focal_gbm.xgboost.train`` keeps all.
 
     Raises
     ------
     TypeError
-        If ``objective`` is no ``FocalObjective``.
+        If ``objective`` is not a ``FocalObjective``.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def take_metrics(
     is_evaluated: bool,
     device: str | None = None,
 ) -> list[Any]:
-    """What the data sets are evaluated by, taken over from XGBoost."""
+    """The metrics to evaluate the data sets by, in place of XGBoost's evaluation."""
     names = params.pop("eval_metric", None)
     takes_default = not params.get("disable_default_eval_metric")
     params["disable_default_eval_metric"] = True
@@ -114,7 +114,7 @@ def take_metrics(
 class NamedMetrics:
     """Metrics of the posterior by XGBoost's names: some are computed here, all others by XGBoost.
 
-    ``names`` are those given, each with the name that XGBoost shows for it.
+    ``names`` maps each given name to the one that XGBoost shows for it.
     """
 
     def __init__(self, names: dict[str, str], of_library: "_OfLibrary", training: Training) -> None:
@@ -133,7 +133,7 @@ class NamedMetrics:
         return type(self), self._arguments
 
     def __call__(self, margin: Array, dataset: xgb.DMatrix) -> list[tuple[str, float]]:
-        if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost has a vector for no rows
+        if isinstance(self.loss, SoftmaxFocalLoss):  # XGBoost gives a vector if there are no rows
             margin = margin.reshape(len(margin), self.loss.n_classes)
         rows = self._rows_of(dataset, margin)
         values = {} if rows is None else self._computed_here(rows, margin)
@@ -144,9 +144,9 @@ class NamedMetrics:
         return [(shown, values[name]) for name, shown in self.names.items()]
 
     def _rows_of(self, dataset: xgb.DMatrix, margin: Array) -> Rows | None:
-        """Labels and weights, None where only XGBoost can evaluate them.
+        """Labels and weights, or None if only XGBoost can evaluate them.
 
-        That is so for margins on a GPU, and for groups, which have a weight each.
+        That is the case for margins on a GPU, and for groups, which have one weight each.
         """
         if is_on_device(margin) or not (self.means or self.areas):
             return None
@@ -163,14 +163,14 @@ class NamedMetrics:
     def _computed_here(self, rows: Rows, margin: Array) -> dict[str, float]:
         threads = self.training.threads
         values = rows.means(self.means, self.loss, margin, threads, sum_of_all=sum_of_all_workers)
-        # The order of the rows is that of the rows of one worker only.
+        # An area needs the order of all rows, and a worker has only its own.
         if self.areas and rows.has_both and not collective.is_distributed():
             values |= rows.areas(self.areas, self.loss.posterior(margin))
         return values
 
 
 def _metric_here(name: str, n_classes: int) -> RowMetric | Area | None:
-    """A metric of XGBoost's that is computed here."""
+    """The metric if it is computed here, else None."""
     if n_classes > 2:
         return _OF_SEVERAL.get(name)
     kind, _, threshold = name.partition("@")
@@ -180,7 +180,7 @@ def _metric_here(name: str, n_classes: int) -> RowMetric | Area | None:
 
 
 class _OfLibrary:
-    """XGBoost's metrics of the posterior, from a booster that has its margin and no trees."""
+    """XGBoost's metrics of the posterior, by a booster without trees that starts at its margin."""
 
     def __init__(self, loss: Loss, params: dict[str, Any]) -> None:
         self._arguments = loss, params
@@ -189,7 +189,7 @@ class _OfLibrary:
         self.params: dict[str, Any] = {"objective": library_objective(n_classes), **params}
         if n_classes > 2:
             self.params["num_class"] = n_classes
-        # By data set, one without features that has its labels and weights.
+        # For each data set, one without features that has its labels and weights.
         self._posteriors: WeakKeyDictionary[xgb.DMatrix, xgb.DMatrix] = WeakKeyDictionary()
 
     def __reduce__(self) -> Any:
@@ -200,12 +200,12 @@ class _OfLibrary:
     ) -> list[tuple[str, float]]:
         posterior = self._posteriors.get(dataset)
         if posterior is None:
-            is_empty = not dataset.num_row()  # as on a machine that has none of an evaluation set
+            is_empty = not dataset.num_row()  # a machine may have no rows of an evaluation set
             y, sample_weight = (None, None) if is_empty else labels_and_weights(dataset)
             missing = np.full((len(margin), 1), np.nan, np.float32)
             n_threads = self.params["nthread"]
             posterior = xgb.DMatrix(missing, label=y, weight=sample_weight, nthread=n_threads)
-            groups = dataset.get_group()  # of which "ndcg", "map" and "auc" are means
+            groups = dataset.get_group()  # "ndcg", "map" and "auc" are means over groups
             if groups.size:
                 posterior.set_group(groups)
             self._posteriors[dataset] = posterior
@@ -215,7 +215,7 @@ class _OfLibrary:
 
 
 def _named_metrics(metrics: Any, training: Training, params: dict[str, Any]) -> NamedMetrics:
-    """One metric for all that are named, each tried on a row of every class before."""
+    """One metric for all names, each first tried on a row of every class."""
     n_classes = training.n_classes
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     margin = np.zeros(2 if n_classes == 2 else (n_classes, n_classes))
@@ -236,7 +236,7 @@ def _named_metrics(metrics: Any, training: Training, params: dict[str, Any]) -> 
 
 
 class OfAllWorkers:
-    """Names and values of a metric: of several workers, the mean by the weight of their rows."""
+    """Names and values of a metric; over several workers, means weighted by their rows' weight."""
 
     def __init__(self, metric: Any) -> None:
         self.metric = metric
@@ -245,7 +245,7 @@ class OfAllWorkers:
     def __call__(
         self, dataset: xgb.DMatrix, margin: Any, rows: DeviceRows | None = None
     ) -> list[tuple[str, float]]:
-        if isinstance(self.metric, NamedMetrics):  # XGBoost's own, which know of all workers
+        if isinstance(self.metric, NamedMetrics):  # these sum over all workers themselves
             return self.metric(margin, dataset)
         if not collective.is_distributed():
             return self._of_this_one(dataset, margin, rows)
@@ -273,7 +273,7 @@ class OfAllWorkers:
 
 
 def _evaluated_on_gpu(metric: Any, rows: DeviceRows, dataset: xgb.DMatrix) -> Any:
-    """Only a user's own metric needs the margins on the host."""
+    """Evaluate on the GPU; only a user's own metric needs the margins on the host."""
     if type(metric) is _XGBoostMetric:
         y, sample_weight = rows.labels_and_weights
         return metric.__name__, metric.mean(y, rows.margin, sample_weight)
@@ -281,7 +281,7 @@ def _evaluated_on_gpu(metric: Any, rows: DeviceRows, dataset: xgb.DMatrix) -> An
 
 
 def add_results(evals_log: Any, dataset_name: str, results: list[list[tuple[str, float]]]) -> None:
-    """Add the results of each metric to what is known of a data set."""
+    """Add the results of each metric to the log of a data set."""
     log = evals_log.setdefault(dataset_name, {})
     for of_metric in results:
         for name, value in of_metric:

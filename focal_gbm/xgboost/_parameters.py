@@ -1,4 +1,4 @@
-"""Parameters of XGBoost as focal loss takes them, and models that a training continues."""
+"""Checks of XGBoost's parameters for focal loss, and of models to continue."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from focal_gbm.xgboost._internals import objective_of
 
 
 def checked_params(params: Any) -> tuple[dict[str, Any], int]:
-    """Parameters for XGBoost, once those that it would ignore are refused, and the classes."""
+    """Parameters for XGBoost and ``n_classes``; raises for those that XGBoost would ignore."""
     params = _given(params)
     n_classes = max(2, number_in(params, "num_class", 2, int))
     _refuse(params, n_classes)
@@ -28,7 +28,7 @@ def checked_params(params: Any) -> tuple[dict[str, Any], int]:
 
 
 def _given(params: Any) -> dict[str, Any]:
-    """The parameters that are given, from a dictionary or from pairs, which may repeat a metric."""
+    """Parameters that are not None, from a dictionary or from pairs, which may repeat a metric."""
     if params is None or isinstance(params, str):
         raise TypeError(f"params: expected a dictionary or pairs, got {params!r}")
     pairs = list(params.items() if isinstance(params, Mapping) else params)
@@ -62,7 +62,7 @@ def library_objective(n_classes: int) -> str:
 
 
 def threads_of(params: dict[str, Any]) -> Any:
-    """The number of threads, by either of its names."""
+    """The number of threads, under either of its names."""
     name = "nthread" if "nthread" in params else "n_jobs"
     value = params.get(name)
     return None if value is None else as_number(name, value, int)
@@ -71,12 +71,12 @@ def threads_of(params: dict[str, Any]) -> Any:
 # XGBoost clips a base_score of two classes to 1e-6 and 1 - 1e-6.
 _LARGEST_START = math.log(1e6 - 1)
 
-# Near 1 its single precision keeps few digits: of a margin m it loses 2**-24 * exp(m), here 3e-6.
+# Near 1 its single precision keeps few digits: a margin m loses 2**-24 * exp(m), here 3e-6.
 _LARGEST_PRECISE_START = 4.0
 
 
 def with_start(params: dict[str, Any], training: Training) -> dict[str, Any]:
-    """Parameters that start at the optimum of the training labels, unless a start is given."""
+    """Parameters with the optimal start for the training labels, unless a start is given."""
     if "base_score" in params:
         return params
     margin = np.atleast_1d(training.initial_margin())
@@ -91,13 +91,13 @@ def is_kept_by_base_score(margin: Array) -> bool:
 
 
 def base_score(margin: Array) -> float | list[float]:
-    """Margins to start from as XGBoost wants them: a probability, or a list of margins."""
+    """Margins to start from in XGBoost's form: a probability, or a list of margins."""
     margins: list[float] = margin.tolist()
     return margins if len(margins) > 1 else 1 / (1 + math.exp(-margins[0]))
 
 
 def gpu_of(params: dict[str, Any], objective: FocalObjective) -> str | None:
-    """The GPU that XGBoost trains on and the objective may compute on, None if there is none."""
+    """The GPU on which XGBoost trains and the objective may compute, or None."""
     device = str(params.get("device", "cpu")).replace("gpu", "cuda")  # XGBoost's other name
     if not is_cuda(device) or objective.device == "cpu":
         return None
@@ -110,12 +110,12 @@ def gpu_of(params: dict[str, Any], objective: FocalObjective) -> str | None:
 
 
 def as_booster(model: Any) -> xgb.Booster:
-    """A booster as it is, or from its file."""
+    """A booster as it is, or loaded from its file."""
     return model if isinstance(model, xgb.Booster) else xgb.Booster(model_file=model)
 
 
 def checked_model(model: Any, loss: Loss) -> xgb.Booster:
-    """Refuse a model whose margins XGBoost would shift, warn of one of another loss."""
+    """Refuse a model whose margins XGBoost would shift; warn of one with another loss."""
     booster = as_booster(model)
     n_classes = n_classes_of(loss)
     objective = library_objective(n_classes)

@@ -1,7 +1,7 @@
 """Training that stays on the GPU: features, labels, margins and gradients.
 
-For a custom objective XGBoost brings the margins to the host in every iteration. Here it boosts
-gradients that are given to it, and the margins follow by predicting with the new trees alone.
+With a custom objective XGBoost copies the margins to the host in every iteration. Here it is given
+the gradients, and the margins are updated by predicting with the new trees alone.
 """
 
 import copy
@@ -21,14 +21,14 @@ from focal_gbm._validation import device_ordinal
 from focal_gbm.objective import labels_and_weights, single_precision_pair
 from focal_gbm.xgboost._internals import tree_booster_of
 
-# Of data sets, an array of features and the value that stands for a missing one.
+# For each data set, an array of features and the value that stands for a missing one.
 Features = Mapping[xgb.DMatrix, tuple[Any, float]]
 
-# Of the memory that is free, what features may take. The tree method's own, quantised to a byte or
-# two, take less than these.
+# The share of the free memory that features may take. The tree method's own copy, quantised to a
+# byte or two, takes less than that.
 _SHARE_OF_MEMORY = 0.5
 
-# Rows that are brought to the GPU at a time.
+# Rows that are copied to the GPU at a time.
 _PART = 2**20
 
 
@@ -37,10 +37,10 @@ class CannotStayError(Exception):
 
 
 class Resident(TrainingCallback):
-    """Keeps a training on the GPU; raises ``CannotStayError`` where that cannot be.
+    """Keeps training on the GPU; raises ``CannotStayError`` if that is impossible.
 
-    Of each data set, the first of which is trained on, it holds the features in single precision,
-    labels, weights and margins.
+    For each data set it holds the features in single precision, labels, weights and margins. The
+    first data set is the one that is trained on.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Resident(TrainingCallback):
         self.params = params
         self.training = training
         self.ordinal = device_ordinal(params["device"])
-        self.n_rounds = -1  # of the booster whose margins are here
+        self.n_rounds = -1  # of the booster that the margins here belong to
         n_features = datasets[0].num_col()
         try:
             with self.place():
@@ -64,7 +64,7 @@ class Resident(TrainingCallback):
                     dataset: DeviceRows(dataset, n_features, *features.get(dataset, (None, np.nan)))
                     for dataset in datasets
                 }
-        except MemoryError as error:  # CuPy's is one
+        except MemoryError as error:  # CuPy's error is one
             raise CannotStayError("too little memory for the features") from error
 
     @contextmanager
@@ -87,7 +87,7 @@ class Resident(TrainingCallback):
         return xgb.Booster(model_file=model)
 
     def has_margins_of(self, booster: xgb.Booster) -> bool:
-        """Whether it does, which callbacks that replace the booster or its trees may change."""
+        """Whether the margins are this booster's; callbacks may replace it or its trees."""
         return booster.num_boosted_rounds() == self.n_rounds
 
     def update(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
@@ -95,7 +95,7 @@ class Resident(TrainingCallback):
         with self.place():
             if not self.has_margins_of(booster):
                 for dataset, rows in self.rows.items():
-                    # XGBoost takes the starting margin from the data it is first trained on.
+                    # XGBoost takes the starting margin from the data that it first trains on.
                     is_trained_on = dataset is dtrain
                     rows.start(booster.predict(dataset, output_margin=True, training=is_trained_on))
             self._boost(booster, dtrain, iteration)
@@ -104,7 +104,7 @@ class Resident(TrainingCallback):
                 rows.advance(booster)
 
     def _boost(self, booster: xgb.Booster, dtrain: xgb.DMatrix, iteration: int) -> None:
-        # The memory of gradient and Hessian is free again when margins need some to advance.
+        # Gradient and Hessian are freed before the update of the margins needs memory.
         rows = self.rows[dtrain]
         y, sample_weight = rows.labels_and_weights
         grad, hess = self.training.gradient_hessian(
@@ -114,9 +114,9 @@ class Resident(TrainingCallback):
 
 
 class _ResidentBooster(xgb.Booster):
-    """The booster while it is trained. Copies and pickles of it are XGBoost's own."""
+    """The booster during training. Copies and pickles of it are plain ``xgb.Booster``."""
 
-    __slots__ = ("resident",)  # which copies would take along in __dict__
+    __slots__ = ("resident",)  # copies would take it along in __dict__
 
     resident: Resident
 
@@ -144,7 +144,7 @@ class DeviceRows:
 
     @functools.cached_property
     def labels_and_weights(self) -> tuple[Any, Any]:
-        """Read when they are first needed, as callbacks may set them before."""
+        """Labels and weights, read when first needed, as callbacks may set them before."""
         import cupy
 
         y, sample_weight = labels_and_weights(self.dataset)
@@ -178,7 +178,7 @@ class DeviceRows:
 def _check_can_stay(
     params: Mapping[str, Any], datasets: Sequence[xgb.DMatrix], xgb_model: xgb.Booster | None
 ) -> None:
-    """Check what can be told before anything is brought to the GPU."""
+    """Check what can be known before anything is copied to the GPU."""
     if importlib.util.find_spec("cupy") is None:
         raise CannotStayError("no CuPy (pip install 'focal_gbm[cuda]')")
     problem = cuda_problem()
@@ -188,13 +188,13 @@ def _check_can_stay(
     for name, expected in (("booster", "gbtree"), ("process_type", "default")):
         if settings.get(name, expected) != expected:
             raise CannotStayError(f"{name}={settings[name]!r}")
-    for name in ("rate_drop", "one_drop"):  # dropout changes trees that the margins come from
+    for name in ("rate_drop", "one_drop"):  # dropout changes trees that the margins include
         if str(settings.get(name, 0)).lower() not in ("0", "0.0", "false"):
             raise CannotStayError(f"{name}={settings[name]!r}")
     for dataset in datasets:
         if isinstance(dataset, xgb.ExtMemQuantileDMatrix):
             raise CannotStayError("external memory")
-        # XGBoost would translate their codes to those of the training data.
+        # XGBoost would map their codes to those of the training data.
         if dataset is not datasets[0] and "c" in (dataset.feature_types or []):
             raise CannotStayError("categories in an evaluation set")
 
@@ -214,7 +214,7 @@ def _check_memory(datasets: Sequence[xgb.DMatrix], features: Features) -> None:
 
 
 def _free_pools() -> None:
-    """Give back memory that CuPy keeps for itself and XGBoost could not use."""
+    """Free memory that CuPy keeps in its pools, where XGBoost could not use it."""
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()
@@ -224,7 +224,8 @@ def _free_pools() -> None:
 def _data_of(dataset: xgb.DMatrix) -> Any:
     """Features of a data set, sparse.
 
-    Of a quantised one they are the lower bounds of bins, which go the way of the bin at each split.
+    For a quantised one they are the lower bounds of the bins, which each split sends the same way
+    as the bin.
     """
     try:
         return dataset.get_data()
@@ -233,7 +234,7 @@ def _data_of(dataset: xgb.DMatrix) -> Any:
 
 
 def _dense(part: Any) -> Any:
-    """Rows of a sparse matrix, NaN where it has nothing."""
+    """Rows of a sparse matrix as a dense one, with NaN for absent entries."""
     if part.nnz == part.shape[0] * part.shape[1]:
         return part.toarray()
     dense = np.full(part.shape, np.nan, np.float32)
@@ -242,9 +243,9 @@ def _dense(part: Any) -> Any:
 
 
 def _uploaded(rows: Any, n_features: int, dense: Callable[[Any], Any]) -> Any:
-    """Rows in single precision on the GPU, by way of little memory on the host.
+    """Rows in single precision on the GPU, with little memory on the host.
 
-    XGBoost takes features that rows lack for missing.
+    Features that rows lack are missing values, as in XGBoost.
     """
     import cupy
 
@@ -257,5 +258,5 @@ def _uploaded(rows: Any, n_features: int, dense: Callable[[Any], Any]) -> Any:
 
 
 def _is_plain(features: Any) -> bool:
-    """Whether XGBoost sees in an array what NumPy sees."""
+    """Whether XGBoost reads an array as NumPy does."""
     return type(features) is np.ndarray and features.ndim == 2 and features.dtype.isnative

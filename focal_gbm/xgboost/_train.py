@@ -59,12 +59,12 @@ def train(
 ) -> xgb.Booster:
     """``xgboost.train`` with focal loss as if it were built in.
 
-    Everything is passed on to ``xgboost.train``. Added are the starting margin (the constant that
-    minimises the focal loss of the training labels, as ``base_score``), a shift of the intercept in
-    the end, after which the posteriors of the training rows sum to the weight of each class, up to
-    the best iteration where training stops early, an objective that makes the booster predict
-    probabilities wherever it is loaded, ``alpha="balanced"`` from the training labels, metrics of
-    the posterior, and the focal loss as the metric where neither ``eval_metric`` nor
+    Everything is passed on to ``xgboost.train``. This function adds the starting margin (the
+    constant that minimises the focal loss of the training labels, as ``base_score``); a final shift
+    of the intercept, after which the posteriors of the training rows sum to the weight of each
+    class (up to the best iteration if training stops early); an objective that makes the booster
+    predict probabilities wherever it is loaded; ``alpha="balanced"`` from the training labels;
+    metrics of the posterior; and the focal loss as the metric if neither ``eval_metric`` nor
     ``custom_metric`` names one.
 
     Parameters
@@ -73,46 +73,46 @@ def train(
         As for ``xgboost.train``. ``base_score`` (a probability), if given, replaces the
         focal-optimal starting margin; so does a ``base_margin`` of ``dtrain``. ``eval_metric``
         names metrics of the posterior, not of the sigmoid that the booster predicts. With
-        ``device="cuda"`` features, labels, margins and gradients stay on the GPU, for which CuPy
-        and numba-cuda are needed, and memory for the features in single precision.
+        ``device="cuda"`` features, labels, margins and gradients stay on the GPU. This needs CuPy,
+        numba-cuda and memory for the features in single precision.
     dtrain, num_boost_round, evals, maximize, early_stopping_rounds, evals_result, verbose_eval, \
 xgb_model, callbacks
         As for ``xgboost.train``.
     obj : FocalObjective
         The objective. One with ``device="cpu"`` computes on the CPU wherever trees grow.
     custom_metric : callable, optional
-        As for ``xgboost.train``; it gets margins, not probabilities: convert them by
-        ``obj.loss.posterior(margin)``. ``focal_metric`` makes one.
+        As for ``xgboost.train``; it gets margins, not probabilities: convert them with
+        ``obj.loss.posterior(margin)``. ``focal_metric`` makes such a metric.
     label_totals : array-like of shape (n_classes,), optional
-        Total weight of each class in the training rows of all workers, as
-        ``focal_gbm.label_totals`` has it of each part of them. It is used as it is, and labels are
+        Total weight of each class in the training rows of all workers: the sum of
+        ``focal_gbm.label_totals`` over the parts of the data. It is used as given, and labels are
         not counted. Give it to all workers or to none.
 
     Returns
     -------
     xgboost.Booster
-        ``predict`` gives the sigmoid of the margin, and keeps doing so in plain XGBoost after any
-        save and load. ``obj.loss.posterior(booster.predict(data, output_margin=True))`` gives the
-        probability of the positive class, for an ``alpha`` that is not "balanced". The attribute
-        ``focal_loss`` of the booster, which its files keep, has the parameters of the loss.
+        ``predict`` gives the sigmoid of the margin, also in plain XGBoost after saving and loading.
+        ``obj.loss.posterior(booster.predict(data, output_margin=True))`` gives the probability of
+        the positive class, for an ``alpha`` that is not "balanced". The booster's attribute
+        ``focal_loss``, which is saved with it, records the parameters of the loss.
 
     Raises
     ------
     TypeError
-        If ``obj`` is no ``FocalObjective`` or ``dtrain`` no ``DMatrix``.
+        If ``obj`` is not a ``FocalObjective`` or ``dtrain`` not a ``DMatrix``.
     ValueError
         For a parameter that XGBoost ignores for a custom objective (``scale_pos_weight``) or that
-        contradicts the objective, for an ``xgb_model`` of another objective, for labels
-        outside [0, 1], where a starting margin is chosen, for labels that lack a class, and for
-        ``label_totals`` that are no weights.
+        contradicts the objective; for an ``xgb_model`` with another objective; for labels outside
+        [0, 1]; for labels that lack a class, if a starting margin is chosen; and for
+        ``label_totals`` that are not weights.
 
     Warns
     -----
     UserWarning
-        For an ``xgb_model`` of another loss, because the posterior is then right only once the new
-        trees outweigh the old, where no tree has a split, and where a training on a GPU cannot stay
-        there (DART, external memory, categories in an evaluation set, features larger than half
-        the free memory, no CuPy or numba-cuda).
+        For an ``xgb_model`` trained with another loss, because the posterior is then right only
+        once the new trees outweigh the old; if no tree has a split; and if training on a GPU cannot
+        stay there (DART, external memory, categories in an evaluation set, features larger than
+        half the free memory, no CuPy or numba-cuda).
 
     Examples
     --------
@@ -146,7 +146,7 @@ xgb_model, callbacks
 
 
 class Setup(NamedTuple):
-    """What a training is started with, on one machine and on a cluster."""
+    """What training starts with, on one machine or on a cluster."""
 
     training: XGBoostTraining
     params: dict[str, Any]
@@ -163,7 +163,7 @@ def set_up(
     has_margins: bool,
     n_rounds: int | None = None,
 ) -> Setup:
-    """The training of labels that are summed up by class, and where it starts."""
+    """Set up training and its starting margin from the total weight of each class."""
     training = XGBoostTraining(
         objective,
         len(totals),
@@ -182,7 +182,7 @@ def set_up(
 
 
 def before_shift(model: xgb.Booster, n_margins: int) -> xgb.Booster:
-    """A model with the intercept that it was trained with, from which its training can go on."""
+    """A model with its intercept from before the shift, so that training can continue."""
     intercept = intercept_of(model, n_margins)
     if intercept is None:
         return model
@@ -210,9 +210,10 @@ def train_with(
     library_train: Callable[..., xgb.Booster] | None = None,
     **options: Any,
 ) -> xgb.Booster:
-    """``train``, with the features of data sets where they are at hand.
+    """``train``, with the features of the data sets that are available as arrays.
 
-    The total weight of each class is counted unless it is given, and ``xgboost.train`` trains.
+    The total weight of each class is counted unless given. ``library_train`` trains, by default
+    ``xgboost.train``.
     """
     objective = check_objective("obj", obj)
     if not isinstance(dtrain, xgb.DMatrix):
@@ -274,7 +275,7 @@ class _Autologging(TrainingCallback):
 
 
 def check_splits(booster: xgb.Booster, num_boost_round: int) -> None:
-    """Warn where no tree has a split."""
+    """Warn if no tree has a split."""
     if num_boost_round > 0 and not booster.get_score():
         warn_of_no_split("min_child_weight, lambda and min_split_loss")
 
@@ -286,9 +287,9 @@ def _resident(
     features: Features,
     xgb_model: xgb.Booster | None,
 ) -> Resident | None:
-    """What keeps a training on the GPU there, if it can stay."""
+    """The callback that keeps training on the GPU, or None if it cannot stay there."""
     if not all(isinstance(dataset, xgb.DMatrix) for dataset in datasets):
-        return None  # XGBoost refuses it
+        return None  # XGBoost itself refuses such data
     try:
         return Resident(params, list(dict.fromkeys(datasets)), training, features, xgb_model)
     except CannotStayError as reason:
@@ -311,13 +312,13 @@ class SetAttributes(TrainingCallback):
 
 
 def attributes_of(training: Training) -> SetAttributes:
-    """What ``loss_of`` and ``class_prior_of`` find again, and nothing of a continued model."""
+    """Sets what ``loss_of`` and ``class_prior_of`` read, and clears what a continued model had."""
     totals: Any = training.totals
     return SetAttributes(
         focal_loss=text_of_loss(training.loss),
         class_prior=text_of_class_prior(totals),
         focal_intercept=None,
-        # XGBoost keeps them, and would predict without the new trees.
+        # XGBoost would keep these, and predict without the new trees.
         best_iteration=None,
         best_score=None,
     )
@@ -326,9 +327,9 @@ def attributes_of(training: Training) -> SetAttributes:
 class Evaluation(TrainingCallback):
     """Evaluates the data sets after each iteration, before the callbacks that read the results.
 
-    XGBoost itself would take the sigmoid for the posterior in the metrics it knows by name, keep
-    six decimals of a custom one, too few for the focal loss of a rare class, and take its mean over
-    workers whatever these have.
+    XGBoost itself would use the sigmoid instead of the posterior in its named metrics. It would
+    round a custom metric to six decimals, too few for the focal loss of a rare class, and average
+    it over workers regardless of their rows.
     """
 
     def __init__(
@@ -347,7 +348,7 @@ class Evaluation(TrainingCallback):
         return False
 
     def named_results(self, model: Any) -> list[tuple[str, float]]:
-        """All of an iteration, under names that tell the data set too."""
+        """All results of an iteration, under names that include the data set."""
         return [
             (f"{dataset_name}-{name}", value)
             for dataset, dataset_name in self.evals

@@ -1,4 +1,4 @@
-"""One training of a booster of XGBoost: what lasts as long as it does, and no longer."""
+"""The state of one training of an XGBoost booster, and the shift of its intercept."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -16,9 +16,9 @@ from focal_gbm.xgboost._resident import Resident
 
 
 class XGBoostTraining(Training):
-    """A training that keeps the margins of the best iteration, as far as it is told which that is.
+    """A training that keeps the margins of the best iteration, if it is told which that is.
 
-    Its workers, if there are several, sum up by XGBoost's collective.
+    If there are several workers, their sums go through XGBoost's collective.
     """
 
     library = "xgboost"
@@ -32,7 +32,7 @@ class XGBoostTraining(Training):
 
 
 class Intercept(TrainingCallback):
-    """Shifts the intercept of the trained model, as it is used: up to its best iteration."""
+    """Shifts the intercept of the trained model as it is used, up to its best iteration."""
 
     def __init__(
         self, training: XGBoostTraining, *, has_margins: bool, n_rounds: int | None = None
@@ -52,8 +52,8 @@ class Intercept(TrainingCallback):
         return False
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        # What callbacks save in the last iteration is to be the model that is returned. Which
-        # iteration is the best, early stopping tells only after them.
+        # What callbacks save in the last iteration should be the model that is returned. With early
+        # stopping, the best iteration is known only after the callbacks.
         if epoch + 1 == self.n_rounds and model.attr("best_iteration") is None:
             self._shift(model)
         return False
@@ -72,15 +72,15 @@ class Intercept(TrainingCallback):
         base_margin = base_margin_of(model)
         start = base_margin + shift
         is_kept = is_kept_by_base_score(start) or not model.num_boosted_rounds()
-        # In the presence of margins XGBoost takes no base_score, and a linear booster takes one
-        # for all classes.
+        # If the data have margins, XGBoost ignores base_score; a linear booster takes only one for
+        # all classes.
         if self.has_margins or is_linear(model) or not is_kept:
             raise_first_trees(model, shift)
             model.set_attr(focal_intercept=text_of_intercept(shift=shift))
         else:
             model.set_param({"base_score": base_score(start)})
             model.set_attr(focal_intercept=text_of_intercept(base_margin=base_margin))
-        model.reset()  # XGBoost keeps predictions of the training rows: those before the shift
+        model.reset()  # XGBoost caches predictions for the training rows from before the shift
 
     def _rows(self, model: Any, dataset: xgb.DMatrix) -> tuple[Array, Array | None]:
         """Margins and weights of the training rows."""
@@ -95,7 +95,7 @@ class Intercept(TrainingCallback):
                 return self.training.best_margin, sample_weight
         weight = dataset.get_weight()
         sample_weight = weight if weight.size else None
-        if n_rounds == model.num_boosted_rounds():  # which XGBoost has in its cache
+        if n_rounds == model.num_boosted_rounds():  # XGBoost has it in its cache
             margin = model.predict(dataset, output_margin=True)
         elif self.training.best_margin is None or tree_booster_of(model)["booster"] == "dart":
             margin = model.predict(dataset, output_margin=True, iteration_range=(0, n_rounds))

@@ -1,6 +1,6 @@
-"""What is sent to XGBoost's workers that train together where XGBoost makes the data sets itself.
+"""What is sent to XGBoost's workers if XGBoost itself makes the data sets there.
 
-Labels have been counted by then. Nothing that is sent holds data.
+Labels have been counted by then. Nothing that is sent contains data.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ def sent_to_workers(
     callbacks: Sequence[TrainingCallback] | None,
     n_threads: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters of the booster, and what else ``xgboost.train`` gets on every worker.
+    """Parameters of the booster, and the other arguments of ``xgboost.train`` on every worker.
 
     ``totals`` is the total weight of each class in the training rows of all workers, ``evals`` has
-    the names of the evaluation sets in their order, and ``n_threads`` is what a worker has, where
-    the objective and the parameters have no number of their own.
+    the names of the evaluation sets in their order, and ``n_threads`` is the number of threads of a
+    worker, used if neither the objective nor the parameters give one.
     """
     training, params, xgb_model, intercept = set_up(
         objective, params, totals, xgb_model, has_margins=has_margins, n_rounds=n_rounds
@@ -43,16 +43,17 @@ def sent_to_workers(
     return params, {
         "obj": training,
         "xgb_model": xgb_model,
-        # They are pickled together with the objective, so that all have the same one there too.
+        # They are pickled together with the objective, so they share one on the worker too.
         "callbacks": [attributes_of(training), evaluation, intercept, *(callbacks or [])],
         "custom_metric": evaluation,
     }
 
 
 class EvaluationOnWorkers(TrainingCallback):
-    """Evaluates data sets that XGBoost makes on the workers, as a metric without a value itself.
+    """Evaluates data sets that XGBoost makes on the workers.
 
-    Metrics get data sets and margins, and a callback can add to the results.
+    It is both a metric, which gets data sets and margins but returns no value of its own, and a
+    callback, which can add to the results.
     """
 
     def __init__(self, names: Sequence[str], metrics: Sequence[Any]) -> None:

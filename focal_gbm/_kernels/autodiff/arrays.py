@@ -1,6 +1,6 @@
-"""Arrays of the kernels: those they may lack, and their buffers.
+"""Arrays of the kernels: optional ones, and buffers.
 
-Every buffer is memory of its own. LLVM would not vectorise loops over parts of one as well.
+Every buffer has memory of its own: LLVM would not vectorise loops over parts of one as well.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from focal_gbm._types import Array
 
 @inlined
 def value_at(values: Array | None, index: Any, default: Number) -> Number:
-    """A number of the array, or the default if there is no array: Numba compiles one of the two."""
+    """An element of the array, or the default if it is None: Numba compiles one of the two."""
     return default if values is None else values[index]
 
 

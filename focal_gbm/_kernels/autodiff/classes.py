@@ -1,6 +1,6 @@
 """The softmax loss, or one of its derivatives, times a factor, for labels that are classes.
 
-Kernels run over margins of the shape (n, m, n_classes), in blocks along the first dimension, as
+Kernels run over margins of the shape (n, m, n_classes), in blocks along the first dimension, like
 those of ``softmax``.
 """
 
@@ -23,11 +23,11 @@ class _Block(NamedTuple):
     labels: Array
     gamma: Array
     alpha: Array  # zero for a row that does not count
-    poison: Array  # NaN for a row with a margin that is, else zero
+    poison: Array  # NaN for a row with a NaN margin, else zero
     true: Array  # margin of the true class
     top: Array  # and the largest of the others
     top_class: Array
-    rest: Array  # sum of the shares but the top's
+    rest: Array  # sum of the shares without the top's
 
 
 @inlined
@@ -92,7 +92,7 @@ def _load_block(
 
 @inlined
 def _spread(shares: Array, first: Array, labels: Array, rest: Array, size: int) -> None:
-    """Turn shares into the gradient, of which the true class has ``first``."""
+    """Turn shares into the gradient, which is ``first`` for the true class."""
     one = first.dtype.type(1)
     for i in range(size):
         rest[i] = one / (one + rest[i])

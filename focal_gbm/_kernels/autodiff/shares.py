@@ -1,7 +1,7 @@
-"""As ``classes``, for labels that are shares of the classes, or classes that are smoothed.
+"""Like ``classes``, for labels that are shares of the classes, or smoothed classes.
 
-The loss of a smoothed label is linear in its shares, ``keep + spread`` of the true class and
-``spread`` of every other, so it is that of shares without an array of them.
+The loss is linear in the shares. A smoothed class needs no array of them: they are
+``keep + spread`` for the true class and ``spread`` for every other.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class _Ranks(NamedTuple):
     """What the classes are compared with: the top one with the second, the others with the top."""
 
     z: Array  # margins, by class
-    poison: Array  # NaN for a row with a margin that is, else zero
+    poison: Array  # NaN for a row with a NaN margin, else zero
     top: Array  # largest margin
     top_class: Array
     below_top: Array  # sum of exp(margin - top) over all but the top
@@ -33,7 +33,7 @@ class _Ranks(NamedTuple):
 
 
 class _Posteriors(NamedTuple):
-    p: Array  # by class, as the next three
+    p: Array  # by class, like the next three
     q: Array
     log_p: Array
     power: Array  # q**gamma
@@ -46,7 +46,7 @@ class _Posteriors(NamedTuple):
 class _Terms(NamedTuple):
     """What the classes add to the gradient."""
 
-    a: Array  # by class; before, their shares of the label
+    a: Array  # by class; at first, their shares of the label
     a_top: Array  # the top class's
     a_below: Array  # sum of all others'
     labels: Array  # by row, where labels are classes
@@ -155,7 +155,7 @@ def _find_posteriors(
 def _load_labels(terms: _Terms, y: Array, parameters: Array, ignore_index: int) -> np.int32:
     """Fill in the smoothed shares of the classes; returns the bits of what is wrong with a label.
 
-    A smoothed class is two numbers, the share of the true class and that of every other one.
+    A smoothed class has two shares: one for the true class, and one for every other.
     """
     real = terms.a.dtype.type
     zero, one = real(0), real(1)
@@ -294,7 +294,7 @@ def product(
 ) -> np.int32:
     """The Hessian times a vector, times a factor.
 
-    ``slope`` is the derivative along the vector of ``t_k``, the log-odds of a class.
+    ``slope`` is the derivative of ``t_k``, the log-odds of a class, along the vector.
     """
     found = np.int32(0)
     real = margin.dtype.type

@@ -98,7 +98,7 @@ def _mixture(
     soft: int,
     square: int | None,
 ) -> np.int32:
-    """Hard labels, or the mixture of both classes that soft ones stand for."""
+    """Hard labels, or soft ones as a mixture of both classes."""
     prefer_wide_vectors()
     elements = _Elements(margin, y, mask, gamma, positive, negative, positive_weight, factor)
     found = np.int32(0)
@@ -232,7 +232,7 @@ def sigmoid_sum(
 def _hard_or_soft(
     run: Callable[..., tuple[int, float]], order: int, soft_target: str, square: int | None
 ) -> tuple[int, float]:
-    """Run the kernel for hard labels, which take half the work, and the right one if some are soft.
+    """Run the kernel for hard labels, which take half the work, then another if some are soft.
 
     Returns the bits of what is wrong with a label, and the sum.
     """
@@ -253,9 +253,9 @@ def _arguments(
     parameters: Sequence[Array | float],
     label_smoothing: float,
 ) -> tuple[Sequence[Array | None], Sequence[float]]:
-    """What the kernels read, and the numbers that serve for all elements where it is None."""
+    """What the kernels read, and the numbers for all elements where an array is None."""
     if any(isinstance(parameter, np.ndarray) for parameter in parameters):
-        # All or none: so there are two kernels to compile, not sixteen.
+        # All are arrays or none is, so there are two kernels to compile, not sixteen.
         parameters = [
             parameter if isinstance(parameter, np.ndarray) else np.full_like(margin, parameter)
             for parameter in parameters

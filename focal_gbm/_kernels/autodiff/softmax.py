@@ -12,7 +12,7 @@ from focal_gbm._kernels.softmax import largest_margin
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, Compiled
 
-# From how many classes on a row is wide, by what was measured: where the margins of a row are
+# Number of classes from which a row is wide, by measurement: where the margins of a row are
 # neighbours in memory, and where they are not.
 _WIDE, _WIDE_STRIDED = 128, 8192
 
@@ -73,7 +73,7 @@ def _has_shares(y: Array, label_smoothing: float) -> bool:
 
 
 def _kernels(margin: Array, y: Array, label_smoothing: float) -> tuple[Compiled, Compiled]:
-    """Kernels of the loss and of its Hessian's product."""
+    """Kernels of the loss and of the Hessian-vector product."""
     has_neighbours = margin.strides[2] == margin.itemsize
     is_wide = margin.shape[2] >= (_WIDE if has_neighbours else _WIDE_STRIDED)
     if _has_shares(y, label_smoothing):

@@ -1,4 +1,4 @@
-"""As ``classes`` and ``shares``, for rows of many classes.
+"""Like ``classes`` and ``shares``, for rows of many classes.
 
 One row after the other, vectorised along the classes: their buffers are a few lines of one row.
 """
@@ -75,7 +75,7 @@ def _write(line: Array, out: Array) -> None:
 
 @inlined
 def _read_margins(margin: Array, z: Array, largest: Number) -> Number:
-    """Fill a line with bounded margins; returns NaN if one is, else zero."""
+    """Fill a line with bounded margins; returns NaN if a margin is NaN, else zero."""
     real = z.dtype.type
     zero = real(0)
     is_nan = np.int32(0)
@@ -118,7 +118,7 @@ def _label(y: int, n_classes: int, ignore_index: int) -> tuple[int, bool, np.int
 
 @inlined
 def _compare(z: Array, label: int, lanes: Array) -> tuple[Number, Number, Number]:
-    """Margin of the true class, the largest of the others, and the sum of their shares but its own.
+    """Margin of the true class, the largest other, and the sum of the others' shares but its own.
 
     The margins become exp(margin - top), zero for the true class.
     """
@@ -246,10 +246,10 @@ def _load_labels(
 
 @inlined
 def _rank(z: Array, odds: Array, lanes: Array) -> Any:
-    """What every class is compared with, as ``RowFunctions.top_two`` has it, and the last odds.
+    """What every class is compared with, as in ``RowFunctions.top_two``, and the second's odds.
 
-    ``odds`` gets exp(margin - second), zero for the top class. Times the second's odds to the top,
-    which are returned, these are the classes' to the top.
+    ``odds`` gets exp(margin - second), zero for the top class. Times the returned odds of the
+    second class to the top one, these are the odds of each class to the top one.
     """
     real = z.dtype.type
     zero, one = real(0), real(1)
@@ -303,7 +303,7 @@ def shares_loss(
             value = weight * row.loss(log_p, power) if weight != zero else zero
             by_t, _ = row.share_derivatives(p_top, q_top, log_p, gammas[top_class], power, one)
             a_top = weight * by_t
-            # The top class's own terms are added apart, below they would be those of another one.
+            # The top class's terms are added separately: below they would be computed as another's.
             weights[top_class] = zero
             for k in range(n_classes):
                 log_odds = z[k] - top

@@ -20,7 +20,7 @@ Array = Any  # with __cuda_array_interface__, as tensors have it
 
 THREADS = 256
 
-# Fewer blocks cost no less. More were no faster on an H100 (of 132 multiprocessors, each of which
+# Fewer blocks cost no less. More were no faster on an H100 (132 multiprocessors, each of which
 # holds 8 such blocks), where 2**16 took 6 to 37 % more time than 2**12.
 FEWEST_BLOCKS, MOST_BLOCKS = 128, 2**12
 
@@ -31,13 +31,16 @@ _exp_of_difference = row.exp_of_difference
 
 @inlined
 def bounded(z: Number, largest: Number) -> Number:
-    """A margin whose difference to any other is finite; NaN goes through on its own."""
+    """A margin whose difference to any other is finite; zero for NaN, which is kept separately."""
     return max(min(z, largest), -largest) if z == z else largest - largest
 
 
 @inlined
 def highest(margin: Array, left_out: int, largest: Number) -> Any:
-    """The class of the largest margin but one, this margin, and NaN if a margin is, else zero."""
+    """Class of the largest margin, leaving out one class, and that margin.
+
+    Then NaN if any margin is NaN, else zero.
+    """
     real = margin.dtype.type
     top_class, top, poison = 0, real(-np.inf), real(0)
     for k in range(margin.size):
@@ -68,7 +71,7 @@ def share_of(z: Number, top: Number, rest: Number, largest: Number, one: Number)
 
 
 def problem() -> str | None:
-    """Why Numba can run nothing here, if it cannot."""
+    """Why Numba cannot run kernels here, or None if it can."""
     if cuda.is_available():
         return None
     error = cuda.cuda_error()
@@ -91,7 +94,7 @@ class Memory(NamedTuple):
 
 
 def memory_of(array: Array) -> Memory:
-    """By its interface: an array of Numba's for the same memory takes several times as long."""
+    """Read from its interface: making a Numba array of it takes several times as long."""
     interface = interface_of(array)
     shape, dtype = interface["shape"], _dtype(interface["typestr"])
     strides = interface.get("strides") or _contiguous_strides(shape, dtype.itemsize)
@@ -113,7 +116,7 @@ def _contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...
 
 
 def empty(shape: tuple[int, ...], dtype: Any, ordinal: int | None = None) -> Any:
-    """A new array of Numba's on a device, by default the current one."""
+    """A new Numba array on a device, by default the current one."""
     with _on(ordinal):
         return cuda.device_array(shape, dtype)
 
@@ -132,7 +135,7 @@ def _uploaded(array: np.ndarray[Any, Any], to: Any = None) -> Any:
 
 
 def to_host(array: Array) -> np.ndarray[Any, Any]:
-    """A copy in NumPy, of what the array holds once its stream has come this far."""
+    """A NumPy copy of what the array holds once its stream has finished its work so far."""
     with _on(ordinal_of(array)):
         stream = stream_at(_pointer_of_stream(array))
         numbas = cuda.as_cuda_array(array, sync=False)
@@ -150,7 +153,7 @@ def ordinal_of(array: Array) -> int | None:
 
 
 def stream_at(pointer: int) -> Any:
-    """Numba's name for a stream of another library; a null pointer is the default stream."""
+    """Numba's handle of another library's stream; a null pointer is the default stream."""
     return cuda.external_stream(pointer) if pointer else cuda.default_stream()
 
 
@@ -199,7 +202,7 @@ def run(
         arguments = [margin, *arrays, *([vectors] if vectors else []), found]
         try:
             launch(function, arguments, parameters, flags, margin.shape[0], stream, ordinal)
-        finally:  # nothing may be found any more once another kernel's turn has come
+        finally:  # ``found`` must not be written once another kernel uses it
             stream_at(stream).synchronize()
         return int(found[0])
 
@@ -253,9 +256,9 @@ def _kinds(place: Any) -> Any:
 
 
 def signature(kinds: Sequence[Any], n_parameters: int, n_flags: int) -> Any:
-    """Of a kernel for arrays of these kinds, or tuples of such arrays.
+    """Signature of a kernel for arrays of these kinds, or tuples of such arrays.
 
-    Left to itself, Numba would compile once for each mixture of memory layouts.
+    Left to itself, Numba would compile once for each combination of memory layouts.
     """
     arrays = [
         types.Tuple([_array_type(inner) for inner in each])

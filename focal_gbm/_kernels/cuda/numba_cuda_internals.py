@@ -1,4 +1,4 @@
-"""What is used of numba-cuda that its documentation does not promise."""
+"""What the package uses of numba-cuda beyond what its documentation promises."""
 
 import ctypes
 import functools
@@ -30,14 +30,14 @@ def start(
 ) -> None:
     """Launch the only kernel that a dispatcher has compiled, on a device, by default the current.
 
-    ``places`` are those of arrays or lists of such; parameters have the type of the first.
+    ``places`` are those of arrays or lists of arrays; parameters have the type of the first.
     numba-cuda's own launch needs arrays of its own, and with them takes twice as long, several
-    times what a kernel does for a million rows. An array is these arguments of the kernel:
+    times as long as a kernel for a million rows. The arguments that stand for an array are those of
     numba_cuda/numba/cuda/dispatcher.py, _Kernel._prepare_args and launch, read in numba-cuda 0.30.
     """
     from cuda.core import Device, launch
 
-    if ordinal is not None:  # which a new thread, as torch's for gradients, has to be told
+    if ordinal is not None:  # a new thread, such as torch's for gradients, has to be told
         Device(ordinal).set_current()
     arguments: list[Any] = []
     for place in places:
@@ -47,14 +47,14 @@ def start(
             arguments += map(int, (*each.shape, *each.strides))
     real = ctypes.c_float if places[0].dtype == np.float32 else ctypes.c_double
     arguments += map(real, parameters)
-    arguments += map(int, flags)  # Python's have the size of a pointer, as int64
+    arguments += map(int, flags)  # Python integers are passed as pointer-sized, like int64
     kernel = _driver_kernel(dispatcher, ordinal)
     launch(_stream(stream), _configuration(blocks, threads), kernel, *arguments)
 
 
 @functools.lru_cache(maxsize=64)
 def _stream(pointer: int) -> Any:
-    """A name for a stream, which takes longer to make than to use."""
+    """A handle of a stream, cached because it takes longer to make than to use."""
     from cuda.core import Stream
 
     return Stream.from_handle(pointer)

@@ -49,9 +49,9 @@ def _inspect_margins(margin: Array, largest: Number) -> int:
 
 @inlined
 def _compare(margin: Array, y: Number, largest: Number) -> Any:
-    """The class that a label names, the top one of the others, and the sum of these but the top.
+    """The label's class, the top class of the others and its margin, and the sum of the rest.
 
-    And what is wrong with the row, as bits.
+    Then what is wrong with the row, as bits.
     """
     real = margin.dtype.type
     is_number = y >= real(0) and y < real(margin.size)

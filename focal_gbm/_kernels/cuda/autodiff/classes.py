@@ -51,7 +51,7 @@ def derivative(
     order: int,
     ignore_index: int,
 ) -> None:
-    """The loss is written as if it were the only class's."""
+    """At order 0 the loss is written as if there were only one class."""
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape

@@ -21,7 +21,7 @@ from focal_gbm._kernels.formulas import Number
 
 @inlined
 def _rank(margin: Array, largest: Number) -> Any:
-    """What ``class_posteriors`` compares every class with, and NaN if a margin is, else zero."""
+    """What ``class_posteriors`` compares each class with, and NaN if a margin is NaN, else zero."""
     top_class, top, poison = highest(margin, -1, largest)
     second_class, second, _ = highest(margin, top_class, largest)
     below_top = below(margin, top_class, top_class, largest)
@@ -46,7 +46,7 @@ def _counts(y: Array, i: int, j: int, ignore_index: int) -> bool:
 
 @inlined
 def _share(y: Array, i: int, j: int, k: int, margin: Array, parameters: Sequence[Number]) -> Number:
-    """Smoothed share of a class, NaN if the label has no meaning."""
+    """Smoothed share of a class, NaN if the label is invalid."""
     real = margin.dtype.type
     zero, one = real(0), real(1)
     _, _, keep, spread = parameters
@@ -102,7 +102,7 @@ def derivative(
     order: int,
     ignore_index: int,
 ) -> None:
-    """A class's terms are found anew where they are needed."""
+    """A class's terms are computed again wherever they are needed."""
     real = margin.dtype.type
     zero, one = real(0), real(1)
     n_rows, row_size, n_classes = margin.shape

@@ -1,6 +1,6 @@
 """As ``autodiff.sigmoid``, for arrays on a GPU: a thread takes an element.
 
-Nothing is raised, as that would wait for the device: what has no meaning becomes NaN.
+Nothing is raised, as that would wait for the device: invalid values become NaN.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def derivative(
     order: int,
     soft: int,
 ) -> None:
-    """Arrays without elements are not given."""
+    """Empty arrays stand for arguments that are not given."""
     real = margin.dtype.type
     zero, one = real(0), real(1)
     limit = parameters[5]

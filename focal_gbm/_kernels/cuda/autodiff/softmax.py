@@ -1,6 +1,6 @@
 """As ``autodiff.softmax``, for arrays on a GPU.
 
-Nothing is raised, as that would wait for the device: what has no meaning becomes NaN.
+Nothing is raised, as that would wait for the device: invalid values become NaN.
 """
 
 from focal_gbm._kernels.cuda.autodiff import classes, shares, tensors
@@ -27,7 +27,7 @@ def softmax(
     A bad label's results are NaN. Positions along the second dimension are taken by neighbouring
     threads, and should be neighbours in memory.
     """
-    # Numba's kernels take no None: the margins stand for a vector that is not there.
+    # Numba's kernels do not take None: the margins stand in for a missing vector.
     order = 0 if out.ndim == 2 else 1 if vector is None else 2
     inputs = (
         margin,
