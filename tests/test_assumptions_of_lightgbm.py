@@ -138,6 +138,22 @@ def test_the_text_of_a_model_keeps_a_parameter_of_ours(tmp_path):
         _internals.with_parameter(renamed, "ours", value)
 
 
+def test_a_parameter_of_ours_causes_no_warning(tmp_path, capfd):
+    text = custom().model_to_string()
+    path = tmp_path / "model.txt"
+    _internals.set_globals({"verbosity": 1})
+    for model, warning in (
+        (_internals.with_parameter(text, "ours", '{"gamma": 2.0}'), ""),
+        (text.replace("\nparameters:\n", "\nparameters:\n[ours: 1]\n"), "unrecognized parameter"),
+    ):
+        path.write_text(model)
+        lgb.Booster(model_file=path)
+        out, err = capfd.readouterr()
+        assert warning in out + err
+        assert bool(warning) == bool(out + err)
+    _internals.set_globals({"verbosity": -1})
+
+
 def test_the_text_of_linear_trees_has_the_lines_that_are_replaced():
     model = custom(linear_tree=True).model_to_string()
     raised = lgb.Booster(model_str=_internals.with_linear_leaves_raised(model, np.array([0.25])))

@@ -96,7 +96,7 @@ def margins(booster, **options):
 
 
 def told(booster):
-    (text,) = re.findall(r"^\[focal_gbm: (.*)\]$", booster.model_to_string(), re.MULTILINE)
+    (text,) = re.findall(r"^\[focal_gbm: \]: (.*)$", booster.model_to_string(), re.MULTILINE)
     return json.loads(text)
 
 

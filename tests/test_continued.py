@@ -239,9 +239,9 @@ def test_a_damaged_attribute_is_named(text):
 @pytest.mark.parametrize("text", [text for text in DAMAGED if text.startswith('{"shift')])
 def test_a_damaged_parameter_is_named(text, tmp_path):
     model = trained_by_lightgbm(1, 2).model_to_string()
-    stored = next(line for line in model.splitlines() if line.startswith("[focal_gbm: "))
+    stored = next(line for line in model.splitlines() if line.startswith("[focal_gbm: ]: "))
     path = tmp_path / "model.txt"
-    path.write_text(model.replace(stored, f"[focal_gbm: {text}]"))
+    path.write_text(model.replace(stored, f"[focal_gbm: ]: {text}"))
     with pytest.raises(ValueError, match="attribute 'focal_gbm' is damaged"):
         trained_by_lightgbm(1, 2, path)
 

@@ -36,7 +36,7 @@ def trained(n_classes=2, gamma=2.0, alpha=None, model=None, **params):
 
 
 def told(model):
-    (text,) = re.findall(r"^\[focal_gbm: (.*)\]$", model.model_to_string(), re.MULTILINE)
+    (text,) = re.findall(r"^\[focal_gbm: \]: (.*)$", model.model_to_string(), re.MULTILINE)
     return json.loads(text)
 
 
@@ -214,7 +214,7 @@ DAMAGED = {
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_what_is_damaged_is_named(path, text):
     path.write_text(
-        re.sub(r"\[focal_gbm: .*\]", lambda _: f"[focal_gbm: {text}]", path.read_text())
+        re.sub(r"\[focal_gbm: \]: .*", lambda _: f"[focal_gbm: ]: {text}", path.read_text())
     )
     model = fitted()
     before = model.predict_proba(X)
@@ -230,8 +230,8 @@ def test_what_is_damaged_is_named(path, text):
 
 def test_labels_of_another_number_are_named(path):
     labels = '{"labels": [0, 1, 2], "dtype": "<i8"}'
-    text = f'[focal_gbm: {{"loss": {LOSS}, "classes": {labels}}}]'
-    path.write_text(re.sub(r"\[focal_gbm: .*\]", lambda _: text, path.read_text()))
+    text = f'[focal_gbm: ]: {{"loss": {LOSS}, "classes": {labels}}}'
+    path.write_text(re.sub(r"\[focal_gbm: \]: .*", lambda _: text, path.read_text()))
     with pytest.raises(ValueError, match="has 3 labels, but is one of 2 classes"):
         load(path)
 

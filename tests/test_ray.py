@@ -231,7 +231,7 @@ class LightGBM:
 
     @staticmethod
     def told(booster):
-        (text,) = re.findall(r"^\[focal_gbm: (.*)\]$", booster.model_to_string(), re.MULTILINE)
+        (text,) = re.findall(r"^\[focal_gbm: \]: (.*)$", booster.model_to_string(), re.MULTILINE)
         told = json.loads(text)
         return [told["loss"]["alpha"] or 0.0, told["start"], told["class_prior"]]
 

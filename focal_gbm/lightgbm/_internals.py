@@ -212,19 +212,20 @@ def with_objective(model: str, n_classes: int, parameter: str) -> str:
 def with_parameter(model: str, name: str, value: str) -> str:
     """The text of a model with a parameter of ours, which LightGBM ignores and keeps.
 
-    A loaded model keeps the text of its parameters as it is (src/boosting/gbdt_model_text.cpp), and
-    reports those that it knows.
+    A loaded model keeps the text of its parameters as it is (src/boosting/gbdt_model_text.cpp). It
+    warns of names that it does not know, unless they are without a value, "[name: ]"
+    (src/boosting/gbdt.h, GetLoadedParam). So ours comes after that.
     """
-    model = re.sub(rf"^\[{name}: .*\]\n", "", model, flags=re.MULTILINE)
+    model = re.sub(rf"^\[{name}: \]: .*\n", "", model, flags=re.MULTILINE)
     return _substituted(
-        r"^parameters:$", lambda line: f"{line[0]}\n[{name}: {value}]", model, "parameters:"
+        r"^parameters:$", lambda line: f"{line[0]}\n[{name}: ]: {value}", model, "parameters:"
     )
 
 
 def parameter_of(booster: lgb.Booster, name: str) -> str | None:
     """The value of a parameter of ours in a booster's text, None if it has none."""
     text = booster.model_to_string(num_iteration=1)
-    found = re.search(rf"^\[{name}: (.*)\]$", text, re.MULTILINE)
+    found = re.search(rf"^\[{name}: \]: (.*)$", text, re.MULTILINE)
     return found and found[1]
 
 
