@@ -26,7 +26,7 @@ import warnings
 from itertools import product
 
 import pandas as pd
-from scipy import stats
+from differences import half_interval, wilcoxon_p
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from study import (
@@ -93,8 +93,7 @@ def lines_of(name, X, y, library):
 def with_interval(difference):
     """Mean over data sets, half its 95 % interval, and p of Wilcoxon's signed-rank test."""
     difference = difference.dropna()
-    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
-    p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0
+    half, p = half_interval(difference), wilcoxon_p(difference)
     return f"{difference.mean():+.4f} +- {half:.4f} (p {p:.2g})"
 
 

@@ -22,7 +22,8 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import xgboost as xgb
-from scipy import special, stats
+from differences import wilcoxon_p
+from scipy import special
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from study import FOLDS, clipped_log_loss, run_on_keel
@@ -124,7 +125,7 @@ def lines_of(name, X, y, library):
 def difference(first, second):
     """Mean difference, p value of Wilcoxon's signed-rank test, and how many are positive."""
     values = (first - second).dropna()
-    p = stats.wilcoxon(values).pvalue if values.any() else 1.0
+    p = wilcoxon_p(values)
     return f"{values.mean():+.4f} (p {p:.2g}, {(values > 0).sum()} of {len(values)})"
 
 

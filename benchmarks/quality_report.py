@@ -13,8 +13,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from differences import half_interval, wilcoxon_p
 from quality import METRICS, RESULTS
-from scipy import stats
 
 OF_SEVERAL = ("average precision", "balanced accuracy", "log loss")
 SMALLER_IS_BETTER = ("log loss", "Brier", "calibration error")
@@ -37,8 +37,7 @@ def compared(values, metric, reference):
         difference = (table[contender] - table[reference]).dropna()
         if contender == reference or len(difference) < 3:
             continue
-        half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
-        p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0
+        half, p = half_interval(difference), wilcoxon_p(difference)
         found[contender] = difference.mean(), half, p, int((difference > 0).sum()), len(difference)
     return found
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from differences import half_interval
 from matplotlib.colors import ListedColormap
 from regimes import CONTENDERS, NEGATIVES, POINTS, POSITIVES, SEPARABLE, SLICES, Cell
-from scipy import stats
 from study import LIBRARIES, RESULTS
 
 from focal_gbm._compare._inference import Difference, difference_of
@@ -55,7 +55,7 @@ def differences(lines, reference):
 
 def ratio_of(log_ratios):
     """Geometric mean of ratios, and the ends of its interval."""
-    half = stats.t.ppf(0.975, len(log_ratios) - 1) * stats.sem(log_ratios)
+    half = half_interval(log_ratios)
     return np.exp(log_ratios.mean() + np.array([0, -half, half]))
 
 

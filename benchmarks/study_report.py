@@ -13,7 +13,7 @@ import baycomp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy import stats
+from differences import half_interval, wilcoxon_p
 from study import CONTENDERS, LIBRARIES, METRICS, NARROW, RESULTS
 
 ROPE, SURE = 0.005, 0.95
@@ -52,8 +52,7 @@ def comparison(difference):
     difference = difference.dropna().to_numpy()
     zeros = np.zeros_like(difference)
     better, same, worse = baycomp.SignedRankTest.probs(difference, zeros, ROPE, random_state=0)
-    half = stats.t.ppf(0.975, len(difference) - 1) * stats.sem(difference)
-    p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0
+    half, p = half_interval(difference), wilcoxon_p(difference)
     return Comparison(len(difference), difference.mean(), half, better, same, worse, p)
 
 
