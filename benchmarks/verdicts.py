@@ -158,11 +158,14 @@ def report(found):
         better=synthetic["better"] >= SURE,
         same=synthetic["same"] >= SURE,
         worse=synthetic["worse"] >= SURE,
+        width=synthetic["high"] - synthetic["low"],
         seeds=1,
     )
     counts = sure.groupby(["kind", "data", "library"], sort=False)
     sums = counts[["seeds", "better", "same", "worse"]].sum()
+    sums["unclear"] = sums["seeds"] - sums[["better", "same", "worse"]].sum(axis=1)
     sums["mean difference"] = counts["mean"].mean()
+    sums["median width"] = counts["width"].median()
     print("Verdicts by data and library:", sums.to_string(), sep="\n", end="\n\n")
     lines = found[(found["kind"] == "real") & (found["library"] != "chosen")]
     if lines.empty:

@@ -20,8 +20,8 @@ def warn(message: str) -> None:
 def warn_of_no_split(parameters: str) -> None:
     """Warn that no tree has a split, so the booster predicts a constant."""
     warn(
-        f"no tree has a split. {parameters} are measured in Hessian, which is smaller for focal "
-        "loss than for log loss: try lower values"
+        f"no tree has a split. {parameters} are on the scale of the Hessian, which is small for a "
+        "large gamma: try lower values"
     )
 
 

@@ -126,7 +126,7 @@ def _suggest_xgboost(trial: optuna.Trial) -> Parameters:
     return {
         **_suggest_common(trial),
         "max_depth": trial.suggest_int("max_depth", 2, 8),
-        # In units of the Hessian, which is smaller for focal loss than for log loss.
+        # In units of the Hessian, which differs between the losses.
         "min_child_weight": trial.suggest_float("min_child_weight", 0.01, 30, log=True),
     }
 
