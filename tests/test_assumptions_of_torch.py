@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch_cases import CLASSES, HARD, Z
 
 from focal_gbm.torch import sigmoid_focal_loss, softmax_focal_loss
-from focal_gbm.torch._internals import are_plain
+from focal_gbm.torch._internals import are_plain, requires_gradient
 
 LOSSES = [
     lambda z: sigmoid_focal_loss(z, HARD),
@@ -72,6 +72,29 @@ def test_nothing_is_plain_within_a_transform(transform):
     transform(function)(Z)
     assert seen == [False]
     assert are_plain(Z)
+
+
+def test_nothing_is_plain_in_forward_mode():
+    with torch.autograd.forward_ad.dual_level():
+        assert not are_plain(Z)
+    assert are_plain(Z)
+
+
+def test_a_mapped_tensor_tells_whether_a_gradient_is_required():
+    seen = []
+
+    def function(z):
+        seen.append(requires_gradient(z))
+        return z.sum()
+
+    leaf = Z.clone().requires_grad_()
+    twice = torch.func.vmap(torch.func.vmap(function))
+    for mapped in (torch.func.vmap(function), twice):
+        for z in (Z, leaf):
+            mapped(z)
+        torch.func.grad(lambda z, f=mapped: f(z).sum())(Z)
+    assert seen == [False, True, True] * 2
+    assert [requires_gradient(z) for z in (Z, leaf)] == [False, True]
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch.autograd import grad, gradcheck, gradgradcheck
+from torch.autograd import forward_ad, grad, gradcheck, gradgradcheck
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_cases import (
@@ -178,6 +178,33 @@ def test_parameters_of_samples():
         assert_close(torch.func.vmap(function)(z, y, alphas, gammas), torch.stack(losses))
 
 
+@pytest.mark.parametrize("name", ["target", "gamma", "alpha", "pos_weight"])
+def test_mapped_parameters_get_gradients(name):
+    """They require a gradient in the tensor that vmap has wrapped."""
+    values = torch.stack([SOFT[0], SOFT[1]])
+
+    def loss(value):
+        arguments = {"target": HARD[:2], name: value.expand(2, C) if name == "target" else value}
+        return sigmoid_focal_loss(Z[:2], reduction="mean", **arguments)
+
+    def total(values):
+        return torch.func.vmap(loss)(values).sum()
+
+    expected = torch.stack([torch.func.grad(loss)(value) for value in values])
+    assert (expected != 0).any(0)[1:].all()
+    assert_close(torch.func.grad(total)(values), expected)
+    values.requires_grad_()
+    assert_close(grad(total(values), values)[0], expected)
+
+
+def test_mapped_shares_get_gradients():
+    def total(shares):
+        return torch.func.vmap(softmax_focal_loss)(Z, shares).sum()
+
+    expected = torch.func.grad(lambda y: softmax_focal_loss(Z, y, reduction="sum"))(SHARES)
+    assert_close(torch.func.grad(total)(SHARES), expected)
+
+
 def test_jacobians_by_sample_without_grad_mode():
     y = HARD[:, :1]
     for function, z, target in (
@@ -199,5 +226,17 @@ def test_jacobians_by_sample_without_grad_mode():
     ("function", "target"), [(sigmoid_focal_loss, SOFT), (softmax_focal_loss, SHARES)]
 )
 def test_forward_mode_in_the_target_says_that_it_is_missing(function, target):
-    with pytest.raises(NotImplementedError, match="target"):
-        torch.func.jvp(lambda y: function(Z, y), (target,), (target,))
+    for reduction in ("none", "mean", "sum"):
+        with pytest.raises(NotImplementedError, match="target"):
+            torch.func.jvp(lambda y, r=reduction: function(Z, y, reduction=r), (target,), (target,))
+        for z in (Z, Z.clone().requires_grad_()):
+            with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="target"):
+                function(z, forward_ad.make_dual(target, target), reduction=reduction)
+
+
+@each_call
+def test_forward_mode_in_the_input(call):
+    expected = (torch.func.grad(lambda z: call(z).sum())(Z) * VECTOR).sum()
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(call(forward_ad.make_dual(Z, VECTOR)).sum()).tangent
+    assert_close(tangent, expected, rtol=1e-12, atol=1e-13)

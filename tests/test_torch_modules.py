@@ -25,6 +25,22 @@ def test_modules_train_parameters():
 
 
 @pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (torch.nn.CrossEntropyLoss(), "weight"),
+        (SoftmaxFocalLoss(), "weight"),
+        (SigmoidFocalLoss(), "weight"),
+        (SigmoidFocalLoss(), "pos_weight"),
+    ],
+)
+def test_weights_that_are_given_later_are_buffers(module, name):
+    assert not module.state_dict()
+    setattr(module, name, WEIGHT)
+    assert set(module.state_dict()) == {name}
+    assert getattr(module.to("meta"), name).is_meta
+
+
+@pytest.mark.parametrize(
     ("module_of", "function", "arguments"),
     [
         (SigmoidFocalLoss, sigmoid_focal_loss, {"alpha": ALPHA / 2, "gamma": 1.5}),

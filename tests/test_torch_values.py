@@ -36,7 +36,7 @@ from torch_cases import (
 )
 
 import focal_gbm
-from focal_gbm.torch import sigmoid_focal_loss, softmax_focal_loss
+from focal_gbm.torch import SigmoidFocalLoss, sigmoid_focal_loss, softmax_focal_loss
 
 
 def errors(computed, terms, dtype):
@@ -295,10 +295,27 @@ def test_denominators():
     assert sigmoid_focal_loss(Z, HARD, mask=MASK & ~MASK, reduction="mean").isnan()
 
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, softmax_focal_loss])
-def test_a_batch_of_which_nothing_counts_changes_no_weight(loss):
-    logits = torch.zeros(4, 3, requires_grad=True)
-    value = loss(logits, torch.full((4,), -100))
+_NOTHING, _NO_LABEL = torch.full((4,), -100), torch.full((4, 3), -1.0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z: F.cross_entropy(z, _NOTHING),
+        lambda z: softmax_focal_loss(z, _NOTHING),
+        lambda z: softmax_focal_loss(z, _NOTHING, weight=WEIGHT),
+        lambda z: softmax_focal_loss(z, _NOTHING, weight=WEIGHT.tolist()),
+        lambda z: softmax_focal_loss(z, _NOTHING, gamma=torch.ones(3, requires_grad=True)),
+        lambda z: sigmoid_focal_loss(z, _NO_LABEL, ignore_index=-1, reduction="mean"),
+        lambda z: SigmoidFocalLoss(ignore_index=-1, weight=WEIGHT)(z, _NO_LABEL),
+        lambda z: SigmoidFocalLoss(ignore_index=-1, soft_target="pt")(z, _NO_LABEL),
+        lambda z: SigmoidFocalLoss()(z, -_NO_LABEL, mask=_NO_LABEL > 0),
+    ],
+)
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_a_batch_of_which_nothing_counts_changes_no_weight(loss, is_compiled):
+    logits = torch.zeros(4, 3, dtype=torch.float64, requires_grad=True)
+    value = (torch.compile(loss, backend="aot_eager") if is_compiled else loss)(logits)
     value.backward()
     assert value.isnan()
     assert not logits.grad.any()

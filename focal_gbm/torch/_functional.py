@@ -161,7 +161,7 @@ def sigmoid_focal_loss(
     positive, negative = class_weights(alpha, logits)
     is_mean = reduction == "mean" and normalizer is None
     if is_mean:
-        normalizer = input.numel() if mask is None else mask.sum()
+        normalizer = input.numel() if mask is None else _count(mask)
         if weight is None:
             (positive, negative), normalizer = _divided(normalizer, positive, negative)
     loss = sigmoid_loss(
@@ -403,6 +403,9 @@ def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
     loss = loss if reduction == "none" or loss.ndim == 0 else loss.sum()
     if normalizer is None:
         return loss
-    if isinstance(normalizer, int) and normalizer == 0:  # NaN, but a gradient of zero, as torch's
-        return loss + math.nan
-    return loss / (normalizer.reshape(()) if isinstance(normalizer, Tensor) else normalizer)
+    # If nothing counts, the mean is NaN, but its gradient zero, as torch's.
+    if isinstance(normalizer, Tensor):
+        normalizer = normalizer.reshape(())
+        is_zero = normalizer == 0
+        return loss / torch.where(is_zero, 1, normalizer) + torch.where(is_zero, math.nan, 0.0)
+    return loss + math.nan if normalizer == 0 else loss / normalizer

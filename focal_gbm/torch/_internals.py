@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
@@ -19,10 +20,13 @@ def are_plain(*arguments: Any) -> bool:
 
     torch/utils/_python_dispatch.py: only there can one ask whether a mode intercepts operators, as
     those that trace or count them do. torch/autograd/function.py asks as below whether a transform
-    of ``torch.func`` is active. Subclasses have types of their own; tensors of the older vmap, and
-    zeros that forward mode has not written out, are of the type Tensor too, but have no address.
+    of ``torch.func`` is active, and torch/autograd/forward_ad.py whether forward mode is: its
+    tensors have tangents. Subclasses have types of their own; tensors of the older vmap, and zeros
+    that forward mode has not written out, are of the type Tensor too, but have no address.
     """
     if is_in_torch_dispatch_mode() or torch._C._are_functorch_transforms_active():
+        return False
+    if forward_ad._current_level >= 0:
         return False
     return all(_is_plain(argument) for argument in arguments if is_tensor(argument))
 
@@ -30,6 +34,17 @@ def are_plain(*arguments: Any) -> bool:
 def is_tensor(value: Any) -> bool:
     """Like ``isinstance``, which for Tensor is slow if the value is not one."""
     return type(value) not in _NO_TENSORS and isinstance(value, Tensor)
+
+
+def requires_gradient(tensor: Tensor) -> bool:
+    """Whether a tensor requires a gradient, even if ``torch.func.vmap`` maps over it.
+
+    torch/_functorch/vmap.py: the tensor that a mapped function gets does not tell, and nothing
+    public gives the one in it.
+    """
+    while torch._C._functorch.is_batchedtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor.requires_grad
 
 
 def _is_plain(tensor: Tensor) -> bool:

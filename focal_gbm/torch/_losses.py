@@ -8,7 +8,7 @@ from torch import Tensor
 
 from focal_gbm.torch._autograd import sigmoid, sigmoid_sum, softmax, softmax_sum
 from focal_gbm.torch._checks import all_visible, raise_for_classes, raise_for_targets
-from focal_gbm.torch._internals import is_tensor
+from focal_gbm.torch._internals import is_tensor, requires_gradient
 from focal_gbm.torch._plain import Parameters, plain_sigmoid, plain_softmax
 
 
@@ -73,7 +73,7 @@ def _is_differentiated(logits: Tensor) -> bool:
 
 
 def _has_kernel(logits: Tensor, *others: Tensor | float) -> bool:
-    if any(is_tensor(value) and value.requires_grad for value in others):  # type: ignore[union-attr]
+    if any(is_tensor(value) and requires_gradient(value) for value in others):  # type: ignore[arg-type]
         return False
     # On a GPU a compiler fuses plain operations itself, so there it gets no kernel.
     is_fused = not torch.compiler.is_compiling() and logits.is_cuda and _has_cuda_kernels()

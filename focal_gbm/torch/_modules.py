@@ -22,7 +22,10 @@ class _FocalLoss(nn.Module):
         for name, value in arguments.items():
             if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
                 value = _buffer(name, value)
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            is_weight = name in ("weight", "pos_weight")  # given later, torch's are buffers too
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            elif isinstance(value, Tensor) or (value is None and is_weight):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
