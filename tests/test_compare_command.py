@@ -143,7 +143,7 @@ BAD = [
     (["data.csv", "--target", "rare"], "--folds: 5 are more than there are positives, 3"),
     (
         ["data.csv", "--target", "outcome", "--weight", "heavy"],
-        "--weight: expected numbers >= 0, got 'very' in row ",
+        "--weight: expected numbers from 0 to 1e+15, got 'very' in row ",
     ),
     (
         ["data.csv", "--target", "outcome", "--group", "place", "--time", "day"],

@@ -162,3 +162,8 @@ def test_too_few_groups_for_a_search(y):
 def test_fewer_groups_than_folds(y):
     with pytest.raises(ValueError, match="folds: 5 are more than there are groups, 3"):
         folds_of(y, np.arange(y.size) % 3, None, 5, 1, 0)
+
+
+def test_fewer_times_than_chunks(y):
+    with pytest.raises(ValueError, match=r"^time: 3 folds need at least 4 different times, but th"):
+        folds_of(y, None, np.arange(y.size) % 3, 3, 1, 0)

@@ -21,6 +21,7 @@ from focal_gbm._compare._display import ComparisonDisplay
 from focal_gbm._compare._pictures import bins_of_positives, cost_by_threshold, precision_by_recall
 from focal_gbm._compare._report import write_report
 from focal_gbm._compare._shown import number, percent, predictions_of, signed
+from focal_gbm._compare._summary import probability_text
 
 mpl.use("agg")
 VOID = {"meta", "link", "br", "wbr"}
@@ -136,6 +137,17 @@ def written(comparison, tmp_path):
 @pytest.fixture
 def text(page_of):
     return page_of("all")
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [
+        *((0.0, "0"), (1e-7, "1e-07"), (0.12345, "0.123"), (0.5, "0.5"), (0.87654, "0.877")),
+        *((0.99990001, "0.9999"), (1 - 2**-30, "0.99999999906900"), (1.0, "1")),
+    ],
+)
+def test_a_threshold_below_one_is_not_shown_as_one(probability, text):
+    assert float(probability_text(probability)) == float(text)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -36,6 +36,21 @@ def test_a_damaged_outcome_is_none(tmp_path, damage):
     assert store.load(unit) is None
 
 
+@pytest.mark.parametrize("place", [*range(10), *range(-60, 0)])
+def test_no_byte_of_an_outcome_can_change_unnoticed_or_raise(tmp_path, place):
+    store = Store(tmp_path / "kept", {})
+    unit = Unit("XGBoost", FOCAL, 0, 1)
+    store.save(Outcome(unit, [], {}, 2.5))
+    (path,) = (tmp_path / "kept" / "parts").iterdir()
+    whole = bytearray(path.read_bytes())
+    for bit in range(8):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << bit
+        path.write_bytes(changed)
+        found = store.load(unit)
+        assert found is None or found.search_seconds == 2.5
+
+
 def test_the_fingerprint_sees_what_inner_splits_depend_on():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(400, 2)), rng.random(400) < 0.2

@@ -8,8 +8,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
 
 from focal_gbm import TableEncoder
 from focal_gbm._compare import _sources
@@ -87,12 +90,47 @@ def test_both_libraries_take_them(frame, y, library, loss):
 def test_a_column_has_the_categories_of_fit(frame):
     encoder = TableEncoder().fit(frame)
     whole, part = encoder.transform(frame), encoder.transform(frame[50:60])
-    assert_frame_equal(part, whole[50:60].reset_index(drop=True))
+    assert_frame_equal(part, whole[50:60])
     assert_frame_equal(encoder.fit_transform(frame), whole)
     new = encoder.transform(frame.assign(colour=["blue", "red"] * 100, grade=[3, 7] * 100))
     assert list(new["colour"].cat.codes[:2]) == [-1, 1]
     assert list(new["grade"].cat.codes[:2]) == [2, -1]
     assert list(encoder.get_feature_names_out()[:2]) == ["size____cm_____x_", "count"]
+
+
+def test_rows_keep_their_index(frame):
+    """scikit-learn joins the outputs of transformers by it."""
+    shuffled = frame.sample(frac=1, random_state=0)
+    encoder = TableEncoder()
+    assert_frame_equal(encoder.fit_transform(shuffled).sort_index(), encoder.transform(frame))
+    others = make_column_transformer((TableEncoder(), ["colour"]), ("passthrough", ["count"]))
+    joined = others.set_output(transform="pandas").fit_transform(shuffled)
+    assert_array_equal(joined["passthrough__count"], shuffled["count"])
+    assert_array_equal(joined["tableencoder__colour"].isna(), shuffled["colour"].isna())
+    pipeline = make_pipeline(TableEncoder(), "passthrough").fit(frame)
+    assert pipeline.n_features_in_ == frame.shape[1]
+
+
+def test_rows_of_a_list_keep_their_numbers():
+    rows = [[1.5, "a", 1], [2.5, "b", 2], [3.5, "a", 3]]
+    assert_frame_equal(
+        TableEncoder().fit_transform(rows), TableEncoder().fit_transform(pd.DataFrame(rows))
+    )
+    with pytest.raises(ValueError, match=r"^X: expected a table, got an array of shape \(2,\)"):
+        TableEncoder().fit([[1], [2, 3]])
+    with pytest.raises(TypeError, match=r"^X: expected a table, got a sparse matrix: give X\.toar"):
+        TableEncoder().fit(scipy.sparse.eye(3))
+
+
+def test_moments_are_the_same_in_every_time_zone():
+    local = pd.Series(
+        pd.to_datetime(["2024-06-01T00:00", "2024-12-01T12:00"]).tz_localize("US/Eastern")
+    )
+    encoder = TableEncoder().fit(pd.DataFrame({"a": local}))
+    days = encoder.transform(pd.DataFrame({"a": local}))["a"]
+    for same in (local.dt.tz_convert("UTC"), local.map(pd.Timestamp.isoformat)):
+        assert_allclose(encoder.transform(pd.DataFrame({"a": same}))["a"], days, rtol=1e-12)
+    assert_allclose(days, [19875 + 4 / 24, 20058 + 17 / 24])
 
 
 def test_what_fit_has_not_seen_is_refused(frame):
@@ -123,8 +161,9 @@ def test_numbers_among_text_stay_the_same_category(fitted, later):
 
 
 def test_names_that_become_alike_stay_apart():
-    X = TableEncoder().fit_transform(pd.DataFrame([[1, 2, 3]], columns=["a b", "a:b", "a_b"]))
-    assert X.to_dict("list") == {"a_b": [1], "a_b_": [2], "a_b__": [3]}
+    names = ["a b", "a:b", "a_b", ""]
+    X = TableEncoder().fit_transform(pd.DataFrame([[1, 2, 3, 4]], columns=names))
+    assert X.to_dict("list") == {"a_b": [1], "a_b_": [2], "a_b__": [3], "_": [4]}
 
 
 @pytest.mark.parametrize("is_needed", [True, False])
@@ -348,10 +387,11 @@ def test_weights_groups_and_times():
 @pytest.mark.parametrize(
     ("function", "values", "message"),
     [
-        (as_weight, [1, "heavy", 1], "sample_weight: expected numbers >= 0, got 'heavy' in row 1"),
-        (as_weight, [1, 1, -2.0], r"sample_weight: expected numbers >= 0, got -2.0 in row 2"),
-        (as_weight, [1, None, 1], "sample_weight: expected numbers >= 0, got None in row 1"),
-        (as_weight, [1, 1, 1e39], r"sample_weight: expected numbers >= 0, got 1e\+39 in row 2"),
+        (as_weight, [1, "heavy", 1], r"numbers from 0 to 1e\+15, got 'heavy' in row 1"),
+        (as_weight, [1, 1, -2.0], r"sample_weight: expected numbers from 0 .*, got -2.0 in row 2"),
+        (as_weight, [1, 1, 2e15], r"sample_weight: .* to 1e\+15, got 2000000000000000.0 in row 2"),
+        (as_weight, [1, None, 1], "sample_weight: expected numbers .*, got None in row 1"),
+        (as_weight, [1, 1, 1e39], r"sample_weight: expected numbers .*, got 1e\+39 in row 2"),
         (as_weight, np.ones((3, 2)), r"sample_weight: expected one column, got an array of shape"),
         (as_weight, [1, 2], "sample_weight: expected one value for each of 3 rows, got 2"),
         (as_groups, ["a", None, "b"], "groups: 1 of 3 values are missing"),
@@ -396,6 +436,13 @@ def test_separators(tmp_path, separator):
         found = read_file(str(tmp_path / name))
         assert list(found.columns) == ["a b,", "c", "c", "Unnamed: 3"]
         assert found.to_numpy().tolist() == [["1,5", 2, 3, 4]] * 2
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_names_may_have_commas(tmp_path, separator):
+    names = ["size, cm", "weight", "is old"]
+    (tmp_path / "a.csv").write_text(separator.join(names) + "\n" + separator.join("123"))
+    assert list(read_file(str(tmp_path / "a.csv")).columns) == names
 
 
 def test_a_column_of_a_long_file_is_of_one_kind(tmp_path):

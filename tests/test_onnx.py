@@ -135,8 +135,10 @@ def test_every_kind_of_trees(variant, n_classes):
     assert_predicts(to_onnx(model), model, X)
     strange = X.copy()
     strange[::2, 3] = np.nan
+    strange[5::6, 3] += 0.75  # codes are cut to integers
     if library is LGB or "feature_types" not in params:  # which refuses unknown categories
         strange[1::4, 3], strange[3::4, 3] = 99, -3
+        strange[7::8, 3] = -0.25
     assert_predicts(to_onnx(model), model, strange)
 
 

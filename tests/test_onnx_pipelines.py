@@ -12,6 +12,7 @@ from classifiers import LGB, XGB, both, two_and_three
 from clusters import PAIRS, data, make, split
 from numpy.testing import assert_allclose, assert_array_equal
 from sessions import assert_predicts, run
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -120,8 +121,29 @@ def test_other_options(library):
     chosen = options(model, zipmap=False, nocl=True)
     found = run(skl2onnx.to_onnx(model, X[:1], options=chosen), X)
     assert_array_equal(model.classes_[found["label"]], model.predict(X))
-    with pytest.raises(NameError, match="raw_scores"):
-        skl2onnx.to_onnx(model, X[:1], options=options(model, raw_scores=True))
+
+
+@both
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_raw_scores_are_the_decision_function(library, n_classes):
+    model = library(**SMALL).fit(X, LABELS[3] if n_classes == 3 else LABELS[3] == "low")
+    chosen = options(model, zipmap=False, raw_scores=True)
+    scores = run(skl2onnx.to_onnx(model, X[:1], options=chosen), X)["probabilities"]
+    expected = model.decision_function(X)
+    if n_classes == 2:
+        expected = np.column_stack([-expected, expected])
+    assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+
+
+@both
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_a_calibrated_classifier(library, n_classes):
+    y = LABELS[3] if n_classes == 3 else LABELS[3] == "low"
+    features = X.astype(np.float32)  # in which skl2onnx calibrates, whatever it is given
+    model = CalibratedClassifierCV(library(**SMALL), cv=2).fit(features, y)
+    converted = skl2onnx.to_onnx(model, features[:1], options=options(model, zipmap=False))
+    found = run(converted, features)["probabilities"]
+    assert_allclose(found, model.predict_proba(features), rtol=0, atol=1e-5)
 
 
 @both

@@ -4,6 +4,7 @@ import re
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 
 from focal_gbm._extras import needed_by
 from focal_gbm._types import Array
@@ -34,6 +35,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     columns_ : list
         Names of the columns seen in ``fit``.
+    n_features_in_ : int
+        How many there are.
     dtypes_ : list of dtype or None
         What each becomes; None for a column that is left out.
     names_ : list of str
@@ -97,6 +100,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         DataFrame of shape (n, n_names)
+            With the index of ``X``.
 
         Raises
         ------
@@ -110,13 +114,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         frame = as_frame(X)
         self.columns_: list[Any] = list(frame.columns)
+        self.n_features_in_: int = len(self.columns_)
         encoded = [_encoded(name, column) for name, column in _columns_of(frame)]
         self.dtypes_: list[Any] = [None if _is_name(column) else column.dtype for column in encoded]
         self.names_: list[str] = []
         for name, dtype in zip(self.columns_, self.dtypes_, strict=True):
             if dtype is not None:
-                self.names_.append(_unused(re.sub(r"\W", "_", str(name)), self.names_))
-        return self._frame([column for column in encoded if not _is_name(column)], len(frame))
+                self.names_.append(_unused(re.sub(r"\W", "_", str(name)) or "_", self.names_))
+        return self._frame([column for column in encoded if not _is_name(column)], frame.index)
 
     def transform(self, X: Any) -> pd.DataFrame:
         """Encode columns as in ``fit``; categories that it has not seen become missing.
@@ -129,6 +134,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         DataFrame of shape (n, n_names)
+            With the index of ``X``.
 
         Raises
         ------
@@ -149,7 +155,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         known = zip(_columns_of(frame), self.dtypes_, strict=True)
         return self._frame(
-            [_encoded(*column, dtype) for column, dtype in known if dtype is not None], len(frame)
+            [_encoded(*column, dtype) for column, dtype in known if dtype is not None], frame.index
         )
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
@@ -177,10 +183,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return np.array(self.names_, dtype=object)
 
-    def _frame(self, encoded: list[pd.Series], n_rows: int) -> pd.DataFrame:
-        return pd.DataFrame(
-            dict(zip(self.names_, encoded, strict=True)), index=pd.RangeIndex(n_rows)
-        )
+    def _frame(self, encoded: list[pd.Series], index: pd.Index) -> pd.DataFrame:
+        columns = dict(zip(self.names_, encoded, strict=True))
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(index))).set_axis(index)
 
 
 def _columns_of(frame: pd.DataFrame) -> list[tuple[Any, pd.Series]]:
@@ -224,10 +229,14 @@ def as_frame(X: Any) -> pd.DataFrame:
     if hasattr(X, "to_pandas"):  # a table of polars or PyArrow
         frame: pd.DataFrame = X.to_pandas()
         return frame
-    array = np.asarray(X)
+    if scipy.sparse.issparse(X):
+        raise TypeError("X: expected a table, got a sparse matrix: give X.toarray()")
+    # A list may have numbers and text in a row, of which NumPy would make text.
+    array = X if isinstance(X, np.ndarray) else np.asarray(X, object)
     if array.ndim != 2:
         raise ValueError(f"X: expected a table, got an array of shape {array.shape}")
-    return pd.DataFrame(array)
+    frame = pd.DataFrame(array)
+    return frame if isinstance(X, np.ndarray) else frame.infer_objects()
 
 
 def as_number_or_text(name: Any, column: pd.Series) -> pd.Series:
@@ -300,7 +309,7 @@ def _days_of_objects(values: pd.Series) -> pd.Series | None:
 
 
 def _days(moments: pd.Series) -> pd.Series:
-    return (moments - EPOCH.tz_localize(moments.dt.tz)) / DAY
+    return (moments - EPOCH.tz_localize(moments.dt.tz and "UTC")) / DAY
 
 
 def _check_finite(name: Any, column: pd.Series) -> None:

@@ -150,6 +150,11 @@ def folds_of(
         raise ValueError(f"folds: {folds} are more than there are {name}, {rarest}")
     if groups is not None and np.unique(groups).size < folds:
         raise ValueError(f"folds: {folds} are more than there are groups, {np.unique(groups).size}")
+    if time is not None and np.unique(time).size <= folds:
+        raise ValueError(
+            f"time: {folds} folds need at least {folds + 1} different times, but there are "
+            f"{np.unique(time).size}"
+        )
     places = [_places(y, groups, time, folds, seed + repeat) for repeat in range(repeats)]
     found = Folds(y, places, groups, time, seed)
     found.check(weight)

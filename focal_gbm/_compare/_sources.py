@@ -65,11 +65,9 @@ def read_file(path: str) -> pd.DataFrame:
 
 
 def _read_csv(path: str) -> pd.DataFrame:
-    separator = ","
+    # A name may have a comma in it, so the separator is the one that makes the most columns.
+    separator = max(",;\t|", key=lambda each: len(_header(path, each)))
     names = _header(path, separator)
-    if len(names) == 1:
-        separator = max(",;\t|", key=str(names[0]).count)
-        names = _header(path, separator)
     # Read in chunks, "01" would be a number in chunks that have numbers only, and text in others.
     frame = pd.read_csv(path, sep=separator, low_memory=False)
     if len(names) == frame.shape[1]:

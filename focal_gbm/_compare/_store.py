@@ -16,6 +16,12 @@ from focal_gbm._files import write_whole
 
 Settings = dict[str, Any]
 
+# Raised for damaged files. A ZIP archive may then seem encrypted, or compressed in another way.
+_DAMAGED = (
+    *(OSError, EOFError, KeyError, ValueError, NotImplementedError, RuntimeError),
+    zipfile.BadZipFile,
+)
+
 
 def fingerprint_of(plan: Plan) -> str:
     """A hash of the data."""
@@ -81,7 +87,7 @@ class Store:
                 return Outcome(
                     unit, **record, posterior=archive["posterior"], sigmoid=archive["sigmoid"]
                 )
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        except _DAMAGED:
             return None
 
     def save(self, outcome: Outcome) -> None:

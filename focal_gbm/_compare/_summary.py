@@ -270,9 +270,16 @@ def best_estimator(
         f"model = {made[0]}",
         *made[1:],
         f"# model.fit(X, {target})",
-        f"# model.predict_proba(X)[:, 1] > {threshold:.3g}  # {rule}",
+        f"# model.predict_proba(X)[:, 1] > {probability_text(threshold)}  # {rule}",
     ]
     return estimator, "\n".join(lines) + "\n"
+
+
+def probability_text(probability: float) -> str:
+    """To three digits, of its distance from one if that is smaller."""
+    if probability <= 0.5:
+        return f"{probability:.3g}"
+    return f"{1 - float(f'{1 - probability:.3g}'):.15g}"
 
 
 def _is_literal(label: Any) -> bool:

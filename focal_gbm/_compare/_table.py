@@ -10,6 +10,7 @@ from pandas.api import types
 
 from focal_gbm._compare._encoder import TableEncoder, as_frame, as_number_or_text
 from focal_gbm._compare._sources import some
+from focal_gbm._kernels.limits import LARGEST_WEIGHT
 from focal_gbm._types import Array
 
 
@@ -36,7 +37,7 @@ def as_features(X: Any, y: Array) -> Features:
     if not frame.shape[1]:
         raise ValueError("X: it has no columns")
     encoder = TableEncoder()
-    encoded = encoder.fit_transform(frame)
+    encoded = encoder.fit_transform(frame).reset_index(drop=True)
     columns = list(encoded.items())
     dates, identifiers, leaks, texts, with_commas = [], [], [], [], []
     for i, (name, dtype) in enumerate(zip(frame.columns, encoder.dtypes_, strict=True)):
@@ -202,18 +203,21 @@ def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
     Raises
     ------
     ValueError
-        If they are not numbers >= 0, one for each row.
+        If they are not numbers >= 0 and at most 1e15, one for each row.
     """
     if sample_weight is None:
         return None
     given = _column("sample_weight", sample_weight, n_rows)
     with np.errstate(over="ignore"):
         weight: Array = pd.to_numeric(given, errors="coerce").to_numpy(np.float32)
-    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    wrong = ~((weight >= 0) & (weight <= LARGEST_WEIGHT))
     if wrong.any():
         row = int(np.argmax(wrong))
         value = given.tolist()[row]
-        raise ValueError(f"sample_weight: expected numbers >= 0, got {value!r} in row {row}")
+        raise ValueError(
+            f"sample_weight: expected numbers from 0 to {LARGEST_WEIGHT:g}, got {value!r} in row "
+            f"{row}"
+        )
     return weight
 
 
@@ -257,8 +261,8 @@ def as_time(time: Any, n_rows: int) -> Array | None:
 def _check_present(name: str, column: pd.Series) -> None:
     if column.isna().any():
         raise ValueError(
-            f"{name}: {column.isna().sum()} of {column.size} values are missing: remove those rows "
-            "from the table, or fill them in"
+            f"{name}: {column.isna().sum()} of {column.size} values are missing (in a CSV file NA, "
+            "None and null are, too): remove those rows from the table, or fill them in"
         )
 
 

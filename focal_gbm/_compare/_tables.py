@@ -21,6 +21,7 @@ from focal_gbm._compare._shown import (
     row_of,
     signed,
 )
+from focal_gbm._compare._summary import probability_text
 
 _KEYS = ("library", "contender", "repeat", "fold")
 
@@ -155,7 +156,7 @@ def decisions_section(comparison: Any) -> str:
         optimism = ", the same rows as below: expect somewhat worse results on new ones"
     return (
         '<section aria-labelledby="decisions"><h2 id="decisions">Decisions at the threshold</h2>'
-        f"<p>Rows with a probability above {threshold:.3g} are flagged as “{label}”. "
+        f"<p>Rows with a probability above {probability_text(threshold)} are flagged as “{label}”. "
         f"The threshold was chosen by {escape(comparison.threshold_rule)}{optimism}.</p>{matrices}"
         f'<p class="rates">{" ".join(_rates(*item) for item in tables.items())}</p></section>'
     )

@@ -10,6 +10,7 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from skl2onnx.common.utils_classifier import get_label_classes
 
 from focal_gbm._types import Array
+from focal_gbm.objective import n_classes_of
 from focal_gbm.onnx._graph import Graph, Tensor
 from focal_gbm.onnx._parts import parts_of
 from focal_gbm.onnx._posterior import posteriors
@@ -22,6 +23,7 @@ _OPTIONS = {
     "zipmap": [True, False, "columns"],
     "output_class_labels": [False, True],
     "nocl": [True, False],
+    "raw_scores": [True, False],
 }
 
 
@@ -77,6 +79,19 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     labels = labels_of(get_label_classes(scope, model))
     largest = graph.node("ArgMax", posterior, axis=1, keepdims=0)
     graph.node("Gather", graph.constant(labels), largest, name=label.full_name)
+    is_raw = container.get_options(model, {"raw_scores": False})["raw_scores"]
     is_double = isinstance(probabilities.type, DoubleTensorType)
     precision = TensorProto.DOUBLE if is_double else TensorProto.FLOAT
-    graph.cast(posterior, precision, name=probabilities.full_name)
+    output = _decision(graph, posterior, n_classes_of(loss)) if is_raw else posterior
+    graph.cast(output, precision, name=probabilities.full_name)
+
+
+def _decision(graph: Graph, posterior: Tensor, n_classes: int) -> Tensor:
+    """What ``decision_function`` gives; for two classes a column for each, as skl2onnx expects.
+
+    skl2onnx asks for it where scikit-learn does, as in ``CalibratedClassifierCV``.
+    """
+    scores = graph.node("Log", posterior)
+    if n_classes > 2:
+        return scores
+    return scores - graph.node("Gather", scores, graph.constant([1, 0]), axis=1)

@@ -17,7 +17,7 @@ from focal_gbm.lightgbm._classifier import FocalLGBMClassifier
 from focal_gbm.objective import FocalObjective
 from focal_gbm.onnx._graph import Graph, Tensor, where
 from focal_gbm.onnx._parts import Parts, loss_of_booster, parts_of, refuse_objective
-from focal_gbm.onnx._trees import Ensemble, Leaf, Split
+from focal_gbm.onnx._trees import IS, Ensemble, Leaf, Split
 
 CLASSIFIER = FocalLGBMClassifier
 
@@ -64,17 +64,23 @@ def _ensemble(booster: lgb.Booster) -> Ensemble:
 
 @dataclass(frozen=True)
 class _Prepare:
-    """Features as LightGBM compares them: in double precision, and NaN where zero is missing."""
+    """Features as LightGBM compares them: in double precision, and NaN where zero is missing.
+
+    Codes of categories are cut to integers towards zero.
+    """
 
     zero_is_missing: Array  # of shape (n_features,)
 
-    def __call__(self, graph: Graph, features: Tensor) -> Tensor:
+    def __call__(self, graph: Graph, features: Tensor, are_categories: Array) -> Tensor:
         features = graph.cast(features, TensorProto.DOUBLE)
-        if not self.zero_is_missing.any():
-            return features
-        largest = graph.constant(np.where(self.zero_is_missing, LARGEST_ZERO, -1.0))
-        is_zero = graph.node("LessOrEqual", abs(features), largest)
-        return where(is_zero, graph.constant(np.nan), features)
+        if self.zero_is_missing.any():
+            largest = graph.constant(np.where(self.zero_is_missing, LARGEST_ZERO, -1.0))
+            is_zero = graph.node("LessOrEqual", abs(features), largest)
+            features = where(is_zero, graph.constant(np.nan), features)
+        if are_categories.any():
+            codes = graph.node("Floor", abs(features)) * graph.node("Sign", features)
+            features = where(graph.constant(are_categories), codes, features)
+        return features
 
 
 def _zero_is_missing(trees: list[dict[str, Any]], n_features: int) -> Array:
@@ -116,7 +122,7 @@ def _read(margin: int, node: dict[str, Any]) -> Leaf | Split:
     threshold = node["threshold"]
     if node["decision_type"] == "==":
         categories = [float(category) for category in threshold.split("||")]
-        return Split(feature, "BRANCH_EQ", categories, left, right, is_missing_left=False)
+        return Split(feature, IS, categories, left, right, is_missing_left=False)
     # If nothing was missing in training, LightGBM takes NaN for zero.
     is_missing_left = threshold >= 0 if node["missing_type"] == "None" else node["default_left"]
     return Split(feature, "BRANCH_LEQ", [threshold], left, right, is_missing_left)

@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
+from focal_gbm._types import Array
 from focal_gbm.onnx._graph import Graph, Tensor
+
+IS = "BRANCH_EQ"  # ONNX's operator for categories
 
 
 class Leaf(NamedTuple):
@@ -21,14 +24,15 @@ class Split(NamedTuple):
 
     feature: int
     operator: str  # of ONNX, as "BRANCH_LT"
-    thresholds: list[float]  # several for the operator "BRANCH_EQ"
+    thresholds: list[float]  # several categories for the operator ``IS``
     left: Any  # children, as the library refers to them
     right: Any
     is_missing_left: bool
 
 
 Read = Callable[[Any], Leaf | Split]  # takes a node as the library refers to it
-Prepare = Callable[[Graph, Tensor], Tensor]  # features as the library compares them
+# Features as the library compares them; the array tells which of them are category codes.
+Prepare = Callable[[Graph, Tensor, Array], Tensor]
 
 
 class Ensemble:
@@ -68,12 +72,16 @@ class Ensemble:
         """Margins of shape (n, n_margins), which the operator gives in single precision only."""
         margins = graph.node(
             "TreeEnsembleRegressor",
-            self._prepare(graph, features),
+            self._prepare(graph, features, self._are_categories()),
             domain="ai.onnx.ml",
             op_version=3,
             **self._attributes(),
         )
         return graph.cast(margins, TensorProto.DOUBLE)
+
+    def _are_categories(self) -> Array:
+        compared = [feature for _, _, feature, operator, *_ in self._nodes if operator == IS]
+        return np.isin(np.arange(self.n_features), compared)
 
     def _attributes(self) -> dict[str, Any]:
         trees, nodes, features, operators, thresholds, left, right, missing_left = zip(

@@ -8,10 +8,11 @@ import xgboost as xgb
 from onnx import TensorProto
 from sklearn.utils.validation import check_is_fitted
 
+from focal_gbm._types import Array
 from focal_gbm.objective import FocalObjective
 from focal_gbm.onnx._graph import Graph, Tensor, where
 from focal_gbm.onnx._parts import Parts, loss_of_booster, parts_of, refuse_objective
-from focal_gbm.onnx._trees import Ensemble, Leaf, Read, Split
+from focal_gbm.onnx._trees import IS, Ensemble, Leaf, Read, Split
 from focal_gbm.xgboost._attributes import classes_of, loss_of
 from focal_gbm.xgboost._classifier import FocalXGBClassifier
 from focal_gbm.xgboost._internals import leaves_of, model_of, start_of, trees_of
@@ -67,15 +68,21 @@ def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
 
 @dataclass(frozen=True)
 class _Prepare:
-    """Features as XGBoost compares them: in single precision, and NaN where they are missing."""
+    """Features as XGBoost compares them: in single precision, and NaN where they are missing.
+
+    Codes of categories are cut to integers, of which negative ones are no category.
+    """
 
     missing: float
 
-    def __call__(self, graph: Graph, features: Tensor) -> Tensor:
+    def __call__(self, graph: Graph, features: Tensor, are_categories: Array) -> Tensor:
         features = graph.cast(features, TensorProto.FLOAT)
         if not np.isnan(self.missing):
             is_missing = graph.node("Equal", features, graph.constant(np.float32(self.missing)))
             features = where(is_missing, graph.constant(np.float32(np.nan)), features)
+        if are_categories.any():
+            codes = graph.node("Floor", features)
+            features = where(graph.constant(are_categories), codes, features)
         return features
 
 
@@ -104,7 +111,7 @@ def _reader(tree: dict[str, Any], weight: float, margin: int) -> Read:
         is_missing_left = bool(tree["default_left"][node])
         if node in categories:
             found = categories[node]
-            return Split(feature, "BRANCH_EQ", found, right, left, not is_missing_left)
+            return Split(feature, IS, found, right, left, not is_missing_left)
         threshold = tree["split_conditions"][node]
         return Split(feature, "BRANCH_LT", [threshold], left, right, is_missing_left)
 
