@@ -194,8 +194,9 @@ def test_hessian_modes():
     assert exact[0] < 0 < exact[1] < 1e-4
     of_log_loss = expit(margin) * expit(-margin)
     floor = np.minimum(1e-3, of_log_loss) * weight * np.array([0.25, 0.25, 0.75, 0.75])
+    as_long_as_log_loss = np.abs(grad) * expit(np.where(y == 1, margin, -margin))
     for hessian, expected in {
-        "clip": np.maximum(exact, floor),
+        "clip": np.maximum.reduce([exact, floor, as_long_as_log_loss]),
         "abs": np.abs(exact),
         "gradient": np.abs(grad),
     }.items():

@@ -177,8 +177,9 @@ def test_hessian_modes():
     floor = np.minimum(1e-3, p * (1 - p)) * alpha[y][:, None]
     assert (exact < 0).any()
     assert ((exact < floor) & (floor < 1e-3 * alpha[y][:, None])).any()
+    as_long_as_log_loss = np.abs(grad) * np.where(np.eye(5)[y] == 1, p, 1 - p)
     for hessian, expected in {
-        "clip": np.maximum(exact, floor),
+        "clip": np.maximum.reduce([exact, floor, as_long_as_log_loss]),
         "abs": np.abs(exact),
         "gradient": np.abs(grad),
     }.items():

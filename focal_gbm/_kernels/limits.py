@@ -33,7 +33,7 @@ MOST_CLASSES = 2**24
 # out an infinite margin would give 0 * inf.
 LIMIT = 800
 
-# Floor of "clip" for a row of weight one, unless log loss's own Hessian is lower: LightGBM's
-# default min_sum_hessian_in_leaf, so that no leaf is refused only because its rows are classified
-# well. A floor above log loss's Hessian would shorten every step of a class that rare.
+# Floor of "clip" for a row of weight one that is classified well, unless log loss's own Hessian is
+# lower: LightGBM's default min_sum_hessian_in_leaf, so that no leaf is refused only because of such
+# rows. A floor above log loss's Hessian would shorten every step of a class that rare.
 FLOOR = 1e-3

@@ -36,7 +36,7 @@ class BinaryParameters(NamedTuple):
     alpha0: Number
     alpha1: Number
     limit: Number  # margins beyond it are cut off
-    floor: Number  # of clipped curvature, for a row of weight one
+    floor: Number  # of clipped curvature where a row is classified well, for a weight of one
 
 
 def binary_parameters(gamma: PerClass, alpha: PerClass) -> BinaryParameters:
@@ -53,6 +53,7 @@ class RowFunctions(NamedTuple):
     others_product: Compiled
     share_derivatives: Compiled
     inspect_weight: Compiled
+    least_curvature: Compiled
     curvature: Compiled
     inspect_binary: Compiled
     binary_derivatives: Compiled
@@ -78,6 +79,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
     posteriors = compiled(formulas.posteriors)
     loss = compiled(formulas.loss)
     derivatives = compiled(formulas.derivatives)
+    least_curvature = compiled(formulas.least_curvature)
     calibration = compiled(formulas.calibration)
     log_loss_of = compiled(formulas.bounded_log_loss)
     focus_of_mean = compiled(formulas.focus_of_mean)
@@ -97,12 +99,14 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return loss(log_p, exp(gamma * log_q))
 
     @compiled
-    def class_derivatives(t: Number, gamma: Number, one: Number, is_square: bool) -> Any:
-        """First and second derivative, and the second one of log loss."""
+    def class_derivatives(
+        t: Number, gamma: Number, floor: Number, one: Number, is_square: bool
+    ) -> Any:
+        """First and second derivative, and the least curvature of "clip"."""
         p, q, log_p, log_q = sigmoids(t, one)
         power = q * q if is_square else exp(gamma * log_q)
         first, second = derivatives(p, q, log_p, gamma, power)
-        return first, second, p * q
+        return first, second, least_curvature(first, p, p * q, floor)
 
     @compiled
     def inspect_weight(weight: Number, largest: Number) -> int:
@@ -110,9 +114,9 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         return 0 if weight >= largest - largest and weight <= largest else BAD_WEIGHT
 
     @compiled
-    def curvature(g: Number, h: Number, floor: Number, mode: int) -> Number:
+    def curvature(g: Number, h: Number, least: Number, mode: int) -> Number:
         if mode == _CLIP:
-            return max(h, floor)
+            return max(h, least)
         if mode == _ABS:
             return abs(h)
         if mode == _GRADIENT:
@@ -145,19 +149,21 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         if is_soft:
             share0 = alpha0 * (one - y)
             share1 = alpha1 * y
-            alpha = share0 + share1
-            g0, h0, _ = class_derivatives(-z, gamma0, one, is_square)
-            g1, h1, of_log_loss = class_derivatives(z, gamma1, one, is_square)
+            g0, h0, least0 = class_derivatives(-z, gamma0, floor, one, is_square)
+            g1, h1, least1 = class_derivatives(z, gamma1, floor, one, is_square)
             g = share1 * g1 - share0 * g0
             h = share1 * h1 + share0 * h0
+            least = share1 * least1 + share0 * least0
         else:
             positive = y == one
             alpha = alpha1 if positive else alpha0
             gamma = gamma1 if positive else gamma0
-            g, h, of_log_loss = class_derivatives(z if positive else -z, gamma, one, is_square)
+            t = z if positive else -z
+            g, h, least = class_derivatives(t, gamma, floor, one, is_square)
             g *= alpha if positive else -alpha
             h *= alpha
-        return g, curvature(g, h, alpha * min(floor, of_log_loss), mode)
+            least *= alpha
+        return g, curvature(g, h, least, mode)
 
     @compiled
     def binary_loss(y: Number, z: Number, parameters: BinaryParameters, one: Number) -> Number:
@@ -380,6 +386,7 @@ def compile_rows(compiled: Callable[[Compiled], Compiled], elementary: Elementar
         others_product=compiled(formulas.others_product),
         share_derivatives=compiled(formulas.share_derivatives),
         inspect_weight=inspect_weight,
+        least_curvature=least_curvature,
         curvature=curvature,
         inspect_binary=inspect_binary,
         binary_derivatives=binary_derivatives,

@@ -25,6 +25,7 @@ _derivatives = row.derivatives
 _others_derivatives = row.others_derivatives
 _inspect_weight = row.inspect_weight
 _curvature = row.curvature
+_least_curvature = row.least_curvature
 _focal_loss = row.loss
 _exp_of_difference = row.exp_of_difference
 _true_posteriors = row.true_posteriors
@@ -132,7 +133,7 @@ def _gradient_hessian(
     true, top, top_class, rest = _four_lines(margin)
     gamma, alpha, first, second = _four_lines(margin)
     posterior, complement, share, others = _four_lines(margin)
-    floors = np.empty(BLOCK, margin.dtype)
+    reach, of_log_loss = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     for start in range(0, y.size, BLOCK):
         rows = slice(start, min(start + BLOCK, y.size))
         labels = y[rows]
@@ -167,13 +168,15 @@ def _gradient_hessian(
                     if labels[i] == label
                     else posterior[i] + complement[i] * others[i]
                 )
-                floors[i] = alpha[i] * min(floor, p * q)
+                reach[i] = p if labels[i] == label else q
+                of_log_loss[i] = alpha[i] * p * q
             for i in range(labels.size):
                 g, h = _others_derivatives(first[i], second[i], share[i], others[i])
                 g = first[i] if labels[i] == label else g
                 h = second[i] if labels[i] == label else h
+                least = _least_curvature(g, reach[i], of_log_loss[i], alpha[i] * floor)
                 shares[k, i] = g
-                curvatures[k, i] = factor * _curvature(g, h, floors[i], mode)
+                curvatures[k, i] = factor * _curvature(g, h, least, mode)
         drain(shares, grad[rows])
         drain(curvatures, hess[rows])
     return found

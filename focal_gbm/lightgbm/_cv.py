@@ -109,10 +109,9 @@ eval_train_metric
         {**params, "objective": objective},
         feval,
         fpreproc,
-        callbacks,
         has_start=model is None and is_on(params.get("boost_from_average", True)),
         model=model,
-        keeps_margins=return_cvbooster,
+        shifts_intercept=return_cvbooster,
     )
     results = lgb.cv(
         {**params, "objective": of_folds.objective, "metric": "None"},
@@ -126,7 +125,7 @@ eval_train_metric
         init_model=model,
         fpreproc=of_folds.prepare,
         seed=seed,
-        callbacks=[*of_folds.callbacks(), *callbacks],
+        callbacks=[of_folds.callback(), *callbacks],
         eval_train_metric=eval_train_metric,
         return_cvbooster=True,
     )
@@ -144,7 +143,6 @@ eval_train_metric
 class _Fold(NamedTuple):
     training: LightGBMTraining
     metrics: list[Any]
-    keep_margins: Callable[..., None]
 
 
 class _Folds:
@@ -155,19 +153,17 @@ class _Folds:
         params: dict[str, Any],
         feval: Any,
         fpreproc: Any,
-        callbacks: list[Any],
         *,
         has_start: bool,
         model: lgb.Booster | None,
-        keeps_margins: bool,
+        shifts_intercept: bool,
     ) -> None:
         self.params = params
         self.feval = feval
         self.fpreproc = fpreproc
-        self.of_user = callbacks
         self.has_start = has_start
         self.model = model  # to continue, if any
-        self.keeps_margins = keeps_margins
+        self.shifts_intercept = shifts_intercept
         self.by_dataset: dict[lgb.Dataset, _Fold] = {}
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -185,11 +181,11 @@ class _Folds:
             objective, n_classes, n_threads=threads_of(params), has_start=self.has_start
         )
         is_shifted = needs_shift(training.loss)
-        training.keeps_margins = is_shifted and self.keeps_margins
+        training.shifts_intercept = is_shifted and self.shifts_intercept
         if self.model is not None:
             training.continue_from(self.model, before_shift=is_shifted)
         metrics = take_metrics(params, self.feval, training, [valid_set])
-        fold = _Fold(training, metrics, training.keep_margins(self.of_user))
+        fold = _Fold(training, metrics)
         self.by_dataset[train_set] = self.by_dataset[valid_set] = fold
         return train_set, valid_set, {**params, "objective": "none", "metric": "None"}
 
@@ -206,26 +202,20 @@ class _Folds:
             for result in (of_metric if isinstance(of_metric, list) else [of_metric])
         ]
 
-    def callbacks(self) -> list[Callable[..., None]]:
-        """The callbacks that ``train`` adds, for the booster of each fold."""
+    def callback(self) -> Callable[..., None]:
+        """What ``train`` does before the first iteration, for the booster of each fold."""
 
         def prepare_all(cvbooster: lgb.CVBooster) -> None:
             for booster in cvbooster.boosters:
                 prepare(booster, self.by_dataset[booster.train_set].training)
 
-        def after_iteration(env: Any) -> None:
-            for booster in env.model.boosters:
-                self.by_dataset[booster.train_set].keep_margins(env)
-
-        after_iteration.order = 40  # type: ignore[attr-defined]  # after early stopping
-        return [before_first_iteration(prepare_all), after_iteration]
+        return before_first_iteration(prepare_all)
 
     def finish(self, booster: lgb.Booster) -> None:
         """Make the booster of a fold what ``train`` returns."""
         training = self.by_dataset[booster.train_set].training
-        if training.keeps_margins:
-            training.shift_intercept(*training.rows_used(booster))
         if booster.best_iteration > 0 and self.model is not None:
             # lightgbm.cv does not count the iterations of init_model.
             booster.best_iteration += self.model.current_iteration()
+        training.shift_intercept(booster)
         finish(booster, training)

@@ -100,13 +100,9 @@ def final_margin(booster: lgb.Booster) -> Array:
     return training_margin(booster)
 
 
-def best_iterations(callback: Any) -> list[int]:
-    """The best iteration so far by each metric, from an early stopping callback (callback.py).
-
-    The booster gives its best iteration only once training has stopped.
-    """
-    is_early_stopping = isinstance(callback, lgb.callback._EarlyStoppingCallback)
-    return callback.best_iter if is_early_stopping and callback.enabled else []
+def stops_early(callback: Any) -> bool:
+    """Whether a callback, once training has begun, may stop it early (callback.py)."""
+    return isinstance(callback, lgb.callback._EarlyStoppingCallback) and callback.enabled
 
 
 class NativeClassifier(lgb.LGBMClassifier):

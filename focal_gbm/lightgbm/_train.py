@@ -217,10 +217,10 @@ def train_with(
         has_start=has_start,
         classes=classes,
     )
-    training.keeps_margins = needs_shift(training.loss) and not keep_training_booster
+    training.shifts_intercept = needs_shift(training.loss) and not keep_training_booster
     if model is not None:
         set_globals(params)
-        training.continue_from(model, before_shift=training.keeps_margins)
+        training.continue_from(model, before_shift=training.shifts_intercept)
     metrics = take_metrics(params, feval, training, valid_sets)
     callbacks = [*early_stopping(params), *(callbacks or [])]
     if is_autologged():
@@ -245,13 +245,11 @@ def train_with(
             keep_training_booster=True,
             callbacks=[
                 before_first_iteration(lambda booster: prepare(booster, training)),
-                training.keep_margins(callbacks),
                 training.shift_in_last_iteration(callbacks),
                 *callbacks,
             ],
         )
-        if training.keeps_margins:
-            training.shift_intercept(*training.rows_used(booster))
+        training.shift_intercept(booster)
     finish(booster, training, keep_training_booster=keep_training_booster)
     return booster
 

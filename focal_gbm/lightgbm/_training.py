@@ -11,7 +11,7 @@ from focal_gbm._engines import alone, is_any, together
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._attributes import margins_of, to_store
-from focal_gbm.lightgbm._internals import best_iterations, constructed, final_margin
+from focal_gbm.lightgbm._internals import constructed, final_margin, stops_early
 from focal_gbm.objective import labels_and_weights
 
 
@@ -24,7 +24,7 @@ class LightGBMTraining(Training):
     """
 
     library = "lightgbm"
-    keeps_margins = False  # of the training rows, for the shift of the intercept
+    shifts_intercept = False  # whether it makes the shift that its loss may need
 
     def __init__(
         self, *arguments: Any, has_start: bool, classes: Array | None = None, **options: Any
@@ -36,15 +36,7 @@ class LightGBMTraining(Training):
         self.folded = np.zeros(1 if self.n_classes == 2 else self.n_classes)
         # What the model records: a later training that continues it reads its start from there.
         self.first_start: Array | None = None
-        self.shift_made = self.folded
-        self.n_rounds = -1  # the last complete iteration
-        self.best_rounds: set[int] = set()
-        self.margins: dict[int, Array] = {}
-
-    def __call__(self, margin: Array, dataset: Any) -> tuple[Array, Array]:
-        if self.n_rounds in self.best_rounds:
-            self.margins[self.n_rounds] = margin.astype(np.float32)
-        return super().__call__(margin, dataset)
+        self.shift_made: Array | None = None
 
     def continue_from(self, model: lgb.Booster, *, before_shift: bool) -> None:
         """Continue from the margins of a model, or from those before its shift, if it has one."""
@@ -55,12 +47,8 @@ class LightGBMTraining(Training):
 
     def stored(self) -> dict[str, Any]:
         """What the model records."""
-        return to_store(self.loss, self.first_start, self.shift_made, self.totals, self.classes)
-
-    def shift_intercept(self, margin: Array, sample_weight: Array | None) -> None:
-        """Make the probabilities of the training rows sum to the weights of the classes."""
-        self.shift_made = self.shift(margin, sample_weight)
-        self.folded = self.folded + self.shift_made
+        shift = np.zeros_like(self.folded) if self.shift_made is None else self.shift_made
+        return to_store(self.loss, self.first_start, shift, self.totals, self.classes)
 
     def shift_in_last_iteration(self, callbacks: list[Any]) -> Callable[..., None]:
         """A callback after which the others save the model that is returned.
@@ -69,37 +57,29 @@ class LightGBMTraining(Training):
         """
 
         def after_iteration(env: lgb.callback.CallbackEnv) -> None:
-            is_last = env.iteration + 1 == env.end_iteration
-            if self.keeps_margins and is_last and not any(map(best_iterations, callbacks)):
+            if env.iteration + 1 == env.end_iteration and not any(map(stops_early, callbacks)):
                 booster: Any = env.model
-                self.shift_intercept(*self.rows_used(booster))
-                self.keeps_margins = False
+                self.shift_intercept(booster)
 
         return after_iteration
 
-    def keep_margins(self, callbacks: list[Any]) -> Callable[..., None]:
-        """A callback that keeps the margins of the best iteration by each metric.
+    def shift_intercept(self, booster: lgb.Booster) -> None:
+        """Make the probabilities of the training rows sum to the weights of the classes.
 
-        LightGBM tells which of these iterations is the best only once it has stopped.
+        The trees after the best iteration, which the model will not have, are removed.
         """
-
-        def after_iteration(env: lgb.callback.CallbackEnv) -> None:
-            self.n_rounds = env.iteration
-            if self.keeps_margins:
-                self.best_rounds = {i for callback in callbacks for i in best_iterations(callback)}
-            for i in self.margins.keys() - self.best_rounds:
-                del self.margins[i]
-
-        after_iteration.order = 40  # type: ignore[attr-defined]  # early stopping has 30
-        return after_iteration
-
-    def rows_used(self, booster: lgb.Booster) -> tuple[Array, Array | None]:
-        """Margins of the training rows, up to the best iteration, and their weights."""
-        margin = self.margins.get(booster.best_iteration - 1)
-        if margin is None:
-            margin = final_margin(booster)
+        if not self.shifts_intercept:
+            return
+        has_stopped = booster.best_iteration > 0
+        if self.shift_made is not None and not has_stopped:
+            return
+        for _ in range(booster.current_iteration() - booster.best_iteration if has_stopped else 0):
+            booster.rollback_one_iter()
+        margin = self.started(final_margin(booster).astype(np.float32, order="C", copy=False))
         weight: Any = self.dataset.get_weight()
-        return self.started(margin.astype(np.float32, order="C", copy=False)), weight
+        before = 0.0 if self.shift_made is None else self.shift_made
+        self.shift_made = self.shift(margin, weight)
+        self.folded = self.folded - before + self.shift_made
 
     def _read(self, margin: Array, dataset: Any) -> tuple[Array, Array | None]:
         if self.sum_of_all is not alone:
@@ -135,9 +115,6 @@ class LightGBMTraining(Training):
                 constructed(params, dataset.set_reference(train_set))
                 copies[dataset] = self._copy(dataset)
         return copies[train_set], [copies[dataset] for dataset in valid_sets]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "margins": {}}
 
     def _copy(self, dataset: lgb.Dataset) -> lgb.Dataset:
         n_rows = dataset.num_data()

@@ -34,6 +34,7 @@ _focal_loss = row.loss
 _derivatives = row.derivatives
 _others_derivatives = row.others_derivatives
 _curvature = row.curvature
+_least_curvature = row.least_curvature
 _true_posteriors = row.true_posteriors
 _top_two = row.top_two
 _class_log_posterior = row.class_log_posterior
@@ -92,15 +93,17 @@ def _gradient_hessian(
         first, second = _derivatives(p, q, log_p, gamma[label], math.exp(gamma[label] * log_q))
         first, second = scale * first, scale * second
         for k in range(n_classes):
-            g, h = first, second
+            g, h, reach = first, second, p
             of_log_loss = p * q
             if k != label:
                 share = share_of(z[k], top, rest, largest, one)
                 others = rest / (one + rest) if k == top_class else one - share
                 g, h = _others_derivatives(first, second, share, others)
-                of_log_loss = q * share * (p + q * others)
+                reach = p + q * others
+                of_log_loss = q * share * reach
+            least = _least_curvature(g, reach, scale * of_log_loss, scale * floor)
             grad[i, k] = g
-            hess[i, k] = factor * _curvature(g, h, scale * min(floor, of_log_loss), mode)
+            hess[i, k] = factor * _curvature(g, h, least, mode)
     if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 
