@@ -162,3 +162,17 @@ def test_dart(data, library):
     model = library(**params, focal_gamma=3.0).fit(X, labels[2])
     assert roc_auc_score(labels[2], model.predict_proba(X)[:, 1]) > 0.8
     assert abs(model.predict_proba(X)[:, 1].mean() - labels[2].mean()) < 0.03
+
+
+@both
+@two_and_three
+def test_no_rows(data, library, n_classes):
+    X, labels, _ = data
+    model = library(n_estimators=3).fit(X, labels[n_classes])
+    empty = X[:0]
+    if library is LGB:  # which refuses it
+        with pytest.raises(ValueError, match="0 sample"):
+            model.predict(empty)
+        return
+    assert model.predict(empty).shape == (0,)
+    assert model.predict_proba(empty).shape == (0, n_classes)

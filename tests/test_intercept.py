@@ -394,3 +394,39 @@ def test_an_intercept_that_cannot_be_found_is_left_with_a_warning():
     with pytest.warns(UserWarning, match="the intercept could not be set"):
         shift = shift_of(lambda shift: np.array([5.0, 1.0]), np.array([1.0, 5.0]))
     assert_array_equal(shift, [0])
+
+
+def raises(env):
+    if env.iteration == 40:
+        raise lgb.callback.EarlyStopException(4, [("valid_0", "metric", 0.0, False)])
+
+
+@pytest.mark.parametrize("rounds", [300, 12], ids=["early", "in the last iteration"])
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("raises", {}),
+        ("raises", {"boosting": "dart"}),
+        ("wraps", {}),
+        ("wraps", {"linear_tree": True}),
+    ],
+)
+def test_any_callback_may_stop_lightgbm(arrays, kind, rounds, params):
+    X, score, _ = arrays
+    y = labels(score, 2)
+    own = lgb.early_stopping(2, verbose=False)
+
+    def wraps(env):
+        own(env)
+
+    params = {"verbosity": -1, "num_threads": 2, "learning_rate": 0.5, **params}
+    params["objective"] = FocalObjective(2.0, "balanced")
+    train_set = lgb.Dataset(X[:3000], y[:3000])
+    valid = lgb.Dataset(X[3000:], y[3000:], reference=train_set)
+    callback = wraps if kind == "wraps" else raises
+    booster = focal_lightgbm.train(params, train_set, rounds, [valid], callbacks=[callback])
+    if kind == "wraps":
+        assert booster.best_iteration < booster.current_iteration() + 1 <= rounds
+    loss = params["objective"].resolve(y[:3000]).loss
+    posterior = loss.posterior(booster.predict(X[:3000], raw_score=True))
+    assert_allclose(posterior.sum(), y[:3000].sum(), rtol=1e-5)

@@ -470,3 +470,21 @@ def test_evaluation_and_continued_training_on_a_gpu(data, device):
     assert np.isfinite(more.predict(X)).all()
     copied = lgb.Booster(model_str=booster.model_to_string())
     assert_allclose(copied.predict(X), booster.predict(X), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"boosting_type": "gbdt", "boost": "dart"}, "dart"),
+        ({"boosting_type": "dart", "boosting": "gbdt"}, "gbdt"),
+        ({"boosting_type": "dart", "boost": None}, "dart"),
+    ],
+)
+def test_of_several_names_lightgbms_wins(data, given, expected):
+    X, y, _ = data
+    for objective in (FocalObjective(2.0), "binary"):
+        params = {**given, "objective": objective, "verbose": -1, "num_threads": 2}
+        params = {name: value for name, value in params.items() if value is not None}
+        run = train if objective != "binary" else lgb.train
+        text = run(params, lgb.Dataset(X, y), 2).model_to_string()
+        assert f"[boosting: {expected}]" in text

@@ -13,6 +13,7 @@ from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
 from focal_gbm._metrics import RowMetric, Rows
 from focal_gbm.lightgbm import _metrics as lightgbm_metrics
+from focal_gbm.xgboost import FocalXGBClassifier
 from focal_gbm.xgboost import _metrics as xgboost_metrics
 
 XGBOOST = {
@@ -213,3 +214,56 @@ def test_a_margin_that_is_nan_is_refused(metric):
     y, margin = np.array([0.0, 1.0, 1.0]), np.array([0.5, np.nan, 1.0], np.float32)
     with pytest.raises(ValueError, match="margin: expected no NaN, got nan"):
         log_of_xgboost(focal_xgboost.train, 2, [metric], y, margin, None, obj=FocalObjective(2.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("mphe", {"huber_slope": 0.1}), ("quantile", {"quantile_alpha": 0.1})]
+)
+def test_parameters_of_xgboosts_metrics(name, options):
+    rows = np.array([0, 1, 1.0]), np.array([0.5, -0.2, 3.0], np.float32), None
+    objective = FocalObjective(0.0)
+    ours = log_of_xgboost(focal_xgboost.train, 2, [name], *rows, obj=objective, more=dict(options))
+    more = {"objective": "binary:logistic", **options}
+    assert ours == log_of_xgboost(xgb.train, 2, [name], *rows, more=more)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("huber", {"alpha": 0.1}),
+        ("quantile", {"alpha": 0.1}),
+        ("fair", {"fair_c": 3.0}),
+        ("tweedie", {"tweedie_variance_power": 1.2}),
+        (np.array(["auc", "l2"]), {}),
+    ],
+)
+def test_parameters_of_lightgbms_metrics(name, options):
+    def log(train, objective, metric):
+        features, y = TRAINING, np.arange(40) % 2
+        params = {"verbosity": -1, "num_threads": 1, "min_data_in_leaf": 1, **options}
+        found, dataset = {}, lgb.Dataset(features, y, params=params)
+        params |= {"objective": objective, "metric": metric}
+        callbacks = [lgb.record_evaluation(found)]
+        train(params, dataset, 2, [dataset], ["train"], callbacks=callbacks)
+        return found["train"]
+
+    own = log(lgb.train, "binary", name if isinstance(name, str) else name.tolist())
+    ours = log(focal_lightgbm.train, FocalObjective(0.0), name)
+    assert list(ours) == list(own)
+    for each, values in own.items():
+        assert_allclose(ours[each], values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_off"), [(True, True), ("true", True), ("1", True), ("false", False), (0, False)]
+)
+def test_xgboosts_default_metric_can_be_switched_off(value, is_off):
+    dtrain, log = xgb.DMatrix(TRAINING, np.arange(40) % 2), {}
+    params = {"disable_default_eval_metric": value, "nthread": 1}
+    options = {"evals": [(dtrain, "train")], "evals_result": log, "verbose_eval": False}
+    focal_xgboost.train(params, dtrain, 1, obj=FocalObjective(2.0), **options)
+    assert list(log.get("train", {})) == ([] if is_off else ["focal_loss"])
+    model = FocalXGBClassifier(n_estimators=1, n_jobs=1, disable_default_eval_metric=value)
+    y = np.arange(40) % 2
+    model.fit(TRAINING, y, eval_set=[(TRAINING, y)], verbose=False)
+    assert list(model.evals_result()["validation_0"]) == ([] if is_off else ["logloss"])

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import xgboost as xgb
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit, softmax
+from sklearn.metrics import log_loss
 
-from focal_gbm import FocalObjective, SoftmaxFocalLoss
+from focal_gbm import BinaryFocalLoss, FocalObjective, SoftmaxFocalLoss
 from focal_gbm import lightgbm as focal_lightgbm
 from focal_gbm import xgboost as focal_xgboost
 from focal_gbm.lightgbm import FocalLGBMClassifier
@@ -146,3 +148,57 @@ def test_exact_curvature_that_cancels_is_warned_of(data):
         focal_lightgbm.train({**params, name: 1.0}, lgb.Dataset(X, y), 2)
     y = (y > 0).astype(int)
     FocalLGBMClassifier(hessian="exact", n_estimators=2, verbosity=-1).fit(X, y)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0, 5.0])
+@pytest.mark.parametrize("n_classes", [15, 40])
+@pytest.mark.parametrize(
+    ("library", "own", "options"),
+    [
+        (FocalXGBClassifier, xgb.XGBClassifier, {"learning_rate": 0.1}),
+        (FocalLGBMClassifier, lgb.LGBMClassifier, {"verbosity": -1}),
+    ],
+)
+def test_many_classes_are_learnt_as_well_as_by_log_loss(library, own, options, n_classes, gamma):
+    """One feature, a tenth of the labels noise: long steps diverge within a few trees."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, n_classes, 3000)
+    X = np.where(rng.random(3000) < 0.1, rng.integers(0, n_classes, 3000), y)[:, None] * 1.0
+    losses = []
+    for model in (own(n_estimators=12, n_jobs=1, **options), library(focal_gamma=gamma)):
+        model.set_params(n_estimators=12, n_jobs=1, **options)
+        losses.append(log_loss(y[2000:], model.fit(X[:2000], y[:2000]).predict_proba(X[2000:])))
+    assert losses[1] < (1.15 if gamma <= 2 else 1.6) * losses[0]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 40])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 30.0])
+def test_no_step_of_clipped_curvature_is_longer_than_log_losss(n_classes, gamma):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, n_classes, 500)
+    if n_classes == 2:
+        margin = rng.normal(0, 8, 500)
+        p = expit(np.where(y == 1, margin, -margin))
+        step = 1 / p
+        loss = BinaryFocalLoss(gamma, hessian="clip")
+    else:
+        margin = rng.normal(0, 3, (500, n_classes))
+        p = softmax(margin, axis=1)
+        step = 1 / np.where(np.eye(n_classes)[y] == 1, p, 1 - p)
+        loss = SoftmaxFocalLoss(n_classes, gamma, hessian="clip")
+    grad, hess = loss.gradient_hessian(y, margin)
+    assert (np.abs(grad) <= hess * step * (1 + 1e-9) + 1e-300).all()
+
+
+def test_margins_of_another_loss_with_exact_curvature_are_warned_of(data):
+    X, y, _, _ = data
+    y = (y > 0).astype(int)
+    own = lgb.LGBMClassifier(n_estimators=5, verbosity=-1).fit(X, y)
+    focal = FocalLGBMClassifier(n_estimators=5, verbosity=-1)
+    with (
+        pytest.warns(UserWarning, match="the margins of another loss to start from: positive and"),
+        pytest.warns(UserWarning, match="outweigh the old"),
+    ):
+        focal.fit(X, y, init_model=own)
+    with pytest.warns(UserWarning, match="outweigh the old"):
+        focal.set_params(hessian="clip").fit(X, y, init_model=own)

@@ -15,6 +15,7 @@ from focal_gbm.lightgbm._parameters import (
     refuse_machines,
     refuse_on_gpu,
     threads_of,
+    warn_of_cancelling_curvature,
 )
 from focal_gbm.lightgbm._train import (
     before_first_iteration,
@@ -102,6 +103,7 @@ eval_train_metric
     refuse_machines(params, "cv")
     check_train_set(train_set, init_model)
     model = model_to_continue(init_model, n_classes)
+    warn_of_cancelling_curvature(params, objective, n_classes, model)
     if metrics is not None:
         params["metric"] = metrics
     callbacks = [*early_stopping(params), *(callbacks or [])]

@@ -25,12 +25,8 @@ _NO_METRIC = {"none", "null", "custom", "na"}
 
 # Parameters that LightGBM's metrics read.
 _METRIC_PARAMETERS = (
-    "auc_mu_weights",
-    "eval_at",
-    "label_gain",
-    "multi_error_top_k",
-    "num_threads",
-    "verbosity",
+    *("alpha", "auc_mu_weights", "eval_at", "fair_c", "label_gain", "multi_error_top_k"),
+    *("num_threads", "tweedie_variance_power", "verbosity"),
 )
 
 # LightGBM's log loss clips posteriors to at least this.
@@ -259,8 +255,9 @@ def _named_metrics(
 
 def metric_names(metric: Any) -> list[str]:
     """Names of metrics; LightGBM also takes several in one string, separated by commas."""
-    names = [metric] if isinstance(metric, str) else [str(name) for name in metric or [] if name]
-    return [name.strip() for name in ",".join(names).split(",") if name.strip()]
+    given = [metric] if metric is None or isinstance(metric, str) else metric
+    names = ",".join(str(name) for name in given if name)
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 class _LightGBMMetric(FocalMetric):

@@ -7,8 +7,9 @@ import lightgbm as lgb
 
 from focal_gbm._validation import as_number, number_in
 from focal_gbm._warnings import warn
+from focal_gbm.lightgbm._attributes import loss_of
 from focal_gbm.lightgbm._internals import is_constructed
-from focal_gbm.objective import FocalObjective
+from focal_gbm.objective import FocalObjective, loss_for
 
 # The parameters that matter here, by LightGBM's names and their aliases.
 ALIASES = {
@@ -68,7 +69,9 @@ def canonical(params: Mapping[str, Any]) -> dict[str, Any]:
         raise TypeError(f"params: expected a dictionary, got {type(params).__name__}")
     given = {name: value for name, value in params.items() if value is not None}
     for name, aliases in ALIASES.items():
-        values = [given.pop(alias) for alias in (name, *aliases) if alias in given]
+        # LightGBM takes the main name, or else the shortest alias (include/LightGBM/config.h).
+        order = name, *sorted(aliases, key=lambda alias: (len(alias), alias))
+        values = [given.pop(alias) for alias in order if alias in given]
         if values and not _is_empty(values[0]):
             given[name] = values[0]
     return given
@@ -148,16 +151,21 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
 
 
 def warn_of_cancelling_curvature(
-    params: dict[str, Any], objective: FocalObjective, n_classes: int
+    params: dict[str, Any], objective: FocalObjective, n_classes: int, model: lgb.Booster | None
 ) -> None:
     """Warn of leaves where positive and negative curvature may cancel to almost zero."""
-    name = "min_sum_hessian_in_leaf"
-    least = number_in(params, name, 1e-3)
-    if n_classes > 2 and objective.hessian == "exact" and least < _LEAST_CANCELLING:
+    least = number_in(params, "min_sum_hessian_in_leaf", 1e-3)
+    loss = loss_for(objective, n_classes)
+    if loss.hessian != "exact" or loss.gamma == 0 or least >= _LEAST_CANCELLING:
+        return
+    before = None if model is None else loss_of(model)
+    is_of_other_loss = model is not None and (before is None or before.gamma != loss.gamma)
+    if n_classes > 2 or is_of_other_loss:
+        start = "several classes" if n_classes > 2 else "the margins of another loss to start from"
         warn(
-            "hessian='exact' with several classes: positive and negative curvature may cancel in a "
-            f"leaf, whose step is then too long at min_sum_hessian_in_leaf={least:g}. Use 'clip', "
-            f"or raise min_sum_hessian_in_leaf to {_LEAST_CANCELLING:g} or more"
+            f"hessian='exact' with {start}: positive and negative curvature may cancel in a leaf, "
+            f"whose step is then too long at min_sum_hessian_in_leaf={least:g}. Use 'clip', or "
+            f"raise min_sum_hessian_in_leaf to {_LEAST_CANCELLING:g} or more"
         )
 
 

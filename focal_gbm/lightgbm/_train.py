@@ -200,6 +200,7 @@ def train_with(
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
     model = model_to_continue(init_model, n_classes)
+    warn_of_cancelling_curvature(params, objective, n_classes, model)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
@@ -264,7 +265,6 @@ def checked_params(
     n_classes = max(2, number_in(params, "num_class", 1, int))
     if n_classes == 2:
         params.pop("num_class", None)
-    warn_of_cancelling_curvature(params, objective, n_classes)
     return params, objective, n_classes
 
 

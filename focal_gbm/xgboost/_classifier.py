@@ -31,6 +31,7 @@ from focal_gbm.xgboost._attributes import (
     loss_of,
 )
 from focal_gbm.xgboost._evaluation import check_evaluation, posterior_metric, split_metrics
+from focal_gbm.xgboost._metrics import is_default_disabled
 from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 
@@ -301,8 +302,10 @@ feature_weights
     def _posterior_metrics(self, targets: Targets) -> tuple[list[str], list[Any]]:
         """Names of metrics of the posterior, and the callables as metrics of margins."""
         names, callables = split_metrics(self.eval_metric)
-        default = _LOG_LOSS[library_objective(targets.n_classes)]
-        return names or [default], [posterior_metric(metric, targets) for metric in callables]
+        disabled = self.get_xgb_params().get("disable_default_eval_metric")
+        if not names and not is_default_disabled(disabled):
+            names = [_LOG_LOSS[library_objective(targets.n_classes)]]
+        return names, [posterior_metric(metric, targets) for metric in callables]
 
     @_internals.warn_of_places
     def predict(
@@ -356,6 +359,8 @@ feature_weights
             base_margin=base_margin,
             iteration_range=iteration_range,
         )
+        if not len(margin) and self.n_classes_ > 2:  # XGBoost gives a vector if there are no rows
+            margin = margin.reshape(0, self.n_classes_)
         return margin if output_margin else self._labels(margin, loss)
 
     def predict_proba(  # type: ignore[override]

@@ -29,6 +29,9 @@ from focal_gbm.xgboost._internals import evaluated
 from focal_gbm.xgboost._parameters import library_objective, threads_of
 from focal_gbm.xgboost._resident import DeviceRows
 
+# Parameters that XGBoost's metrics read.
+_METRIC_PARAMETERS = ("huber_slope", "quantile_alpha", "ndcg_exp_gain")
+
 # XGBoost's log loss clips posteriors to at least this.
 _LOG_LOSS = RowMetric("log loss", 1e-16)
 
@@ -96,19 +99,25 @@ def take_metrics(
 ) -> list[Any]:
     """The metrics to evaluate the data sets by, in place of XGBoost's evaluation."""
     names = params.pop("eval_metric", None)
-    takes_default = not params.get("disable_default_eval_metric")
+    takes_default = not is_default_disabled(params.get("disable_default_eval_metric"))
     params["disable_default_eval_metric"] = True
     if not is_evaluated:
         return []
     metrics: list[Any] = []
     if names is not None:
-        options = {"nthread": threads_of(params), "device": device}
+        options = {name: params.pop(name) for name in _METRIC_PARAMETERS if name in params}
+        options |= {"nthread": threads_of(params), "device": device}
         metrics.append(_named_metrics(names, training, options))
     given = custom_metric if isinstance(custom_metric, list) else [custom_metric]
     metrics += [training.resolved(metric) for metric in given if metric is not None]
     if not metrics and takes_default:
         metrics.append(training.resolved(focal_metric(training.objective)))
     return metrics
+
+
+def is_default_disabled(disable_default_eval_metric: Any) -> bool:
+    """Whether the switch is on; XGBoost also accepts text."""
+    return str(disable_default_eval_metric).lower() in ("true", "1")
 
 
 class NamedMetrics:
