@@ -150,7 +150,6 @@ def test_exact_curvature_that_cancels_is_warned_of(data):
     FocalLGBMClassifier(hessian="exact", n_estimators=2, verbosity=-1).fit(X, y)
 
 
-@pytest.mark.parametrize("gamma", [1.0, 2.0, 5.0])
 @pytest.mark.parametrize("n_classes", [15, 40])
 @pytest.mark.parametrize(
     ("library", "own", "options"),
@@ -159,16 +158,16 @@ def test_exact_curvature_that_cancels_is_warned_of(data):
         (FocalLGBMClassifier, lgb.LGBMClassifier, {"verbosity": -1}),
     ],
 )
-def test_many_classes_are_learnt_as_well_as_by_log_loss(library, own, options, n_classes, gamma):
+def test_many_classes_are_learnt_as_well_as_by_log_loss(library, own, options, n_classes):
     """One feature, a tenth of the labels noise: long steps diverge within a few trees."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, n_classes, 3000)
     X = np.where(rng.random(3000) < 0.1, rng.integers(0, n_classes, 3000), y)[:, None] * 1.0
     losses = []
-    for model in (own(n_estimators=12, n_jobs=1, **options), library(focal_gamma=gamma)):
-        model.set_params(n_estimators=12, n_jobs=1, **options)
-        losses.append(log_loss(y[2000:], model.fit(X[:2000], y[:2000]).predict_proba(X[2000:])))
-    assert losses[1] < (1.15 if gamma <= 2 else 1.6) * losses[0]
+    for kind in (own, library):
+        model = kind(n_estimators=12, n_jobs=1, **options).fit(X[:2000], y[:2000])
+        losses.append(log_loss(y[2000:], model.predict_proba(X[2000:])))
+    assert losses[1] < 1.15 * losses[0]
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 40])
