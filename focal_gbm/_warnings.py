@@ -31,9 +31,11 @@ def warn_of_other_loss(
     expected: BinaryFocalLoss | SoftmaxFocalLoss,
 ) -> None:
     """Warn if training continues a model that was trained with another or an unknown loss."""
+    of_classes = expected._by_class()
+    n_classes = len(of_classes["gamma"])
     # An unknown loss is most likely the library's own, which is log loss.
-    was = (found.gamma, found.alpha) if found else (0, None)
-    if was != (expected.gamma, expected.alpha):
+    log_loss = {"gamma": (0.0,) * n_classes, "alpha": (1.0,) * n_classes}
+    if of_classes != (found._by_class() if found else log_loss):
         warn(
             f"{name} was trained with {found or 'a loss that it does not name'}, and training "
             f"continues with {expected}: probabilities are right only once the new trees outweigh "

@@ -51,9 +51,9 @@ class BinaryFocalLoss(FocalLoss):
     hessian : {"exact", "clip", "abs", "gradient"}, default="exact"
         The curvature a booster gets. The exact second derivative is negative where the posterior
         of the true class is small; "clip" raises it until the row's step (gradient over curvature)
-        is no longer than that of log loss, and at least to 0.001 times the row's weight or log
-        loss's curvature, whichever is lower; "abs" takes its absolute value, and "gradient" takes
-        the absolute gradient instead.
+        is no longer than that of log loss, for soft labels in each class's part, and at least to
+        0.001 times the row's weight or log loss's curvature, whichever is lower; "abs" takes its
+        absolute value, and "gradient" takes the absolute gradient instead.
 
     Raises
     ------

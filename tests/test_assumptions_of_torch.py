@@ -94,6 +94,8 @@ def test_a_mapped_tensor_tells_whether_a_gradient_is_required():
             mapped(z)
         torch.func.grad(lambda z, f=mapped: f(z).sum())(Z)
     assert seen == [False, True, True] * 2
+    torch.func.grad(lambda y: torch.func.grad(lambda z: (function(y) + z).sum())(Z).sum())(Z)
+    assert seen[6:] == [True]
     assert [requires_gradient(z) for z in (Z, leaf)] == [False, True]
 
 

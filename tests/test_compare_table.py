@@ -3,6 +3,7 @@
 import gzip
 import re
 
+import dask.array
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -116,6 +117,10 @@ def test_rows_of_a_list_keep_their_numbers():
     assert_frame_equal(
         TableEncoder().fit_transform(rows), TableEncoder().fit_transform(pd.DataFrame(rows))
     )
+    days = np.array(["2024-01-01", "2024-01-02"], "datetime64[ns]").reshape(2, 1)
+    encoder = TableEncoder().fit(days)
+    for same in (list(days), dask.array.from_array(days)):
+        assert encoder.transform(same)["0"].tolist() == [19723.0, 19724.0]
     with pytest.raises(ValueError, match=r"^X: expected a table, got an array of shape \(2,\)"):
         TableEncoder().fit([[1], [2, 3]])
     with pytest.raises(TypeError, match=r"^X: expected a table, got a sparse matrix: give X\.toar"):
@@ -438,10 +443,13 @@ def test_separators(tmp_path, separator):
         assert found.to_numpy().tolist() == [["1,5", 2, 3, 4]] * 2
 
 
-@pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_names_may_have_commas(tmp_path, separator):
-    names = ["size, cm", "weight", "is old"]
-    (tmp_path / "a.csv").write_text(separator.join(names) + "\n" + separator.join("123"))
+@pytest.mark.parametrize("names", [["a", "b, c, d, e"], ["a; b; c", "d"], ["a|b", "c\td", "e;f,g"]])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("rows", [["1", "2", "3"], ["1.5", "", "x"], ['"1,5"', '"2;;"', "3"]])
+def test_names_may_have_separators(tmp_path, separator, names, rows):
+    header = [f'"{name}"' if separator in name else name for name in names]
+    lines = [header, rows[: len(names)], rows[: len(names)]]
+    (tmp_path / "a.csv").write_text("\n".join(map(separator.join, lines)))
     assert list(read_file(str(tmp_path / "a.csv")).columns) == names
 
 

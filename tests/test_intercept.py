@@ -397,7 +397,7 @@ def test_an_intercept_that_cannot_be_found_is_left_with_a_warning():
 
 
 def raises(env):
-    if env.iteration == 40:
+    if env.iteration in (40, env.end_iteration - 1):
         raise lgb.callback.EarlyStopException(4, [("valid_0", "metric", 0.0, False)])
 
 
@@ -425,8 +425,10 @@ def test_any_callback_may_stop_lightgbm(arrays, kind, rounds, params):
     valid = lgb.Dataset(X[3000:], y[3000:], reference=train_set)
     callback = wraps if kind == "wraps" else raises
     booster = focal_lightgbm.train(params, train_set, rounds, [valid], callbacks=[callback])
-    if kind == "wraps":
-        assert booster.best_iteration < booster.current_iteration() + 1 <= rounds
+    if kind == "raises":
+        assert booster.best_iteration == booster.current_iteration() == 5
+    else:
+        assert booster.best_iteration == booster.current_iteration() < rounds
     loss = params["objective"].resolve(y[:3000]).loss
     posterior = loss.posterior(booster.predict(X[:3000], raw_score=True))
     assert_allclose(posterior.sum(), y[:3000].sum(), rtol=1e-5)

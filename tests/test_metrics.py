@@ -267,3 +267,9 @@ def test_xgboosts_default_metric_can_be_switched_off(value, is_off):
     y = np.arange(40) % 2
     model.fit(TRAINING, y, eval_set=[(TRAINING, y)], verbose=False)
     assert list(model.evals_result()["validation_0"]) == ([] if is_off else ["logloss"])
+
+
+def test_other_words_for_the_switch_are_refused():
+    dtrain = xgb.DMatrix(TRAINING, np.arange(40) % 2)
+    with pytest.raises(ValueError, match="disable_default_eval_metric: expected True or False"):
+        focal_xgboost.train({"disable_default_eval_metric": "yes"}, dtrain, 1, obj=OBJECTIVES[2][0])

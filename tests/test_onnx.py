@@ -360,3 +360,14 @@ def test_a_booster_up_to_its_best_iteration():
     model = stopped(XGB, 2)
     assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
     assert_predicts(to_onnx(model.get_booster()), model, X)
+
+
+def test_a_feature_of_two_kinds_is_refused():
+    X = np.random.default_rng(0).uniform(0, 6, (400, 1))
+    y = (X[:, 0] % 2 > 1).astype(int)
+    params = {"objective": FocalObjective(2.0), "verbosity": -1, "num_threads": 1}
+    number = focal_gbm.lightgbm.train(params, lgb.Dataset(X, y), 5)
+    category = lgb.Dataset(X, y, categorical_feature=[0])
+    both = focal_gbm.lightgbm.train(params, category, 5, init_model=number)
+    with pytest.raises(ValueError, match="model: feature 0 is a category in some of its trees and"):
+        to_onnx(both)

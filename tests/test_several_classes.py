@@ -189,6 +189,22 @@ def test_no_step_of_clipped_curvature_is_longer_than_log_losss(n_classes, gamma)
     assert (np.abs(grad) <= hess * step * (1 + 1e-9) + 1e-300).all()
 
 
+def test_folds_with_exact_curvature_are_warned_of(data):
+    X, y, _, n_classes = data
+    params = {**LIGHTGBM, "num_class": n_classes, "objective": FocalObjective(2.0)}
+
+    def exact(train_set, valid_set, params):
+        return train_set, valid_set, {**params, "objective": FocalObjective(2.0, hessian="exact")}
+
+    with pytest.warns(UserWarning, match="curvature may cancel in a leaf"):
+        focal_lightgbm.cv(params, lgb.Dataset(X, y), 2, nfold=2, fpreproc=exact)
+    same = FocalObjective((0.0,) * n_classes, hessian="exact")
+    focal_lightgbm.train({**params, "objective": same}, lgb.Dataset(X, y), 2)
+    once = focal_lightgbm.train(params, lgb.Dataset(X, y), 2)
+    params["objective"] = FocalObjective((2.0,) * n_classes)
+    focal_lightgbm.train(params, lgb.Dataset(X, y), 2, init_model=once)
+
+
 def test_margins_of_another_loss_with_exact_curvature_are_warned_of(data):
     X, y, _, _ = data
     y = (y > 0).astype(int)

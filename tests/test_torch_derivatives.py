@@ -197,6 +197,29 @@ def test_mapped_parameters_get_gradients(name):
     assert_close(grad(total(values), values)[0], expected)
 
 
+@pytest.mark.parametrize("name", ["alpha", "gamma"])
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize(
+    ("function", "target"), [(sigmoid_focal_loss, HARD), (softmax_focal_loss, CLASSES)]
+)
+def test_derivatives_of_derivatives_by_parameters(function, target, reduction, name):
+    """As meta-learning takes them: the parameter is a constant to the inner transform."""
+
+    def inner(value, z=Z):
+        return function(z, target, reduction=reduction, **{name: value}).sum()
+
+    def outer(value):
+        return torch.func.grad(lambda z: inner(value, z))(Z).pow(2).sum()
+
+    value = ALPHA + 0.5 if name == "gamma" else ALPHA / 2
+    leaf, z = value.clone().requires_grad_(), Z.clone().requires_grad_()
+    (first,) = grad(inner(leaf, z), z, create_graph=True)
+    (expected,) = grad(first.pow(2).sum(), leaf)
+    assert expected.any()
+    assert_close(torch.func.grad(outer)(value), expected)
+    assert_close(grad(outer(leaf), leaf)[0], expected)
+
+
 def test_mapped_shares_get_gradients():
     def total(shares):
         return torch.func.vmap(softmax_focal_loss)(Z, shares).sum()

@@ -37,7 +37,21 @@ def test_weights_that_are_given_later_are_buffers(module, name):
     assert not module.state_dict()
     setattr(module, name, WEIGHT)
     assert set(module.state_dict()) == {name}
-    assert getattr(module.to("meta"), name).is_meta
+    assert getattr(copy.deepcopy(module).to("meta"), name).is_meta
+    setattr(module, name, None)
+    assert not module.state_dict()
+
+
+def test_arguments_can_be_set_as_in_the_constructor():
+    module = SigmoidFocalLoss()
+    for value in (2.0, WEIGHT, WEIGHT.tolist(), WEIGHT.numpy(), 3.0, torch.nn.Parameter(WEIGHT)):
+        module.pos_weight = value
+        expected = SigmoidFocalLoss(pos_weight=value)
+        same(module(Z, HARD), expected(Z, HARD))
+        assert set(module.state_dict()) == set(expected.state_dict())
+    assert [name for name, _ in module.named_parameters()] == ["pos_weight"]
+    with pytest.raises(TypeError, match="cannot assign"):
+        module.pos_weight = WEIGHT
 
 
 @pytest.mark.parametrize(

@@ -232,11 +232,11 @@ def as_frame(X: Any) -> pd.DataFrame:
     if scipy.sparse.issparse(X):
         raise TypeError("X: expected a table, got a sparse matrix: give X.toarray()")
     # A list may have numbers and text in a row, of which NumPy would make text.
-    array = X if isinstance(X, np.ndarray) else np.asarray(X, object)
+    is_list = isinstance(X, list | tuple)
+    array = np.asarray(X, object if is_list else None)
     if array.ndim != 2:
         raise ValueError(f"X: expected a table, got an array of shape {array.shape}")
-    frame = pd.DataFrame(array)
-    return frame if isinstance(X, np.ndarray) else frame.infer_objects()
+    return pd.DataFrame([list(row) for row in X] if is_list else array)
 
 
 def as_number_or_text(name: Any, column: pd.Series) -> pd.Series:

@@ -65,8 +65,9 @@ def read_file(path: str) -> pd.DataFrame:
 
 
 def _read_csv(path: str) -> pd.DataFrame:
-    # A name may have a comma in it, so the separator is the one that makes the most columns.
-    separator = max(",;\t|", key=lambda each: len(_header(path, each)))
+    n_columns = {separator: _n_columns(path, separator) for separator in ",;\t|"}
+    separator = max(n_columns, key=lambda each: n_columns[each])
+    separator = separator if n_columns[separator] > 1 else ","
     names = _header(path, separator)
     # Read in chunks, "01" would be a number in chunks that have numbers only, and text in others.
     frame = pd.read_csv(path, sep=separator, low_memory=False)
@@ -75,6 +76,17 @@ def _read_csv(path: str) -> pd.DataFrame:
         known = zip(names, frame.columns, strict=True)
         frame.columns = pd.Index([made if pd.isna(name) else name for name, made in known])
     return frame
+
+
+def _n_columns(path: str, separator: str) -> int:
+    """How many columns the first rows fill below the header, which may have separators in names."""
+    # Python's parser tells fields that a row lacks, which are NaN, from empty ones.
+    given = {"header": None, "nrows": 20, "keep_default_na": False, "engine": "python"}
+    try:
+        rows = pd.read_csv(path, sep=separator, dtype=str, **given)
+    except pd.errors.ParserError:  # for rows longer than the first
+        return 0
+    return int(rows.iloc[min(1, len(rows) - 1) :].notna().any().sum())
 
 
 def _header(path: str, separator: str) -> list[Any]:

@@ -3,6 +3,7 @@
 import ast
 import math
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -279,7 +280,7 @@ def probability_text(probability: float) -> str:
     """To three digits, of its distance from one if that is smaller."""
     if probability <= 0.5:
         return f"{probability:.3g}"
-    return f"{1 - float(f'{1 - probability:.3g}'):.15g}"
+    return str(1 - Decimal(f"{1 - probability:.3g}"))
 
 
 def _is_literal(label: Any) -> bool:

@@ -138,15 +138,17 @@ def others_derivatives(
     return -first * share, share * (second * share - first * rest)
 
 
-def least_curvature(gradient: Number, reach: Number, of_log_loss: Number, floor: Number) -> Number:
+def least_curvature(
+    gradient: Number, inverse_step: Number, of_log_loss: Number, floor: Number
+) -> Number:
     """Curvature of "clip" in the margin of a class, at least.
 
-    With it, no row's step, its gradient over its curvature, is longer than that of log loss. This
-    is ``1 / p`` in the class that the label names and ``1 / q`` in another one, ``p`` being the
-    posterior of the class; ``reach`` is ``p`` or ``q``. A row that is classified well, whose
-    curvature tends to zero, keeps that of log loss up to the floor.
+    With it, no row's step, its gradient over its curvature, is longer than that of log loss. The
+    inverse of log loss's step is ``p`` in the class that the label names and ``q`` in another one,
+    ``p`` being the posterior of the class. A row that is classified well, whose curvature tends to
+    zero, keeps that of log loss up to the floor.
     """
-    return max(abs(gradient) * reach, min(floor, of_log_loss))
+    return max(abs(gradient) * inverse_step, min(floor, of_log_loss))
 
 
 def others_product(

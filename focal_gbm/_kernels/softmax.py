@@ -133,7 +133,7 @@ def _gradient_hessian(
     true, top, top_class, rest = _four_lines(margin)
     gamma, alpha, first, second = _four_lines(margin)
     posterior, complement, share, others = _four_lines(margin)
-    reach, of_log_loss = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
+    inverse_step, of_log_loss = np.empty(BLOCK, margin.dtype), np.empty(BLOCK, margin.dtype)
     for start in range(0, y.size, BLOCK):
         rows = slice(start, min(start + BLOCK, y.size))
         labels = y[rows]
@@ -168,13 +168,13 @@ def _gradient_hessian(
                     if labels[i] == label
                     else posterior[i] + complement[i] * others[i]
                 )
-                reach[i] = p if labels[i] == label else q
+                inverse_step[i] = p if labels[i] == label else q
                 of_log_loss[i] = alpha[i] * p * q
             for i in range(labels.size):
                 g, h = _others_derivatives(first[i], second[i], share[i], others[i])
                 g = first[i] if labels[i] == label else g
                 h = second[i] if labels[i] == label else h
-                least = _least_curvature(g, reach[i], of_log_loss[i], alpha[i] * floor)
+                least = _least_curvature(g, inverse_step[i], of_log_loss[i], alpha[i] * floor)
                 shares[k, i] = g
                 curvatures[k, i] = factor * _curvature(g, h, least, mode)
         drain(shares, grad[rows])

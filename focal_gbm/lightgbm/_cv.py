@@ -103,7 +103,6 @@ eval_train_metric
     refuse_machines(params, "cv")
     check_train_set(train_set, init_model)
     model = model_to_continue(init_model, n_classes)
-    warn_of_cancelling_curvature(params, objective, n_classes, model)
     if metrics is not None:
         params["metric"] = metrics
     callbacks = [*early_stopping(params), *(callbacks or [])]
@@ -179,6 +178,7 @@ class _Folds:
         if self.fpreproc is not None:
             train_set, valid_set, params = self.fpreproc(train_set, valid_set, params)
         params, objective, n_classes = checked_params(params)
+        warn_of_cancelling_curvature(params, objective, n_classes, self.model)
         training = LightGBMTraining(
             objective, n_classes, n_threads=threads_of(params), has_start=self.has_start
         )

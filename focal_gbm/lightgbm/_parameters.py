@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightgbm as lgb
+import numpy as np
 
 from focal_gbm._validation import as_number, number_in
 from focal_gbm._warnings import warn
@@ -156,10 +157,12 @@ def warn_of_cancelling_curvature(
     """Warn of leaves where positive and negative curvature may cancel to almost zero."""
     least = number_in(params, "min_sum_hessian_in_leaf", 1e-3)
     loss = loss_for(objective, n_classes)
-    if loss.hessian != "exact" or loss.gamma == 0 or least >= _LEAST_CANCELLING:
+    if loss.hessian != "exact" or not np.any(loss.gamma) or least >= _LEAST_CANCELLING:
         return
     before = None if model is None else loss_of(model)
-    is_of_other_loss = model is not None and (before is None or before.gamma != loss.gamma)
+    is_of_other_loss = model is not None and (
+        before is None or bool(np.any(np.asarray(before.gamma) != np.asarray(loss.gamma)))
+    )
     if n_classes > 2 or is_of_other_loss:
         start = "several classes" if n_classes > 2 else "the margins of another loss to start from"
         warn(

@@ -139,9 +139,9 @@ def train(
     UserWarning
         For an ``init_model`` trained with another focal loss, because the posterior is then right
         only once the new trees outweigh the old; for ``use_quantized_grad``, because few bins suit
-        the long-tailed focal Hessian badly; for several classes with ``hessian="exact"`` and a
-        ``min_sum_hessian_in_leaf`` below 1, because curvature may cancel in a leaf; and if no tree
-        has a split.
+        the long-tailed focal Hessian badly; for ``hessian="exact"`` and a
+        ``min_sum_hessian_in_leaf`` below 1 with several classes, or with an ``init_model`` of
+        another gamma, because curvature may cancel in a leaf; and if no tree has a split.
 
     Examples
     --------

@@ -70,11 +70,11 @@ class LightGBMTraining(Training):
         """
         if not self.shifts_intercept:
             return
-        has_stopped = booster.best_iteration > 0
-        if self.shift_made is not None and not has_stopped:
+        if booster.best_iteration > 0:
+            for _ in range(booster.current_iteration() - booster.best_iteration):
+                booster.rollback_one_iter()
+        elif self.shift_made is not None:  # in the last iteration
             return
-        for _ in range(booster.current_iteration() - booster.best_iteration if has_stopped else 0):
-            booster.rollback_one_iter()
         margin = self.started(final_margin(booster).astype(np.float32, order="C", copy=False))
         weight: Any = self.dataset.get_weight()
         before = 0.0 if self.shift_made is None else self.shift_made

@@ -13,7 +13,7 @@ from focal_gbm._types import Array
 from focal_gbm.objective import n_classes_of
 from focal_gbm.onnx._graph import Graph, Tensor
 from focal_gbm.onnx._parts import parts_of
-from focal_gbm.onnx._posterior import posteriors
+from focal_gbm.onnx._posterior import log_posteriors
 
 # From ONNX 1.11, the first whose trees have thresholds in double precision.
 OLDEST_OPSET = 16
@@ -75,23 +75,24 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     graph = Graph(scope, container)
     ensemble, loss, _ = parts_of(model)
     features = Tensor(graph, operator.inputs[0].full_name)
-    posterior = posteriors(graph, ensemble.margins(graph, features), loss)
+    log_posterior = log_posteriors(graph, ensemble.margins(graph, features), loss)
+    posterior = graph.node("Softmax", log_posterior, axis=1)
     labels = labels_of(get_label_classes(scope, model))
     largest = graph.node("ArgMax", posterior, axis=1, keepdims=0)
     graph.node("Gather", graph.constant(labels), largest, name=label.full_name)
     is_raw = container.get_options(model, {"raw_scores": False})["raw_scores"]
     is_double = isinstance(probabilities.type, DoubleTensorType)
     precision = TensorProto.DOUBLE if is_double else TensorProto.FLOAT
-    output = _decision(graph, posterior, n_classes_of(loss)) if is_raw else posterior
+    output = _decision(graph, log_posterior, n_classes_of(loss)) if is_raw else posterior
     graph.cast(output, precision, name=probabilities.full_name)
 
 
-def _decision(graph: Graph, posterior: Tensor, n_classes: int) -> Tensor:
+def _decision(graph: Graph, log_posterior: Tensor, n_classes: int) -> Tensor:
     """What ``decision_function`` gives; for two classes a column for each, as skl2onnx expects.
 
     skl2onnx asks for it where scikit-learn does, as in ``CalibratedClassifierCV``.
     """
-    scores = graph.node("Log", posterior)
     if n_classes > 2:
-        return scores
-    return scores - graph.node("Gather", scores, graph.constant([1, 0]), axis=1)
+        return graph.node("LogSoftmax", log_posterior, axis=1)
+    others = graph.node("Gather", log_posterior, graph.constant([1, 0]), axis=1)
+    return log_posterior - others

@@ -20,10 +20,10 @@ class Positive(Tensor):
         return True
 
 
-def posteriors(graph: Graph, margin: Tensor, loss: Loss) -> Tensor:
-    """Posteriors of shape (n, n_classes), in the double precision of the margins.
+def log_posteriors(graph: Graph, margin: Tensor, loss: Loss) -> Tensor:
+    """Logarithms of posteriors, of shape (n, n_classes), up to a number for each row.
 
-    For two classes they are the softmax of zero and the margin.
+    They are in the double precision of the margins. For two classes, these are zero and the margin.
     """
     n_classes = n_classes_of(loss)
     if n_classes == 2:
@@ -59,4 +59,5 @@ def posteriors(graph: Graph, margin: Tensor, loss: Loss) -> Tensor:
     of_class: dict[str, Any] = loss._by_class()
     gamma, log_alpha = graph.constant([of_class["gamma"]]), np.log([of_class["alpha"]])
     calibration = formulas.calibration(p, Positive(graph, q.name), log_p, log_q, gamma, one, log1p)
-    return graph.node("Softmax", log_p + calibration - graph.constant(log_alpha), axis=1)
+    found: Tensor = log_p + calibration - graph.constant(log_alpha)
+    return found

@@ -1,6 +1,7 @@
 """Trees of either library as ONNX's operator for them."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -80,8 +81,17 @@ class Ensemble:
         return graph.cast(margins, TensorProto.DOUBLE)
 
     def _are_categories(self) -> Array:
-        compared = [feature for _, _, feature, operator, *_ in self._nodes if operator == IS]
-        return np.isin(np.arange(self.n_features), compared)
+        operators = defaultdict(set)
+        for _, _, feature, operator, *_ in self._nodes:
+            if operator != "LEAF":
+                operators[feature].add(operator)
+        for feature, found in operators.items():
+            if IS in found and len(found) > 1:
+                raise ValueError(
+                    f"model: feature {feature} is a category in some of its trees and a number in "
+                    "others, which cannot be converted: train all on the same kind"
+                )
+        return np.array([IS in operators[feature] for feature in range(self.n_features)])
 
     def _attributes(self) -> dict[str, Any]:
         trees, nodes, features, operators, thresholds, left, right, missing_left = zip(

@@ -403,7 +403,7 @@ def _reduced(loss: Tensor, reduction: str, normalizer: Any) -> Tensor:
     loss = loss if reduction == "none" or loss.ndim == 0 else loss.sum()
     if normalizer is None:
         return loss
-    # If nothing counts, the mean is NaN, but its gradient zero, as torch's.
+    # If nothing counts, the mean is NaN, but its gradient by the input zero, as torch's.
     if isinstance(normalizer, Tensor):
         normalizer = normalizer.reshape(())
         is_zero = normalizer == 0

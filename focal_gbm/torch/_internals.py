@@ -37,12 +37,12 @@ def is_tensor(value: Any) -> bool:
 
 
 def requires_gradient(tensor: Tensor) -> bool:
-    """Whether a tensor requires a gradient, even if ``torch.func.vmap`` maps over it.
+    """Whether a tensor requires a gradient, even within transforms of ``torch.func``.
 
-    torch/_functorch/vmap.py: the tensor that a mapped function gets does not tell, and nothing
-    public gives the one in it.
+    torch/_functorch: the tensor that a mapped function or an inner ``grad`` gets does not tell, and
+    nothing public gives the one in it.
     """
-    while torch._C._functorch.is_batchedtensor(tensor):
+    while not tensor.requires_grad and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor.requires_grad
 

@@ -20,15 +20,21 @@ class _FocalLoss(nn.Module):
         super().__init__()
         self._names = tuple(arguments)
         for name, value in arguments.items():
-            if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
-                value = _buffer(name, value)
-            is_weight = name in ("weight", "pos_weight")  # given later, torch's are buffers too
-            if isinstance(value, nn.Parameter):
-                self.register_parameter(name, value)
-            elif isinstance(value, Tensor) or (value is None and is_weight):
-                self.register_buffer(name, value)
-            else:
-                setattr(self, name, value)
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Arguments that are Tensors become buffers, also if they are set later."""
+        if name not in self.__dict__.get("_names", ()) or name in self._parameters:
+            return super().__setattr__(name, value)
+        if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+            value = _buffer(name, value)
+        if isinstance(value, nn.Parameter):
+            return super().__setattr__(name, value)
+        self.__dict__.pop(name, None)
+        self._buffers.pop(name, None)
+        if isinstance(value, Tensor):
+            return self.register_buffer(name, value)
+        return super().__setattr__(name, value)
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}

@@ -117,7 +117,13 @@ def take_metrics(
 
 def is_default_disabled(disable_default_eval_metric: Any) -> bool:
     """Whether the switch is on; XGBoost also accepts text."""
-    return str(disable_default_eval_metric).lower() in ("true", "1")
+    text = str(disable_default_eval_metric).lower()
+    if text not in ("true", "1", "false", "0", "none"):
+        raise ValueError(
+            "disable_default_eval_metric: expected True or False, got "
+            f"{disable_default_eval_metric!r}"
+        )
+    return text in ("true", "1")
 
 
 class NamedMetrics:

@@ -93,15 +93,15 @@ def _gradient_hessian(
         first, second = _derivatives(p, q, log_p, gamma[label], math.exp(gamma[label] * log_q))
         first, second = scale * first, scale * second
         for k in range(n_classes):
-            g, h, reach = first, second, p
+            g, h, inverse_step = first, second, p
             of_log_loss = p * q
             if k != label:
                 share = share_of(z[k], top, rest, largest, one)
                 others = rest / (one + rest) if k == top_class else one - share
                 g, h = _others_derivatives(first, second, share, others)
-                reach = p + q * others
-                of_log_loss = q * share * reach
-            least = _least_curvature(g, reach, scale * of_log_loss, scale * floor)
+                inverse_step = p + q * others
+                of_log_loss = q * share * inverse_step
+            least = _least_curvature(g, inverse_step, scale * of_log_loss, scale * floor)
             grad[i, k] = g
             hess[i, k] = factor * _curvature(g, h, least, mode)
     if bits:
