@@ -29,6 +29,7 @@ def warn_of_other_loss(
     name: str,
     found: BinaryFocalLoss | SoftmaxFocalLoss | None,
     expected: BinaryFocalLoss | SoftmaxFocalLoss,
+    advice: str = "",
 ) -> None:
     """Warn if training continues a model that was trained with another or an unknown loss."""
     of_classes = expected._by_class()
@@ -39,5 +40,5 @@ def warn_of_other_loss(
         warn(
             f"{name} was trained with {found or 'a loss that it does not name'}, and training "
             f"continues with {expected}: probabilities are right only once the new trees outweigh "
-            "the old"
+            f"the old{advice}"
         )

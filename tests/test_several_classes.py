@@ -205,15 +205,13 @@ def test_folds_with_exact_curvature_are_warned_of(data):
     focal_lightgbm.train(params, lgb.Dataset(X, y), 2, init_model=once)
 
 
-def test_margins_of_another_loss_with_exact_curvature_are_warned_of(data):
-    X, y, _, _ = data
-    y = (y > 0).astype(int)
+@pytest.mark.parametrize(("hessian", "is_told"), [(None, True), ("exact", True), ("clip", False)])
+def test_exact_curvature_at_the_margins_of_another_loss_is_advised_against(hessian, is_told):
+    X = np.random.default_rng(0).normal(size=(500, 3))
+    y = (X[:, 0] > 0.5).astype(int)
     own = lgb.LGBMClassifier(n_estimators=5, verbosity=-1).fit(X, y)
-    focal = FocalLGBMClassifier(n_estimators=5, verbosity=-1)
-    with (
-        pytest.warns(UserWarning, match="the margins of another loss to start from: positive and"),
-        pytest.warns(UserWarning, match="outweigh the old"),
-    ):
+    focal = FocalLGBMClassifier(hessian=hessian, n_estimators=5, verbosity=-1)
+    with pytest.warns(UserWarning, match="outweigh the old") as warnings:
         focal.fit(X, y, init_model=own)
-    with pytest.warns(UserWarning, match="outweigh the old"):
-        focal.set_params(hessian="clip").fit(X, y, init_model=own)
+    (warning,) = warnings
+    assert ("use 'clip'" in str(warning.message)) == is_told

@@ -33,7 +33,12 @@ from focal_gbm.lightgbm._internals import (
     set_fitted,
     set_globals,
 )
-from focal_gbm.lightgbm._parameters import as_booster, canonical, refuse_machines
+from focal_gbm.lightgbm._parameters import (
+    advice_on_other_loss,
+    as_booster,
+    canonical,
+    refuse_machines,
+)
 from focal_gbm.lightgbm._saving import SavedClassifier
 from focal_gbm.lightgbm._train import check_splits, train_with
 
@@ -419,5 +424,5 @@ def booster_to_continue(model: Any, targets: Targets) -> lgb.Booster | None:
     if classes is not None:
         targets.check_same_classes("init_model", classes)
     if loss is not None or is_classifier:
-        warn_of_other_loss("init_model", loss, targets.loss)
+        warn_of_other_loss("init_model", loss, targets.loss, advice_on_other_loss(targets.loss))
     return booster

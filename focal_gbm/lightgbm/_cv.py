@@ -15,7 +15,6 @@ from focal_gbm.lightgbm._parameters import (
     refuse_machines,
     refuse_on_gpu,
     threads_of,
-    warn_of_cancelling_curvature,
 )
 from focal_gbm.lightgbm._train import (
     before_first_iteration,
@@ -178,7 +177,6 @@ class _Folds:
         if self.fpreproc is not None:
             train_set, valid_set, params = self.fpreproc(train_set, valid_set, params)
         params, objective, n_classes = checked_params(params)
-        warn_of_cancelling_curvature(params, objective, n_classes, self.model)
         training = LightGBMTraining(
             objective, n_classes, n_threads=threads_of(params), has_start=self.has_start
         )

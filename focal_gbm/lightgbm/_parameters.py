@@ -8,9 +8,8 @@ import numpy as np
 
 from focal_gbm._validation import as_number, number_in
 from focal_gbm._warnings import warn
-from focal_gbm.lightgbm._attributes import loss_of
 from focal_gbm.lightgbm._internals import is_constructed
-from focal_gbm.objective import FocalObjective, loss_for
+from focal_gbm.objective import FocalObjective, Loss
 
 # The parameters that matter here, by LightGBM's names and their aliases.
 ALIASES = {
@@ -152,24 +151,24 @@ def refuse(params: dict[str, Any], keep_training_booster: bool) -> None:
 
 
 def warn_of_cancelling_curvature(
-    params: dict[str, Any], objective: FocalObjective, n_classes: int, model: lgb.Booster | None
+    params: dict[str, Any], objective: FocalObjective, n_classes: int
 ) -> None:
     """Warn of leaves where positive and negative curvature may cancel to almost zero."""
     least = number_in(params, "min_sum_hessian_in_leaf", 1e-3)
-    loss = loss_for(objective, n_classes)
-    if loss.hessian != "exact" or not np.any(loss.gamma) or least >= _LEAST_CANCELLING:
-        return
-    before = None if model is None else loss_of(model)
-    is_of_other_loss = model is not None and (
-        before is None or bool(np.any(np.asarray(before.gamma) != np.asarray(loss.gamma)))
-    )
-    if n_classes > 2 or is_of_other_loss:
-        start = "several classes" if n_classes > 2 else "the margins of another loss to start from"
+    is_exact = objective.hessian == "exact" and np.any(objective.gamma)
+    if n_classes > 2 and is_exact and least < _LEAST_CANCELLING:
         warn(
-            f"hessian='exact' with {start}: positive and negative curvature may cancel in a leaf, "
-            f"whose step is then too long at min_sum_hessian_in_leaf={least:g}. Use 'clip', or "
-            f"raise min_sum_hessian_in_leaf to {_LEAST_CANCELLING:g} or more"
+            "hessian='exact' with several classes: positive and negative curvature may cancel in a "
+            f"leaf, whose step is then too long at min_sum_hessian_in_leaf={least:g}. Use 'clip', "
+            f"or raise min_sum_hessian_in_leaf to {_LEAST_CANCELLING:g} or more"
         )
+
+
+def advice_on_other_loss(loss: Loss) -> str:
+    """What to do about the margins of another loss, at which curvature may cancel in a leaf."""
+    if loss.hessian != "exact" or not np.any(loss.gamma):
+        return ""
+    return ". At its margins hessian='exact' may give leaves steps that are too long: use 'clip'"
 
 
 def is_on_cuda(params: Mapping[str, Any]) -> bool:

@@ -34,6 +34,7 @@ from focal_gbm.lightgbm._internals import (
 from focal_gbm.lightgbm._metrics import OfAllMachines, take_metrics
 from focal_gbm.lightgbm._network import Network
 from focal_gbm.lightgbm._parameters import (
+    advice_on_other_loss,
     as_booster,
     canonical,
     checked_model,
@@ -139,9 +140,9 @@ def train(
     UserWarning
         For an ``init_model`` trained with another focal loss, because the posterior is then right
         only once the new trees outweigh the old; for ``use_quantized_grad``, because few bins suit
-        the long-tailed focal Hessian badly; for ``hessian="exact"`` and a
-        ``min_sum_hessian_in_leaf`` below 1 with several classes, or with an ``init_model`` of
-        another gamma, because curvature may cancel in a leaf; and if no tree has a split.
+        the long-tailed focal Hessian badly; for several classes with ``hessian="exact"`` and a
+        ``min_sum_hessian_in_leaf`` below 1, because curvature may cancel in a leaf; and if no tree
+        has a split.
 
     Examples
     --------
@@ -171,7 +172,7 @@ def train(
     before = None if init_model is None else loss_of(init_model)
     after = loss_of(booster)
     if before is not None and after is not None:
-        warn_of_other_loss("init_model", before, after)
+        warn_of_other_loss("init_model", before, after, advice_on_other_loss(after))
     check_splits(booster)
     if is_autologged():
         warn_of_autologging("mlflow.lightgbm.log_model(booster, name='model')")
@@ -200,7 +201,6 @@ def train_with(
     """
     params, objective, n_classes = checked_params(params, keep_training_booster)
     model = model_to_continue(init_model, n_classes)
-    warn_of_cancelling_curvature(params, objective, n_classes, model)
     valid_sets = [valid_sets] if isinstance(valid_sets, lgb.Dataset) else list(valid_sets or [])
     for name, dataset in (("train_set", train_set), *(("valid_sets", ds) for ds in valid_sets)):
         if not isinstance(dataset, lgb.Dataset):
@@ -265,6 +265,7 @@ def checked_params(
     n_classes = max(2, number_in(params, "num_class", 1, int))
     if n_classes == 2:
         params.pop("num_class", None)
+    warn_of_cancelling_curvature(params, objective, n_classes)
     return params, objective, n_classes
 
 

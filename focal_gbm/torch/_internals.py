@@ -42,6 +42,8 @@ def requires_gradient(tensor: Tensor) -> bool:
     torch/_functorch: the tensor that a mapped function or an inner ``grad`` gets does not tell, and
     nothing public gives the one in it.
     """
+    if torch.compiler.is_compiling():
+        return tensor.requires_grad
     while not tensor.requires_grad and torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor.requires_grad
