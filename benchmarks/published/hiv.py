@@ -99,15 +99,15 @@ def ignore_deprecations():
 
 
 def fitted(contender, parameters, train, valid, seed):
-    given = {**parameters, "n_estimators": MOST_TREES, "random_state": seed, "n_jobs": 1}
+    given = {**parameters, "n_estimators": MOST_TREES, "random_state": seed}
+    given |= {"n_jobs": 1, "verbosity": -1}
     stopping = {"eval_set": [valid], "callbacks": [lgb.early_stopping(PATIENCE, verbose=False)]}
     if contender == "focal loss":
         loss = FocalObjective(parameters["focal_gamma"], parameters["focal_alpha"])
-        model = FocalLGBMClassifier(**given, metric="None", verbosity=-1)
+        model = FocalLGBMClassifier(**given, metric="None")
         return model.fit(*train, eval_metric=focal_metric(loss), **stopping)
     weight = "balanced" if contender == "weighted log loss" else None
-    model = lgb.LGBMClassifier(**given, class_weight=weight, verbosity=-1)
-    return model.fit(*train, **stopping)
+    return lgb.LGBMClassifier(**given, class_weight=weight).fit(*train, **stopping)
 
 
 def probability(model, X, contender, prior):

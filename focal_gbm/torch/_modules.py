@@ -24,17 +24,16 @@ class _FocalLoss(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Arguments that are Tensors become buffers, also if they are set later."""
-        if name not in self.__dict__.get("_names", ()) or name in self._parameters:
-            return super().__setattr__(name, value)
-        if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
-            value = _buffer(name, value)
-        if isinstance(value, nn.Parameter):
-            return super().__setattr__(name, value)
-        self.__dict__.pop(name, None)
-        self._buffers.pop(name, None)
-        if isinstance(value, Tensor):
-            return self.register_buffer(name, value)
-        return super().__setattr__(name, value)
+        is_argument = name in self.__dict__.get("_names", ()) and name not in self._parameters
+        if is_argument and not isinstance(value, nn.Parameter):
+            if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str):
+                value = _buffer(name, value)
+            self.__dict__.pop(name, None)
+            self._buffers.pop(name, None)
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value)
+                return
+        super().__setattr__(name, value)
 
     def _arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._names}
