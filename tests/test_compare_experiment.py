@@ -561,7 +561,11 @@ def test_sentences():
         "There is no evidence that focal loss helps here (average precision +0.021, 95 % interval "
         "-0.013 to 0.056, probability 0.94 that it is better by more than 0.005): keep log loss"
     )
-    assert sentence(None, precision, 0.005, best).startswith("There is no verdict yet")
+    unknown = Difference(0.021, *[float("nan")] * 5)
+    assert sentence(unknown, precision, 0.005, best).startswith("There is no verdict yet")
+    equal = Difference(0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+    cost = measure_of("cost", costs=(20.0, 1.0))
+    assert "(cost +0, 95 % interval 0 to 0, " in sentence(equal, cost, 0.005, best)
 
 
 def test_code_of_focal_loss():

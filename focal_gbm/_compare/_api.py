@@ -204,7 +204,7 @@ def _comparison(experiment: Experiment, outcomes: Outcomes, candidates: Outcomes
     rope = rope_of(scores, plan.measure, experiment.rope)
     differences = differences_table(scores, plan.measure, plan.folds.correlation, rope)
     headline = headline_of(differences)
-    is_better = headline is not None and headline.verdict == "better"
+    is_better = headline.verdict == "better"
     best = _best(candidates, FOCAL if is_better else LOG_LOSS, plan.measure.sign)
     predictions = predictions_table(plan, outcomes)
     threshold, rule = _threshold(predictions, best, experiment.costs)
@@ -267,9 +267,9 @@ def _too_few_trials(scores: pd.DataFrame, plan: Plan) -> list[str]:
     ]
 
 
-def _too_few_positives(headline: Difference | None, y: Array, rope: float) -> list[str]:
+def _too_few_positives(headline: Difference, y: Array, rope: float) -> list[str]:
     positives = int(y.sum())
-    needed = None if headline is None else positives_needed(headline, positives, rope)
+    needed = positives_needed(headline, positives, rope)
     if needed is None:
         return []
     if needed > MOST_POSITIVES:

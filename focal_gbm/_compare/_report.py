@@ -11,7 +11,8 @@ import pandas as pd
 
 from focal_gbm._compare._contenders import FOCAL
 from focal_gbm._compare._figures import figures_of, posterior_figure
-from focal_gbm._compare._shown import duration, headline_library, percent, row_of, signed
+from focal_gbm._compare._shown import duration, percent, row_of, signed
+from focal_gbm._compare._summary import headline_library
 from focal_gbm._compare._tables import contenders_table, decisions_section, measures_table
 from focal_gbm._files import write_whole
 
@@ -80,7 +81,7 @@ def _unfinished(protocol: dict[str, Any]) -> str:
 
 def _verdict(comparison: Any) -> str:
     text = _answer(comparison.verdict)
-    library = headline_library(comparison)
+    library = headline_library(comparison.scores)
     row = row_of(comparison, library, FOCAL)
     if row is None or pd.isna(row["low"]):
         return f'<div>{text}<p class="note">{_why_no_interval(row)}</p></div>'

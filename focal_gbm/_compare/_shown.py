@@ -10,16 +10,10 @@ import pandas as pd
 
 from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
 from focal_gbm._compare._measures import USUAL
-from focal_gbm._compare._summary import CHOSEN
+from focal_gbm._compare._summary import CHOSEN, headline_library
 
 LOSSES = {*(measure.name for measure in USUAL if not measure.greater_is_better), "cost"}
 NOTHING = "\N{EN DASH}"
-
-
-def headline_library(comparison: Any) -> str:
-    """The library that the verdict is about: of several, the better one of each fold."""
-    libraries = [name for name in comparison.scores["library"].unique() if name != CHOSEN]
-    return str(libraries[0]) if len(libraries) == 1 else CHOSEN
 
 
 def by_library(scores: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -52,7 +46,7 @@ def n_folds_of(scores: pd.DataFrame, library: str) -> int:
 
 def predictions_of(comparison: Any) -> dict[str, pd.DataFrame]:
     """Predictions of the two contenders of the verdict, as far as they are done."""
-    scores, library = comparison.scores, headline_library(comparison)
+    scores, library = comparison.scores, headline_library(comparison.scores)
     if library == CHOSEN:
         # Rows of the library "chosen" are copies that lack only the name of the library.
         copied = [name for name in scores if name not in ("library", "parameters")]

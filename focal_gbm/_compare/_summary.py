@@ -161,14 +161,17 @@ def differences_table(
     return pd.DataFrame(found, columns=columns)
 
 
-def headline_of(differences: pd.DataFrame) -> Difference | None:
-    """Focal loss against log loss; with several libraries, in the one that each would choose."""
-    lines = differences[differences["contender"] == FOCAL]
-    if CHOSEN in set(lines["library"]):
-        lines = lines[lines["library"] == CHOSEN]
-    elif len(lines) != 1:
-        return None
-    return Difference(*(float(lines.iloc[0][name]) for name in Difference._fields))
+def headline_library(table: pd.DataFrame) -> str:
+    """The library that the verdict is about: of several, the better one of each fold."""
+    libraries = table["library"].unique()
+    return str(libraries[0]) if len(libraries) == 1 else CHOSEN
+
+
+def headline_of(differences: pd.DataFrame) -> Difference:
+    """Focal loss against log loss in the library that the verdict is about."""
+    is_headline = differences["library"] == headline_library(differences)
+    (line,) = differences[is_headline & (differences["contender"] == FOCAL)].to_dict("records")
+    return Difference(*(float(line[name]) for name in Difference._fields))
 
 
 _BEGINNINGS = {
@@ -179,19 +182,20 @@ _BEGINNINGS = {
 }
 
 
-def has_interval(difference: Difference | None) -> bool:
+def has_interval(difference: Difference) -> bool:
     """Whether there are enough folds for a verdict."""
-    return difference is not None and not math.isnan(difference.low)
+    return not math.isnan(difference.low)
 
 
-def sentence(difference: Difference | None, measure: Measure, rope: float, best: Outcome) -> str:
+def sentence(difference: Difference, measure: Measure, rope: float, best: Outcome) -> str:
     """The verdict."""
-    if difference is None or not has_interval(difference):
+    if not has_interval(difference):
         return "There is no verdict yet: it takes two finished folds."
     verdict = difference.verdict
     beginning = _BEGINNINGS[verdict].format(verb="ranks" if measure.ranks else "does")
-    # In the unit of the metric, where less may be better.
-    low, high = sorted((measure.sign * difference.low, measure.sign * difference.high))
+    # In the unit of the metric, where less may be better; adding zero makes -0.0 a plain zero.
+    mean, *ends = (0.0 + measure.sign * value for value in difference[:3])
+    low, high = sorted(ends)
     digits = ".3f" if measure.greater_is_better else ".2g"
     least = f"{rope:g}" if measure.greater_is_better else f"{rope:.2g}"
     said = difference.better if verdict == "unclear" else getattr(difference, verdict)
@@ -201,7 +205,7 @@ def sentence(difference: Difference | None, measure: Measure, rope: float, best:
     elif verdict == "unclear":
         probability += f" that it is better by more than {least}"
     return (
-        f"{beginning} ({measure.name} {measure.sign * difference.mean:+{digits}}, "
+        f"{beginning} ({measure.name} {mean:+{digits}}, "
         f"95 % interval {low:{digits}} to {high:{digits}}, {probability}): "
         + (_found(best) if verdict == "better" else "keep log loss")
     )

@@ -12,7 +12,6 @@ from focal_gbm._compare._shown import (
     NOTHING,
     by_library,
     capitalised,
-    headline_library,
     long_name,
     name_of,
     number,
@@ -21,7 +20,7 @@ from focal_gbm._compare._shown import (
     row_of,
     signed,
 )
-from focal_gbm._compare._summary import probability_text
+from focal_gbm._compare._summary import headline_library, probability_text
 
 _KEYS = ("library", "contender", "repeat", "fold")
 
@@ -57,7 +56,7 @@ def contenders_table(comparison: Any) -> str:
 def _contender(
     comparison: Any, library: str, contender: str, values: pd.Series, scale: float
 ) -> str:
-    is_headline = library == headline_library(comparison) and contender == FOCAL
+    is_headline = library == headline_library(comparison.scores) and contender == FOCAL
     score = NOTHING
     if len(values):
         ends = f"{number(values.min())} to {number(values.max())}"
