@@ -92,9 +92,7 @@ def prepared(
     folds = check_integer("folds", folds, 2, "an integer >= 2")
     repeats = _checked_repeats(repeats, is_in_time=time is not None)
     trials = check_integer("trials", trials, 1, "an integer >= 1")
-    seed = check_integer("seed", seed, 0, "an integer >= 0")
-    if seed >= 2**31:  # NumPy takes one more bit, and each repeat takes the next seed
-        raise ValueError(f"seed: expected an integer < 2**31, got {seed}")
+    seed = _checked_seed(seed)
     jobs = available_threads() if jobs is None else jobs
     jobs = check_integer("jobs", jobs, 1, "an integer >= 1")
     budget = seconds_of(time_budget)
@@ -132,8 +130,6 @@ def prepared(
             "Costs set the threshold only; choose the metric 'cost' to compare by cost (--metric "
             "cost)."
         )
-    names = [LIBRARIES[name].module for name in libraries]
-    versions = {name: version(name) for name in ("focal_gbm", *names, "optuna", "scikit-learn")}
     settings = {
         "metric": measure.name,
         "costs": costs if measure.name == "cost" else None,
@@ -144,10 +140,9 @@ def prepared(
         "time budget": budget,
         "seed": seed,
         "positive label": str(positive),
-        "versions": versions,
+        "versions": _versions(libraries),
     }
-    protocol = {
-        **settings,
+    of_report = {
         "positive label": positive,
         "folds planned": len(list(split)),
         "folds are": _kind_of(split),
@@ -168,9 +163,16 @@ def prepared(
         encoder=features.encoder,
         leaks=features.leaks,
         cautions=cautions,
-        protocol=protocol,
+        protocol={**settings, **of_report},
         settings={**settings, "data": fingerprint_of(plan)},
     )
+
+
+def _checked_seed(seed: Any) -> int:
+    checked = check_integer("seed", seed, 0, "an integer >= 0")
+    if checked >= 2**31:  # NumPy takes one more bit, and each repeat takes the next seed
+        raise ValueError(f"seed: expected an integer < 2**31, got {checked}")
+    return checked
 
 
 def _checked_repeats(repeats: Any, *, is_in_time: bool) -> int:
@@ -182,6 +184,11 @@ def _checked_repeats(repeats: Any, *, is_in_time: bool) -> int:
             f"repeats: folds that go forward in time are always the same, got {checked}"
         )
     return checked
+
+
+def _versions(libraries: list[str]) -> dict[str, str]:
+    modules = [LIBRARIES[name].module for name in libraries]
+    return {name: version(name) for name in ("focal_gbm", *modules, "optuna", "scikit-learn")}
 
 
 def _kind_of(split: Folds) -> str:
