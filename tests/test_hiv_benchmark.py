@@ -1,14 +1,13 @@
 """Published results on HIV: the protocol's splits and probabilities, and a run that is resumed."""
 
-import csv
 import importlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit
+from scripts import read, run
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 PARAMETERS = {"num_leaves": 4, "min_child_samples": 20}
@@ -52,21 +51,17 @@ def test_from_data_to_a_report(hiv, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hiv, "fingerprints", lambda path: drawn(600))
     monkeypatch.setattr(hiv, "MOST_TREES", 20)
     results = tmp_path / "hiv.csv"
-
-    def run(*arguments):
-        arguments = ("--jobs", "1", "--trials", "1", "--results", str(results), *arguments)
-        monkeypatch.setattr(sys, "argv", ["hiv", *arguments])
-        hiv.main()
-        with results.open() as file:
-            return list(csv.DictReader(file))
-
-    assert len(run("--data", "hiv.csv", "--splits", "2")) == 3 * 2
-    lines = run("--data", "hiv.csv", "--splits", "3")
+    arguments = ("--data", "hiv.csv", "--jobs", 1, "--trials", 1, "--results", results)
+    run(monkeypatch, hiv, *arguments, "--splits", 2)
+    assert len(read(results)) == 3 * 2
+    run(monkeypatch, hiv, *arguments, "--splits", 3)
+    lines = read(results)
     assert {(line["contender"], line["split"]) for line in lines} == {
         (name, split) for name in hiv.CONTENDERS for split in "012"
     }
     assert len(lines) == 9
-    assert run() == lines
+    run(monkeypatch, hiv, "--results", results)
+    assert read(results) == lines
     printed = capsys.readouterr().out
     assert "focal loss        less log loss          average precision" in printed
     assert "(95 %, 3 splits)" in printed
