@@ -26,7 +26,7 @@ import warnings
 from itertools import product
 
 import pandas as pd
-from differences import half_interval, wilcoxon_p
+from differences import family_means, wilcoxon_p, with_interval
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from study import (
@@ -90,11 +90,14 @@ def lines_of(name, X, y, library):
     return lines
 
 
-def with_interval(difference):
-    """Mean over data sets, half its 95 % interval, and p of Wilcoxon's signed-rank test."""
+def over_data_sets(difference):
+    """Their mean with its 95 % interval, and p of Wilcoxon's signed-rank test."""
     difference = difference.dropna()
-    half, p = half_interval(difference), wilcoxon_p(difference)
-    return f"{difference.mean():+.4f} +- {half:.4f} (p {p:.2g})"
+    return f"{with_interval(difference)} (p {wilcoxon_p(difference):.2g})"
+
+
+def over_families(difference):
+    return with_interval(family_means(difference.dropna()))
 
 
 def report_of(table):
@@ -104,31 +107,56 @@ def report_of(table):
     print(f"{table.index.size} data sets; log loss: average precision {rank[own].mean():.4f}")
 
     def less_log_loss(setting):
-        return with_interval(rank[setting] - rank[own])
+        return rank[setting] - rank[own]
 
     def less_base(setting):
-        return with_interval(rank[setting] - rank[setting[0], "none", BASE_RATE])
+        return rank[setting] - rank[setting[0], "none", BASE_RATE]
 
-    def change(setting):
-        return f"{(rank[setting] - rank[setting[0], 'none', BASE_RATE]).abs().mean():.4f}"
+    def size(change):
+        return f"{change.abs().mean():.4f}"
 
     def ratio(setting):
-        return f"{(log_loss[setting] / log_loss[own]).median():.3f}"
+        return log_loss[setting] / log_loss[own]
+
+    def median(ratios):
+        return f"{ratios.median():.3f}"
 
     of_alpha = list(ALPHAS), lambda gamma, alpha: (gamma, alpha, BASE_RATE)
     of_rate = RATES, lambda gamma, rate: (gamma, "none", rate)
     tables = (
-        ("Average precision less that of log loss", *of_alpha, less_log_loss),
-        ("Average precision less that of the same gamma without alpha", *of_alpha, less_base),
-        ("Change of average precision by alpha, mean of absolute values", *of_alpha, change),
-        ("Log loss as a multiple of that of log loss, median", *of_alpha, ratio),
-        ("Average precision less that of the same gamma at 0.1, by rate", *of_rate, less_base),
-        ("Average precision less that of log loss at 0.1, by rate", *of_rate, less_log_loss),
-        ("Log loss as a multiple of that of log loss at 0.1, by rate", *of_rate, ratio),
+        ("Average precision less that of log loss", *of_alpha, less_log_loss, over_data_sets),
+        ("The same, over families", *of_alpha, less_log_loss, over_families),
+        (
+            "Average precision less that of the same gamma without alpha",
+            *of_alpha,
+            less_base,
+            over_data_sets,
+        ),
+        ("The same, over families", *of_alpha, less_base, over_families),
+        (
+            "Change of average precision by alpha, mean of absolute values",
+            *of_alpha,
+            less_base,
+            size,
+        ),
+        ("Log loss as a multiple of that of log loss, median", *of_alpha, ratio, median),
+        (
+            "Average precision less that of the same gamma at 0.1, by rate",
+            *of_rate,
+            less_base,
+            over_data_sets,
+        ),
+        (
+            "Average precision less that of log loss at 0.1, by rate",
+            *of_rate,
+            less_log_loss,
+            over_data_sets,
+        ),
+        ("Log loss as a multiple of that of log loss at 0.1, by rate", *of_rate, ratio, median),
     )
-    for title, columns, setting_of, written in tables:
+    for title, columns, setting_of, compared, written in tables:
         rows = {
-            f"gamma {gamma:g}": [written(setting_of(gamma, column)) for column in columns]
+            f"gamma {gamma:g}": [written(compared(setting_of(gamma, column))) for column in columns]
             for gamma in GAMMAS
         }
         print(f"\n{title}\n{pd.DataFrame.from_dict(rows, 'index', columns=columns).to_string()}")

@@ -1,4 +1,6 @@
-"""Statistics of paired differences between two contenders."""
+"""Statistics of paired differences between two contenders, over data sets or their families."""
+
+import re
 
 from scipy import stats
 
@@ -6,6 +8,16 @@ from scipy import stats
 def half_interval(differences):
     """Half the 95 % interval of their mean, by Student's t distribution."""
     return stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+
+
+def family_means(differences):
+    """Means over the data sets made from one source, which shares what their names begin with."""
+    return differences.groupby(lambda name: re.split(r"[\d\-_]", name)[0]).mean()
+
+
+def with_interval(differences):
+    """Their mean and its 95 % interval, as text."""
+    return f"{differences.mean():+.4f} +- {half_interval(differences):.4f}"
 
 
 def wilcoxon_p(differences):

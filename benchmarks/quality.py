@@ -365,14 +365,20 @@ def line_of(name, X, y, contender, fold, settings):
     return line
 
 
-def data_sets(arguments):
-    for path in sorted(Path(arguments.data).iterdir()) if arguments.data else ():
+def files_of(folder):
+    """Names, features and labels of the .npz and .csv files in a folder."""
+    for path in sorted(Path(folder).iterdir()):
         if path.suffix == ".npz":
             with np.load(path) as archive:
                 yield path.stem, archive["X"], archive["y"]
         elif path.suffix == ".csv":
             table = np.genfromtxt(path, delimiter=",", skip_header=1)
             yield path.stem, table[:, :-1], table[:, -1]
+
+
+def data_sets(arguments):
+    if arguments.data:
+        yield from files_of(arguments.data)
     for name in arguments.openml or ():
         from sklearn.datasets import fetch_openml
 

@@ -24,7 +24,7 @@ import numpy as np
 import xgboost as xgb
 from harness import print_machine
 from joblib import Parallel, delayed
-from quality import data_sets, prepared, read
+from quality import files_of, prepared, read
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
@@ -240,9 +240,17 @@ def reduced(data):
     return sorted(data, key=lambda item: item[2].sum())[4::8]
 
 
-def keel_data(is_reduced):
-    data = [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in keel()]
-    return reduced(data) if is_reduced else data
+def keel_data():
+    return [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in keel()]
+
+
+def of_two_classes(folder):
+    """The data sets in a folder that have two classes."""
+    return [
+        (name, *prepared(X, y, MOST_ROWS))
+        for name, X, y in files_of(folder)
+        if len(np.unique(y)) == 2
+    ]
 
 
 def tasks_of(data, libraries, path):
@@ -284,35 +292,29 @@ def run_on_keel(name, doc, libraries, columns, lines_of, report):
     path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
     print_machine()
     if not arguments.report:
-        tasks = tasks_of(keel_data(arguments.reduced), libraries, path)
-        append(path, columns, lines_of, tasks, arguments.jobs)
+        data = reduced(keel_data()) if arguments.reduced else keel_data()
+        append(path, columns, lines_of, tasks_of(data, libraries, path), arguments.jobs)
     report(path)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, help="folder of .npz and .csv files, for confirmation")
-    parser.add_argument("--reduced", action="store_true", help="12 data sets, 4 trials: 15 minutes")
+    parser.add_argument("--reduced", action="store_true", help="every eighth data set, 4 trials")
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
         "--results", type=Path, help="results/study.csv or results/confirmation.csv"
     )
     arguments = parser.parse_args()
-    arguments.openml = None
     if arguments.reduced:
         arguments.trials = 4
     name = "confirmation" if arguments.data else "study"
     path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
     print_machine()
-    if arguments.data:
-        data = [
-            (name, *prepared(X, y, MOST_ROWS))
-            for name, X, y in data_sets(arguments)
-            if len(np.unique(y)) == 2
-        ]
-    else:
-        data = keel_data(arguments.reduced)
+    data = of_two_classes(arguments.data) if arguments.data else keel_data()
+    if arguments.reduced:
+        data = reduced(data)
     tasks = [(*task, arguments) for task in tasks_of(data, LIBRARIES, path)]
     append(path, COLUMNS, lines_of, tasks, arguments.jobs)
 

@@ -5,7 +5,6 @@ python benchmarks/study_report.py --results benchmarks/results/confirmation.csv
 """
 
 import argparse
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import baycomp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from differences import half_interval, wilcoxon_p
+from differences import family_means, half_interval, wilcoxon_p, with_interval
 from study import CONTENDERS, LIBRARIES, METRICS, NARROW, RESULTS
 
 ROPE, SURE = 0.005, 0.95
@@ -21,6 +20,10 @@ SEARCHED = ("focal loss, gamma", "focal loss, gamma and alpha")
 COMPARISONS = (
     *((contender, "log loss") for contender in CONTENDERS[1:]),
     *((contender, "scale_pos_weight") for contender in SEARCHED),
+)
+NOT_IN_THE_PROTOCOL = (
+    *((contender, "focal loss, defaults") for contender in SEARCHED),
+    ("focal loss, defaults", "scale_pos_weight"),
 )
 
 
@@ -42,10 +45,6 @@ class Comparison(NamedTuple):
             if getattr(self, said) >= SURE:
                 return said
         return None
-
-
-def family(name):
-    return re.split(r"[\d\-_]", name)[0]
 
 
 def comparison(difference):
@@ -74,7 +73,7 @@ def verdict(of_sets, of_families, p):
 
 
 def by_contender(lines, library, metric):
-    of_library = lines[(lines["library"] == library)]
+    of_library = lines[lines["library"] == library]
     return of_library.pivot(index="data", columns="contender", values=metric)
 
 
@@ -84,8 +83,8 @@ def print_comparisons(lines):
         table = by_contender(lines, library, "average precision")
         for contender, reference in COMPARISONS:
             difference = table[contender] - table[reference]
-            families = difference.groupby(family).mean()
-            found.append((library, contender, reference, *map(comparison, (difference, families))))
+            of_both = map(comparison, (difference, family_means(difference)))
+            found.append((library, contender, reference, *of_both))
     corrected = holm([of_sets.p for *_, of_sets, _ in found])
     print("\nAverage precision less that of the reference; probabilities of better, same, worse")
     print(f"(+-{ROPE}) over data sets, then over families; Wilcoxon's p with Holm's correction\n")
@@ -97,6 +96,27 @@ def print_comparisons(lines):
         for name, of in (("data sets", of_sets), ("families", of_families)):
             shares = f"{of.better:.3f} {of.same:.3f} {of.worse:.3f}"
             print(f"{'':8} {of.n:3} {name:10} {of.mean:+.4f} +- {of.half:.4f}   {shares}")
+
+
+def print_without_verdict(lines):
+    """Comparisons that the protocol does not name."""
+    last, first = (lines[lines["trials"] == n] for n in (last_trial(lines), "1"))
+    compared = [(last, *pair) for pair in NOT_IN_THE_PROTOCOL]
+    compared.append((first, "focal loss, defaults", "scale_pos_weight"))
+    print("\nNot in the protocol: average precision less that of the reference, 95 % intervals")
+    for library in LIBRARIES:
+        for of_trials, contender, reference in compared:
+            table = by_contender(of_trials, library, "average precision")
+            difference = (table[contender] - table[reference]).dropna()
+            families = with_interval(family_means(difference))
+            print(
+                f"{library:8} {contender:26} less {reference:20} {with_interval(difference)}, "
+                f"over families {families}" + ", after the first trial" * (of_trials is first)
+            )
+
+
+def last_trial(lines):
+    return max((name for name in lines["trials"].unique() if name != NARROW), key=int)
 
 
 def print_means(lines):
@@ -160,12 +180,13 @@ def main():
     for _, line in lines.dropna(subset="error").iterrows():
         print(f"{line['data']} in {line['library']} failed: {line['error']}")
     lines = lines[lines["error"].isna()]
-    n_trials = max((name for name in lines["trials"].unique() if name != NARROW), key=int)
+    n_trials = last_trial(lines)
     final = lines[lines["trials"] == n_trials]
     complete = final.groupby("library")["data"].nunique().to_dict()
     print(f"Data sets: {complete}; {n_trials} trials")
     print_means(final)
     print_comparisons(final)
+    print_without_verdict(lines)
     print_choices(lines)
     plot(final, arguments.plot or arguments.results.with_suffix(".png"))
 

@@ -25,7 +25,7 @@ def test_from_data_to_tables(choosing, tmp_path, monkeypatch, capsys):
     X = rng.normal(size=(3, 150, 2))
     y = (X[..., 0] > 1).astype(int)
     data = [(f"data{i}", X[i], y[i]) for i in range(3)]
-    monkeypatch.setattr(importlib.import_module("study"), "keel_data", lambda is_reduced: data)
+    monkeypatch.setattr(importlib.import_module("study"), "keel_data", lambda: data)
     results = tmp_path / "choosing.csv"
     run(monkeypatch, choosing, "--jobs", 1, "--results", results)
     lines = read(results)

@@ -62,7 +62,7 @@ def test_from_data_to_a_report(other_libraries, tmp_path, monkeypatch, capsys):
     }
     monkeypatch.setattr(other_libraries, "LIBRARIES", libraries)
     data = [(f"data{i}", *drawn(60 + i, i)) for i in range(3)]
-    monkeypatch.setattr(importlib.import_module("study"), "keel_data", lambda is_reduced: data)
+    monkeypatch.setattr(importlib.import_module("study"), "keel_data", lambda: data)
     results = tmp_path / "results.csv"
     arguments = ("--jobs", "1", "--results", str(results))
     monkeypatch.setattr(sys, "argv", ["other_libraries", *arguments])

@@ -60,6 +60,7 @@ def test_from_data_to_a_verdict(study, report, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "focal loss, gamma and alpha less log loss" in printed
     assert "2 families" in printed
+    assert ", after the first trial" in printed
     assert results.with_suffix(".png").stat().st_size > 1000
 
 
@@ -107,3 +108,12 @@ def test_what_is_said(report, mean, said):
     unsure = report.comparison(pd.Series(np.random.default_rng(1).normal(0, 0.2, 60)))
     assert unsure.likely is None
     assert report.verdict(found, unsure, 0.0) == "no difference was found"
+
+
+def test_a_family_is_what_names_begin_with(study):
+    import pandas as pd
+
+    differences = importlib.import_module("differences")
+    values = pd.Series({"ant-1": 1.0, "ant2": 3.0, "bee_a": 5.0, "bees": 7.0})
+    assert differences.family_means(values).to_dict() == {"ant": 2.0, "bee": 5.0, "bees": 7.0}
+    assert differences.with_interval(values) == "+4.0000 +- 4.1085"  # 3.1824 * 2.5820 / 2
