@@ -11,10 +11,7 @@ from numpy.testing import assert_allclose
 
 from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.autodiff import softmax as softmax_kernels
-from focal_gbm._kernels.cuda import device
-from focal_gbm._kernels.cuda.autodiff import sigmoid as cuda_sigmoid
-from focal_gbm._kernels.cuda.autodiff import softmax as cuda_softmax
-from focal_gbm._kernels.cuda.autodiff import tensors
+from focal_gbm._kernels.cuda import autodiff, device
 from focal_gbm._kernels.limits import SOFT_TARGETS
 
 pytestmark = [
@@ -35,7 +32,7 @@ def small_grid(monkeypatch):
     places.shrink_grid(monkeypatch)
     if config.ENABLE_CUDASIM:  # it has its own arrays in place of tensors
         places.simulate(monkeypatch)
-        monkeypatch.setattr(tensors, "launch", device.launch)
+        monkeypatch.setattr(autodiff, "launch", device.launch)
 
 
 def to_device(array):
@@ -64,7 +61,7 @@ def strided(array):
 def sigmoid(margin, y, mask, factor, parameters, *, move=to_device, **settings):
     out = to_device(np.full_like(margin, 7))
     moved = [move(array) for array in parameters]
-    cuda_sigmoid.sigmoid(
+    autodiff.sigmoid(
         move(margin), move(y), move(mask), move(factor), moved, out, stream=0, **settings
     )
     return to_host(out)
@@ -78,7 +75,7 @@ def cpu_sigmoid(*arguments, **settings):
 
 def softmax(margin, y, factor, vector, order, gamma, alpha, smoothing=0.0, *, move=to_device):
     out = to_device(np.full(margin.shape if order else margin.shape[:2], 7, margin.dtype))
-    cuda_softmax.softmax(
+    autodiff.softmax(
         move(margin),
         move(y),
         move(factor),
@@ -292,7 +289,7 @@ def on_cuda(monkeypatch):
         fakes = [None if array is None else FakeCUDAArray(array.numpy()) for array in arrays]
         device.launch(function, fakes, *arguments)
 
-    monkeypatch.setattr(tensors, "launch", simulated)
+    monkeypatch.setattr(autodiff, "launch", simulated)
     monkeypatch.setattr(_cuda, "_stream", lambda tensor: nullcontext(0))
 
     def call(operator, *arguments):

@@ -461,8 +461,7 @@ from numba.cuda import dispatcher
 dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=(9, 0))
 
 import numpy as np
-from focal_gbm._kernels.cuda import binary, device, softmax
-from focal_gbm._kernels.cuda.autodiff import classes, shares, sigmoid
+from focal_gbm._kernels.cuda import autodiff, binary, device, softmax
 
 def arrays(real, *dims):
     return [(np.dtype(real), ndim) for ndim in dims]
@@ -477,12 +476,12 @@ for real in (np.float32, np.float64):
         (softmax._gradient_hessian, arrays(real, 2, 1, 1, 2, 2) + by_class + found, 4, 1),
         (softmax._loss, arrays(real, 2, 1, 1, 1) + by_class + found, 2, 0),
         (softmax._posterior, arrays(real, 2, 2) + by_class + found, 1, 1),
-        (sigmoid.derivative, arrays(real, *[1] * 9), 8, 2),
-        (classes.derivative, arrays(real, 3, 2, 2, 3, 3, 1, 1), 2, 2),
-        (shares.derivative, arrays(real, 3, 3, 2, 3, 3, 1, 1), 4, 2),
-        (shares.derivative, arrays(real, 3, 2, 2, 3, 3, 1, 1), 4, 2),
+        (autodiff.sigmoid_derivative, arrays(real, *[1] * 9), 8, 2),
+        (autodiff.classes_derivative, arrays(real, 3, 2, 2, 3, 3, 1, 1), 2, 2),
+        (autodiff.shares_derivative, arrays(real, 3, 3, 2, 3, 3, 1, 1), 4, 2),
+        (autodiff.shares_derivative, arrays(real, 3, 2, 2, 3, 3, 1, 1), 4, 2),
     ):
-        if function in (classes.derivative, shares.derivative) and kinds[1][1] == 2:
+        if kinds[0][1] == 3 and kinds[1][1] == 2:  # labels that are classes
             kinds[1] = np.dtype(np.int64), 2
         signature = device.signature(kinds, n_parameters, n_flags)
         ptx, _ = cuda.compile(function, signature, cc=(9, 0), device=False, abi="numba")

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from focal_gbm._kernels.cuda.autodiff import sigmoid as sigmoid_kernels
-from focal_gbm._kernels.cuda.autodiff import softmax as softmax_kernels
+from focal_gbm._kernels.cuda import autodiff
 from focal_gbm.torch._layout import Rows
 
 
@@ -30,7 +29,7 @@ def sigmoid(
     **settings: Any,
 ) -> int:
     with _stream(margin) as stream:
-        sigmoid_kernels.sigmoid(
+        autodiff.sigmoid(
             margin,
             y,
             mask,
@@ -55,9 +54,7 @@ def softmax(
 ) -> int:
     with _stream(margin) as stream:
         by_class = _by_class(gamma, margin), _by_class(alpha, margin)
-        softmax_kernels.softmax(
-            margin, y, factor, vector, out, *by_class, stream=stream, **settings
-        )
+        autodiff.softmax(margin, y, factor, vector, out, *by_class, stream=stream, **settings)
     return 0
 
 
