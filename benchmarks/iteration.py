@@ -20,7 +20,7 @@ import xgboost as xgb
 from harness import interleaved, make_data, print_machine, print_table
 
 from focal_gbm import BinaryFocalLoss, FocalObjective
-from focal_gbm._kernels.openmp import team
+from focal_gbm._kernels.threads import team
 from focal_gbm.xgboost._train import XGBoostTraining
 
 READY, POOL, TEAM = "ready arrays", "focal_gbm, pool", "focal_gbm, XGBoost's threads"

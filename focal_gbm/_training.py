@@ -9,8 +9,7 @@ from focal_gbm._arrays import check_rows
 from focal_gbm._curvature import boosted_gradient_hessian
 from focal_gbm._engines import SumOfAll, alone
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
-from focal_gbm._kernels.openmp import team
-from focal_gbm._kernels.threads import Threads
+from focal_gbm._kernels.threads import Threads, team
 from focal_gbm._types import Array
 from focal_gbm.objective import (
     FocalMetric,

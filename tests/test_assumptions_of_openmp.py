@@ -6,29 +6,29 @@ import sys
 
 import pytest
 
-from focal_gbm._kernels import openmp
+from focal_gbm._kernels import threads
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the pool is used elsewhere")
 
 
 def loaded(library):
     pytest.importorskip(library)
-    return openmp._loaded(library)
+    return threads._loaded(library)
 
 
-@pytest.mark.parametrize("library", list(openmp._FILES))
+@pytest.mark.parametrize("library", list(threads._FILES))
 def test_a_loaded_library_is_found(library):
     assert loaded(library)._handle, f"{library}'s file is elsewhere: kernels run on the pool"
 
 
-@pytest.mark.parametrize("library", list(openmp._FILES))
+@pytest.mark.parametrize("library", list(threads._FILES))
 def test_a_library_leads_to_its_openmp(library):
     found = loaded(library)
     for name in ("GOMP_parallel", "omp_get_max_threads"):
         assert hasattr(found, name), f"{library} is linked with no {name}: kernels run on the pool"
 
 
-@pytest.mark.parametrize("library", list(openmp._FILES))
+@pytest.mark.parametrize("library", list(threads._FILES))
 def test_a_parallel_loop_calls_a_function_on_all_threads(library):
     """By GOMP_parallel(function, data, number of threads, flags)."""
     called, numbers = [], set()

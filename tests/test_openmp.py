@@ -13,7 +13,7 @@ import pytest
 from numba import config
 from numpy.testing import assert_array_equal
 
-from focal_gbm._kernels import launch, openmp, threads
+from focal_gbm._kernels import launch, threads
 from focal_gbm._kernels.threads import Team
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the pool is used elsewhere")
@@ -49,7 +49,7 @@ KERNELS = """
 import atexit, ctypes, importlib, os, sys, threading
 import numpy as np
 from focal_gbm import BinaryFocalLoss, SoftmaxFocalLoss
-from focal_gbm._kernels import openmp, threads
+from focal_gbm._kernels import threads
 from focal_gbm._kernels.autodiff import sigmoid, softmax
 
 library = sys.argv[1]
@@ -81,12 +81,12 @@ results_of_one_thread = results(1)
 """
 
 CHECKS = """
-team = openmp.team(library, 3, None)
+team = threads.team(library, 3, None)
 limit = min(3, threads.available_threads())
 assert team is None if limit == 1 else team == (team.fork, 3, limit)
-team = openmp.team(library, 3, 3)
+team = threads.team(library, 3, 3)
 assert team == (team.fork, 3, 3)
-fewer = openmp.team(library, 3, 2)
+fewer = threads.team(library, 3, 2)
 assert fewer == (team.fork, 3, 2)
 check(team)
 check(fewer)
@@ -115,8 +115,8 @@ print("nested")
 
 child = os.fork()
 if child == 0:
-    assert openmp.team(library, 3, 3) == 3
-    check(openmp.team(library, 3, 2))
+    assert threads.team(library, 3, 3) == 3
+    check(threads.team(library, 3, 2))
     os._exit(0)
 for _ in range(600):
     if os.waitpid(child, os.WNOHANG)[0]:
@@ -147,7 +147,7 @@ def test_results_are_those_of_one_thread(library):
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_whatever_openmp_is_told(settings):
-    program = KERNELS + "check(openmp.team(library, 3, 3))\nprint('done')"
+    program = KERNELS + "check(threads.team(library, 3, 3))\nprint('done')"
     assert output_of(program, "xgboost", **settings) == ["done"]
 
 
@@ -215,35 +215,35 @@ def test_losses_of_tensors_run_on_the_threads_of_torch():
 
 
 def test_without_a_team(monkeypatch):
-    monkeypatch.setitem(openmp._FILES, "none", "libnone.so")
-    assert openmp.team("none", 2, None) is None
-    assert openmp.team("none", 2, 3) == 3
-    monkeypatch.setitem(openmp._FILES, "of C", "libc.so.6")  # has no OpenMP
-    assert openmp.team("of C", 2, None) is None
+    monkeypatch.setitem(threads._FILES, "none", "libnone.so")
+    assert threads.team("none", 2, None) is None
+    assert threads.team("none", 2, 3) == 3
+    monkeypatch.setitem(threads._FILES, "of C", "libc.so.6")  # has no OpenMP
+    assert threads.team("of C", 2, None) is None
 
 
 def test_a_library_takes_its_share(monkeypatch):
     """With a team of another size, threads would end and start again."""
-    runtime = openmp._OpenMP(1, lambda: 16)
-    monkeypatch.setattr(openmp, "_runtime", lambda _: runtime)
-    monkeypatch.setattr(openmp, "quotas", lambda: [4])
-    monkeypatch.setattr(openmp, "n_processors", lambda: 5)
-    monkeypatch.setattr(openmp, "available_threads", lambda: 3)
+    runtime = threads._OpenMP(1, lambda: 16)
+    monkeypatch.setattr(threads, "_runtime", lambda _: runtime)
+    monkeypatch.setattr(threads, "quotas", lambda: [4])
+    monkeypatch.setattr(threads, "n_processors", lambda: 5)
+    monkeypatch.setattr(threads, "available_threads", lambda: 3)
     for library, size in (("xgboost", 5), ("lightgbm", 16)):
-        assert openmp.team(library, None, None) == Team(1, size, 3)
-    assert openmp.team("lightgbm", 8, 8) == Team(1, 8, 8)
-    assert openmp.team("xgboost", 8, 2) == Team(1, 4, 2)
-    assert openmp.team("xgboost", 8, 5) == 5
-    assert openmp.team("xgboost", 1, None) is None
-    assert openmp.team("xgboost", None, 1) == 1
+        assert threads.team(library, None, None) == Team(1, size, 3)
+    assert threads.team("lightgbm", 8, 8) == Team(1, 8, 8)
+    assert threads.team("xgboost", 8, 2) == Team(1, 4, 2)
+    assert threads.team("xgboost", 8, 5) == 5
+    assert threads.team("xgboost", 1, None) is None
+    assert threads.team("xgboost", None, 1) == 1
 
 
 AMBIGUOUS = """
 import ctypes, xgboost, torch
-from focal_gbm._kernels import openmp
-same = openmp._address(openmp._loaded("xgboost")) == openmp._address(ctypes.CDLL(None))
-print(isinstance(openmp.team("xgboost", 2, 2), tuple) == same)
-print(isinstance(openmp.team("torch", 2, 2), tuple))
+from focal_gbm._kernels import threads
+same = threads._address(threads._loaded("xgboost")) == threads._address(ctypes.CDLL(None))
+print(isinstance(threads.team("xgboost", 2, 2), tuple) == same)
+print(isinstance(threads.team("torch", 2, 2), tuple))
 """
 
 
@@ -280,7 +280,7 @@ def test_no_more_threads_take_part_than_may(monkeypatch, tmp_path, is_summed):
 def test_a_kernel_without_memory(monkeypatch, tmp_path, number):
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     pytest.importorskip("torch")
-    team = openmp.team("torch", 2, 2) if number == 2 else 1
+    team = threads.team("torch", 2, 2) if number == 2 else 1
     values = np.ones(16 * launch._CHUNK)
     out = np.zeros_like(values)
     launch.launch(failing, (values,), (out,), (1.0,), (), team)

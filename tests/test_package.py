@@ -48,7 +48,6 @@ LEVELS = [
     "_kernels.numba_internals",
     "_kernels.elementary",
     "_kernels.cpu",
-    "_kernels.openmp",
     "_kernels.launch",
     "_kernels.*",
     "_kernels.cuda.numba_cuda_internals",

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.autodiff import softmax as softmax_kernels
-from focal_gbm._kernels.openmp import team
-from focal_gbm._kernels.threads import Threads
+from focal_gbm._kernels.threads import Threads, team
 from focal_gbm._types import Array
 from focal_gbm.torch._layout import Rows
 
