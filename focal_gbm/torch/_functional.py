@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from focal_gbm.torch._checks import (
+from focal_gbm.torch._arguments import (
+    ANY_NUMBER,
+    CLASS_WEIGHT,
+    GAMMA,
+    Parameter,
     check_classes_or_shares,
     check_ignored_label,
     check_input_and_target,
@@ -16,19 +20,13 @@ from focal_gbm.torch._checks import (
     check_options,
     check_probability,
     check_soft_target,
-)
-from focal_gbm.torch._internals import are_plain
-from focal_gbm.torch._losses import sigmoid_loss, softmax_loss
-from focal_gbm.torch._parameters import (
-    ANY_NUMBER,
-    CLASS_WEIGHT,
-    GAMMA,
-    Parameter,
     class_weights,
     elementwise,
     per_class,
     weight_per_class,
 )
+from focal_gbm.torch._internals import are_plain
+from focal_gbm.torch._losses import sigmoid_loss, softmax_loss
 from focal_gbm.torch._plain import Parameters
 
 # F.binary_cross_entropy clamps log-probabilities at -100, so a probability of zero or one stands

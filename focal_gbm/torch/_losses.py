@@ -6,8 +6,8 @@ import importlib.util
 import torch
 from torch import Tensor
 
+from focal_gbm.torch._arguments import all_visible, raise_for_classes, raise_for_targets
 from focal_gbm.torch._autograd import sigmoid, sigmoid_sum, softmax, softmax_sum
-from focal_gbm.torch._checks import all_visible, raise_for_classes, raise_for_targets
 from focal_gbm.torch._internals import is_tensor, requires_gradient
 from focal_gbm.torch._plain import Parameters, plain_sigmoid, plain_softmax
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from focal_gbm.torch._checks import check_number
+from focal_gbm.torch._arguments import check_number
 from focal_gbm.torch._functional import sigmoid_focal_loss, softmax_focal_loss
 
 _MOST_SHOWN = 10  # values; a longer Tensor is shown by its shape

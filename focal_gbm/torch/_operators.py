@@ -18,7 +18,7 @@ from torch import Tensor
 
 from focal_gbm._kernels.rows import BAD_LABEL
 from focal_gbm.torch import _cpu
-from focal_gbm.torch._checks import raise_for_classes, raise_for_targets
+from focal_gbm.torch._arguments import raise_for_classes, raise_for_targets
 from focal_gbm.torch._internals import are_plain
 from focal_gbm.torch._layout import Vectors
 
