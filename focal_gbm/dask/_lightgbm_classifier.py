@@ -24,8 +24,8 @@ from focal_gbm.dask._collections import (
 )
 from focal_gbm.dask._lightgbm_worker import NameOfTraining, OnWorker
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
-from focal_gbm.lightgbm._evaluation import pairs_of
 from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, other_params
+from focal_gbm.lightgbm._metrics import pairs_of
 from focal_gbm.lightgbm._parameters import canonical, is_on
 from focal_gbm.lightgbm._train import check_splits
 

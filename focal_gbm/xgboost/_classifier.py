@@ -30,8 +30,12 @@ from focal_gbm.xgboost._attributes import (
     classes_of,
     loss_of,
 )
-from focal_gbm.xgboost._evaluation import check_evaluation, posterior_metric, split_metrics
-from focal_gbm.xgboost._metrics import is_default_disabled
+from focal_gbm.xgboost._metrics import (
+    check_evaluation,
+    is_default_disabled,
+    posterior_metric,
+    split_metrics,
+)
 from focal_gbm.xgboost._parameters import as_booster, library_objective
 from focal_gbm.xgboost._train import SetAttributes, check_splits, train_with
 

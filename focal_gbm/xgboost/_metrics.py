@@ -1,6 +1,10 @@
-"""Metrics for XGBoost: its own, of the posterior; the focal loss; and the user's."""
+"""Metrics for XGBoost: its own, of the posterior; the focal loss; and the user's.
+
+Also the metrics, weights and margins of the evaluation sets of ``FocalXGBClassifier``.
+"""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,6 +15,7 @@ from xgboost import collective
 
 from focal_gbm._arrays import is_on_device
 from focal_gbm._engines import is_any, mean_of_all
+from focal_gbm._estimator import EvalSet, Targets, check_at_most, check_start, checked_weight
 from focal_gbm._metrics import NO_ROWS, Area, RowMetric, Rows, means_and_areas
 from focal_gbm._training import Training
 from focal_gbm._types import Array
@@ -24,10 +29,10 @@ from focal_gbm.objective import (
     labels_and_weights,
     n_classes_of,
 )
-from focal_gbm.xgboost._collective import sum_of_all_workers
 from focal_gbm.xgboost._internals import evaluated
 from focal_gbm.xgboost._parameters import library_objective, threads_of
 from focal_gbm.xgboost._resident import DeviceRows
+from focal_gbm.xgboost._training import sum_of_all_workers
 
 # Parameters that XGBoost's metrics read.
 _METRIC_PARAMETERS = ("huber_slope", "quantile_alpha", "ndcg_exp_gain")
@@ -301,3 +306,48 @@ def add_results(evals_log: Any, dataset_name: str, results: list[list[tuple[str,
     for of_metric in results:
         for name, value in of_metric:
             log.setdefault(name, []).append(value)
+
+
+def check_evaluation(
+    targets: Targets, eval_set: EvalSet, weights: Sequence[Any] | None, margins: Any
+) -> None:
+    """Check weights and margins of the evaluation sets."""
+    check_at_most("sample_weight_eval_set", weights, eval_set)
+    check_at_most("base_margin_eval_set", margins, eval_set)
+    for weight, (_, y) in zip([] if weights is None else weights, eval_set, strict=False):
+        checked_weight("sample_weight_eval_set", weight, y)
+    for margin, (_, y) in zip([] if margins is None else margins, eval_set, strict=False):
+        check_start("base_margin_eval_set", margin, y, targets.n_classes)
+
+
+def split_metrics(eval_metric: Any) -> tuple[list[str], list[Any]]:
+    """Names and callables among the metrics of a classifier."""
+    if eval_metric is None:
+        return [], []
+    metrics = eval_metric if isinstance(eval_metric, list | tuple) else [eval_metric]
+    for metric in metrics:
+        if not isinstance(metric, str) and not callable(metric):
+            raise TypeError(f"eval_metric: expected names and callables, got {metric!r}")
+    names = [metric for metric in metrics if isinstance(metric, str)]
+    callables = [metric for metric in metrics if not isinstance(metric, str)]
+    their_names = [_name(metric) for metric in callables]
+    if len(set(their_names)) < len(their_names):
+        raise ValueError(f"eval_metric: expected callables of different names, got {their_names}")
+    return names, callables
+
+
+def posterior_metric(metric: Any, targets: Targets) -> Any:
+    """Turn a metric of probabilities, in scikit-learn's convention, into one of margins."""
+    if isinstance(metric, FocalMetric):
+        return metric
+
+    def of_margin(margin: Array, dataset: xgb.DMatrix) -> tuple[str, float]:
+        y, sample_weight = labels_and_weights(dataset)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return _name(metric), float(metric(y, targets.loss.posterior(margin), **weights))
+
+    return of_margin
+
+
+def _name(metric: Any) -> str:
+    return str(getattr(metric, "__name__", repr(metric)))

@@ -21,7 +21,6 @@ from focal_gbm.xgboost._attributes import (
     text_of_class_prior,
     text_of_loss,
 )
-from focal_gbm.xgboost._collective import sum_of_all_workers, totals_of_all_workers
 from focal_gbm.xgboost._internals import (
     is_autologged,
     raise_first_trees,
@@ -37,7 +36,12 @@ from focal_gbm.xgboost._parameters import (
     with_start,
 )
 from focal_gbm.xgboost._resident import CannotStayError, Features, Resident
-from focal_gbm.xgboost._training import Intercept, XGBoostTraining
+from focal_gbm.xgboost._training import (
+    Intercept,
+    XGBoostTraining,
+    sum_of_all_workers,
+    totals_of_all_workers,
+)
 
 
 @warn_of_places

@@ -1,18 +1,46 @@
-"""The state of one training of an XGBoost booster, and the shift of its intercept."""
+"""The state of one training of an XGBoost booster, and the shift of its intercept.
+
+Workers that train together sum through XGBoost's collective, if there is one.
+"""
 
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import xgboost as xgb
+from xgboost import collective
 from xgboost.callback import TrainingCallback
 
+from focal_gbm._engines import together
 from focal_gbm._intercept import needs_shift
 from focal_gbm._training import Training
 from focal_gbm._types import Array
+from focal_gbm.objective import Loss, labels_and_weights
 from focal_gbm.xgboost._attributes import text_of_intercept
 from focal_gbm.xgboost._internals import base_margin_of, raise_first_trees, tree_booster_of
 from focal_gbm.xgboost._parameters import base_score, is_kept_by_base_score
 from focal_gbm.xgboost._resident import Resident
+
+
+def sum_of_all_workers(array: Array) -> Array:
+    """The sum of an array over all workers; each of them gets it."""
+    if not collective.is_distributed():
+        return array
+    return collective.allreduce(np.asarray(array, np.float64), collective.Op.SUM)
+
+
+def totals_of_all_workers(dtrain: xgb.DMatrix, loss: Loss) -> Array:
+    """Total weight of each class; if workers train together, in the rows of all.
+
+    Each worker has some of the rows, and must start from the same margin as the others.
+    """
+
+    def count() -> Array:
+        is_empty = collective.is_distributed() and not dtrain.num_row()
+        labels = (np.zeros(0), None) if is_empty else labels_and_weights(dtrain)
+        return loss._totals(*labels)
+
+    return sum_of_all_workers(together(count, sum_of_all_workers))
 
 
 class XGBoostTraining(Training):
