@@ -16,8 +16,16 @@ from focal_gbm.lightgbm._attributes import classes_of, loss_of, n_classes_of
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier
 from focal_gbm.objective import FocalObjective
 from focal_gbm.onnx._graph import Graph, Tensor, where
-from focal_gbm.onnx._parts import Parts, loss_of_booster, parts_of, refuse_objective
-from focal_gbm.onnx._trees import IS, Ensemble, Leaf, Split
+from focal_gbm.onnx._parts import (
+    IS,
+    Ensemble,
+    Leaf,
+    Parts,
+    Split,
+    loss_of_booster,
+    parts_of,
+    refuse_objective,
+)
 
 CLASSIFIER = FocalLGBMClassifier
 

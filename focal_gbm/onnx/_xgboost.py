@@ -11,8 +11,17 @@ from sklearn.utils.validation import check_is_fitted
 from focal_gbm._types import Array
 from focal_gbm.objective import FocalObjective
 from focal_gbm.onnx._graph import Graph, Tensor, where
-from focal_gbm.onnx._parts import Parts, loss_of_booster, parts_of, refuse_objective
-from focal_gbm.onnx._trees import IS, Ensemble, Leaf, Read, Split
+from focal_gbm.onnx._parts import (
+    IS,
+    Ensemble,
+    Leaf,
+    Parts,
+    Read,
+    Split,
+    loss_of_booster,
+    parts_of,
+    refuse_objective,
+)
 from focal_gbm.xgboost._attributes import classes_of, loss_of
 from focal_gbm.xgboost._classifier import FocalXGBClassifier
 from focal_gbm.xgboost._internals import leaves_of, model_of, start_of, trees_of
