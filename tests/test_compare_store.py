@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from focal_gbm._compare._contenders import FOCAL
+from focal_gbm._compare._experiment import Store, name_of
 from focal_gbm._compare._search import Outcome, Unit
 from focal_gbm._compare._setup import prepared
-from focal_gbm._compare._store import Store, name_of
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe"])

@@ -13,12 +13,11 @@ with needed_by("focal_gbm.compare", "compare", "optuna", "pandas", "pyarrow", "t
     import pandas as pd
 
     from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
-    from focal_gbm._compare._experiment import Bar, Outcomes, fits_of, run_all
+    from focal_gbm._compare._experiment import Bar, Outcomes, Store, fits_of, run_all
     from focal_gbm._compare._inference import Difference, positives_needed
     from focal_gbm._compare._result import Comparison
     from focal_gbm._compare._search import Outcome, Plan, Unit
     from focal_gbm._compare._setup import Experiment, prepared
-    from focal_gbm._compare._store import Store
     from focal_gbm._compare._summary import (
         best_estimator,
         differences_table,

@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     try:
         from focal_gbm._compare._api import run_experiment
+        from focal_gbm._compare._experiment import Store
         from focal_gbm._compare._setup import prepared
-        from focal_gbm._compare._store import Store
     except ModuleNotFoundError as error:
         return _fail(str(error))
     try:
@@ -233,7 +233,7 @@ def _check_swallowed(arguments: argparse.Namespace) -> None:
 
 def _folder(output: Path | None, table: "Table", experiment: "Experiment") -> Path:
     """Where results are kept: by default a folder of their own for these data and settings."""
-    from focal_gbm._compare._store import name_of
+    from focal_gbm._compare._experiment import name_of
 
     if output is not None:
         return output.expanduser()

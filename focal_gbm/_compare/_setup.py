@@ -9,11 +9,10 @@ from typing import Any
 
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS
 from focal_gbm._compare._encoder import TableEncoder
-from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS
+from focal_gbm._compare._experiment import SIDE_BY_SIDE_ROWS, fingerprint_of
 from focal_gbm._compare._folds import Folds, folds_of
 from focal_gbm._compare._measures import USUAL, Measure, measure_of
 from focal_gbm._compare._search import Plan, Unit
-from focal_gbm._compare._store import fingerprint_of
 from focal_gbm._compare._table import as_features, as_groups, as_time, as_weight, binary_labels
 from focal_gbm._kernels.threads import available_threads
 from focal_gbm._types import Array
