@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from focal_gbm._kernels.cpu import inlined, row
+from focal_gbm._kernels.cpu import BLOCK, inlined, row
 from focal_gbm._kernels.elementary import exp, log1p_wide
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch, launch_sum
@@ -16,10 +16,6 @@ from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMI
 from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, PerClass
-
-# Rows of a block: with ten classes its buffers fit into the first-level cache.
-BLOCK = 128
-
 
 _derivatives = row.derivatives
 _others_derivatives = row.others_derivatives

@@ -8,11 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from focal_gbm._kernels.autodiff.arrays import by_class, by_row, value_at
-from focal_gbm._kernels.cpu import inlined, prefer_wide_vectors, row
+from focal_gbm._kernels.cpu import (
+    BLOCK,
+    by_class,
+    by_row,
+    inlined,
+    prefer_wide_vectors,
+    row,
+    value_at,
+)
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.rows import BAD_LABEL
-from focal_gbm._kernels.softmax import BLOCK, drain, fill
+from focal_gbm._kernels.softmax import drain, fill
 from focal_gbm._types import Array
 
 

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from focal_gbm._kernels.autodiff.arrays import by_class, by_row, value_at
-from focal_gbm._kernels.cpu import inlined, row
+from focal_gbm._kernels.cpu import BLOCK, by_class, by_row, inlined, row, value_at
 from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.rows import BAD_LABEL
-from focal_gbm._kernels.softmax import BLOCK, drain, fill
+from focal_gbm._kernels.softmax import drain, fill
 from focal_gbm._types import Array
 
 

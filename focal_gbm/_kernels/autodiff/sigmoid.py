@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from focal_gbm._kernels.autodiff.arrays import value_at
-from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row
+from focal_gbm._kernels.cpu import inlined, is_square, prefer_wide_vectors, row, value_at
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import LIMIT
