@@ -16,13 +16,6 @@ from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, bi
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, PerClass
 
-_inspect = row.inspect_binary
-_inspect_weight = row.inspect_weight
-_derivatives = row.binary_derivatives
-_loss = row.binary_loss
-_posterior_of = row.binary_posterior
-_metric_of = row.binary_metric
-
 
 @inlined
 def _named(parameters: Array) -> BinaryParameters:
@@ -47,10 +40,10 @@ def _gradient_hessian(
     one, largest_weight = margin.dtype.type(1), margin.dtype.type(LARGEST_WEIGHT)
     numbers = _named(parameters)
     for i in range(y.size):
-        found = np.int32(found | _inspect(y[i], margin[i], one))
-        g, h = _derivatives(y[i], margin[i], numbers, one, mode, soft, square is not None)
+        found = np.int32(found | row.inspect_binary(y[i], margin[i], one))
+        g, h = row.binary_derivatives(y[i], margin[i], numbers, one, mode, soft, square is not None)
         if weight is not None:
-            found = np.int32(found | _inspect_weight(weight[i], largest_weight))
+            found = np.int32(found | row.inspect_weight(weight[i], largest_weight))
             g *= weight[i]
             h *= weight[i]
         grad[i] = g
@@ -66,10 +59,10 @@ def _focal_loss(
     one, largest_weight = margin.dtype.type(1), margin.dtype.type(LARGEST_WEIGHT)
     numbers = _named(parameters)
     for i in range(y.size):
-        found = np.int32(found | _inspect(y[i], margin[i], one))
-        value = _loss(y[i], margin[i], numbers, one)
+        found = np.int32(found | row.inspect_binary(y[i], margin[i], one))
+        value = row.binary_loss(y[i], margin[i], numbers, one)
         if weight is not None:
-            found = np.int32(found | _inspect_weight(weight[i], largest_weight))
+            found = np.int32(found | row.inspect_weight(weight[i], largest_weight))
             value = value * weight[i] if weight[i] != one - one else one - one
         out[i] = value
     return found
@@ -83,7 +76,7 @@ def _posterior(margin: Array, out: Array, parameters: Array, as_margin: int) -> 
     for i in range(margin.size):
         if margin[i] != margin[i]:
             found = np.int32(BAD_MARGIN)
-        out[i] = _posterior_of(margin[i], gamma0, gamma1, shift, limit, one, as_margin)
+        out[i] = row.binary_posterior(margin[i], gamma0, gamma1, shift, limit, one, as_margin)
     return found
 
 
@@ -99,8 +92,8 @@ def _metric(
         z = margin[i] + start
         if z != z:
             found = np.int32(BAD_MARGIN)
-        p = _posterior_of(z, gamma0, gamma1, shift, limit, one, 0)
-        value = _metric_of(y[i], p, bound, one, kind)
+        p = row.binary_posterior(z, gamma0, gamma1, shift, limit, one, 0)
+        value = row.binary_metric(y[i], p, bound, one, kind)
         out[i] = value if weight is None else value * weight[i]
     return found
 

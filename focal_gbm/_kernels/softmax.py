@@ -17,19 +17,6 @@ from focal_gbm._kernels.rows import BAD_LABEL, BAD_MARGIN
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, PerClass
 
-_derivatives = row.derivatives
-_others_derivatives = row.others_derivatives
-_inspect_weight = row.inspect_weight
-_curvature = row.curvature
-_least_curvature = row.least_curvature
-_focal_loss = row.loss
-_exp_of_difference = row.exp_of_difference
-_true_posteriors = row.true_posteriors
-_other_posteriors = row.other_posteriors
-_log_posterior = row.log_posterior
-_bounded_log_loss = row.bounded_log_loss
-_is_ahead = row.is_ahead
-
 _LOG_LOSS, _, _ERROR_WITH_TIES, _ = range(len(ROW_METRICS))
 
 
@@ -102,7 +89,7 @@ def load(
     for k in range(n_classes):
         label = real(k)
         for i in range(n_rows):
-            share = _exp_of_difference(min(shares[k, i], top[i]), top[i], one)
+            share = row.exp_of_difference(min(shares[k, i], top[i]), top[i], one)
             share = zero if y[i] == label else share
             shares[k, i] = share
             rest[i] += zero if top_class[i] == label else share
@@ -143,11 +130,11 @@ def _gradient_hessian(
         if weight is not None:
             weights = weight[rows]
             for i in range(labels.size):
-                found = np.int32(found | _inspect_weight(weights[i], largest_weight))
+                found = np.int32(found | row.inspect_weight(weights[i], largest_weight))
                 alpha[i] *= weights[i]
         for i in range(labels.size):
-            p, q, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
-            g, h = _derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
+            p, q, log_p, log_q = row.true_posteriors(true[i], top[i], rest[i], one, limit)
+            g, h = row.derivatives(p, q, log_p, gamma[i], exp(gamma[i] * log_q))
             first[i] = alpha[i] * g
             second[i] = alpha[i] * h
             posterior[i], complement[i] = p, q
@@ -167,12 +154,12 @@ def _gradient_hessian(
                 inverse_step[i] = p if labels[i] == label else q
                 of_log_loss[i] = alpha[i] * p * q
             for i in range(labels.size):
-                g, h = _others_derivatives(first[i], second[i], share[i], others[i])
+                g, h = row.others_derivatives(first[i], second[i], share[i], others[i])
                 g = first[i] if labels[i] == label else g
                 h = second[i] if labels[i] == label else h
-                least = _least_curvature(g, inverse_step[i], of_log_loss[i], alpha[i] * floor)
+                least = row.least_curvature(g, inverse_step[i], of_log_loss[i], alpha[i] * floor)
                 shares[k, i] = g
-                curvatures[k, i] = factor * _curvature(g, h, least, mode)
+                curvatures[k, i] = factor * row.curvature(g, h, least, mode)
         drain(shares, grad[rows])
         drain(curvatures, hess[rows])
     return found
@@ -196,10 +183,10 @@ def _loss(y: Array, margin: Array, weight: Array | None, out: Array, parameters:
         found = np.int32(found | bad)
         for i in range(labels.size):
             label = 0 if bad & BAD_LABEL else int(labels[i])
-            _, _, log_p, log_q = _true_posteriors(true[i], top[i], rest[i], one, limit)
-            value = alphas[label] * _focal_loss(log_p, exp(gammas[label] * log_q))
+            _, _, log_p, log_q = row.true_posteriors(true[i], top[i], rest[i], one, limit)
+            value = alphas[label] * row.loss(log_p, exp(gammas[label] * log_q))
             if weight is not None:
-                found = np.int32(found | _inspect_weight(weight[start + i], largest_weight))
+                found = np.int32(found | row.inspect_weight(weight[start + i], largest_weight))
                 value *= weight[start + i]
             out[start + i] = value
     return found
@@ -240,26 +227,26 @@ def _to_log_odds(
     for k in range(z.shape[0]):
         label = real(k)
         for i in range(n_rows):
-            to_second = _exp_of_difference(min(z[k, i], second[i]), second[i], one)
+            to_second = row.exp_of_difference(min(z[k, i], second[i]), second[i], one)
             to_second = zero if top_class[i] == label else to_second
             odds[k, i] = to_second
             below_second[i] += zero if second_class[i] == label else to_second
     for i in range(n_rows):
-        of_second[i] = _exp_of_difference(second[i], top[i], one)
+        of_second[i] = row.exp_of_difference(second[i], top[i], one)
         below_top[i] = (one + below_second[i]) * of_second[i]
-        p_top[i], q_top[i], log_p_top[i], log_q_top[i] = _true_posteriors(
+        p_top[i], q_top[i], log_p_top[i], log_q_top[i] = row.true_posteriors(
             top[i], second[i], below_second[i], one, largest
         )
     for k in range(z.shape[0]):
         gamma, log_alpha = gammas[k], log_alphas[k]
         for i in range(n_rows):
             is_top = z[k, i] == top[i]  # or equal margins would have posteriors that differ
-            p, q, log_p, log_q = _other_posteriors(
+            p, q, log_p, log_q = row.other_posteriors(
                 odds[k, i] * of_second[i], z[k, i] - top[i], below_top[i], one
             )
             p, q = p_top[i] if is_top else p, q_top[i] if is_top else q
             log_p, log_q = log_p_top[i] if is_top else log_p, log_q_top[i] if is_top else log_q
-            value = _log_posterior(p, q, log_p, log_q, gamma, log_alpha, one)
+            value = row.log_posterior(p, q, log_p, log_q, gamma, log_alpha, one)
             z[k, i] = value
             highest[i] = max(highest[i], value)
     for k in range(z.shape[0]):
@@ -343,14 +330,14 @@ def _metric(
                 of_label[i] = p if labels[i] == real(k) else of_label[i]
         if kind == _LOG_LOSS:
             for i in range(size):
-                value[i] = _bounded_log_loss(of_label[i], bound, one)
+                value[i] = row.bounded_log_loss(of_label[i], bound, one)
         else:
             for i in range(size):
                 value[i] = one - one
             for k in range(n_classes):
                 label = real(k)
                 for i in range(size):
-                    is_error = _is_ahead(
+                    is_error = row.is_ahead(
                         odds[k, i], label, of_label[i], labels[i], kind == _ERROR_WITH_TIES
                     )
                     value[i] = one if is_error else value[i]

@@ -16,12 +16,6 @@ from focal_gbm._kernels.rows import BAD_MARGIN, SOFT_LABEL, BinaryParameters, bi
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import PerClass
 
-_inspect = row.inspect_binary
-_inspect_weight = row.inspect_weight
-_derivatives = row.binary_derivatives
-_loss = row.binary_loss
-_posterior_of = row.binary_posterior
-
 
 def _gradient_hessian(
     margin: Array,
@@ -40,12 +34,12 @@ def _gradient_hessian(
     bits = 0
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         label, z = real(y[i]), margin[i]
-        inspected = _inspect(label, z, one)
+        inspected = row.inspect_binary(label, z, one)
         bits |= inspected & ~SOFT_LABEL
         is_soft = (inspected & SOFT_LABEL) != 0
-        g, h = _derivatives(label, z, parameters, one, mode, is_soft, is_square)
+        g, h = row.binary_derivatives(label, z, parameters, one, mode, is_soft, is_square)
         if weight.size:
-            bits |= _inspect_weight(real(weight[i]), largest_weight)
+            bits |= row.inspect_weight(real(weight[i]), largest_weight)
             g *= real(weight[i])
             h *= real(weight[i])
         grad[i] = g
@@ -68,10 +62,10 @@ def _focal_loss(
     bits = 0
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         label, z = real(y[i]), margin[i]
-        bits |= _inspect(label, z, one) & ~SOFT_LABEL
-        value = _loss(label, z, parameters, one)
+        bits |= row.inspect_binary(label, z, one) & ~SOFT_LABEL
+        value = row.binary_loss(label, z, parameters, one)
         if weight.size:
-            bits |= _inspect_weight(real(weight[i]), largest_weight)
+            bits |= row.inspect_weight(real(weight[i]), largest_weight)
             value = value * real(weight[i]) if real(weight[i]) != zero else zero
         out[i] = value
     if bits:
@@ -87,7 +81,7 @@ def _posterior(
     for i in range(cuda.grid(1), margin.size, cuda.gridsize(1)):
         z = margin[i]
         bits |= 0 if z == z else BAD_MARGIN
-        out[i] = _posterior_of(z, gamma0, gamma1, shift, limit, one, as_margin)
+        out[i] = row.binary_posterior(z, gamma0, gamma1, shift, limit, one, as_margin)
     if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 

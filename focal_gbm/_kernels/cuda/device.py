@@ -26,7 +26,6 @@ FEWEST_BLOCKS, MOST_BLOCKS = 128, 2**12
 
 inlined: Callable[[Compiled], Compiled] = cuda.jit(device=True)
 row = compile_rows(inlined, Elementary(math.exp, math.log1p, math.log1p, math.expm1, math.log))
-_exp_of_difference = row.exp_of_difference
 
 
 @inlined
@@ -60,14 +59,14 @@ def below(margin: Array, top_class: int, left_out: int, largest: Number) -> Numb
     top = bounded(margin[top_class], largest)
     for k in range(margin.size):
         if k != top_class and k != left_out:
-            total += _exp_of_difference(bounded(margin[k], largest), top, one)
+            total += row.exp_of_difference(bounded(margin[k], largest), top, one)
     return total
 
 
 @inlined
 def share_of(z: Number, top: Number, rest: Number, largest: Number, one: Number) -> Number:
     """Posterior of a class among those that ``top`` is the largest of."""
-    return _exp_of_difference(min(bounded(z, largest), top), top, one) / (one + rest)
+    return row.exp_of_difference(min(bounded(z, largest), top), top, one) / (one + rest)
 
 
 def problem() -> str | None:

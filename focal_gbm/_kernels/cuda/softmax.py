@@ -29,16 +29,6 @@ from focal_gbm._kernels.softmax import largest_margin
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import PerClass
 
-_inspect_weight = row.inspect_weight
-_focal_loss = row.loss
-_derivatives = row.derivatives
-_others_derivatives = row.others_derivatives
-_curvature = row.curvature
-_least_curvature = row.least_curvature
-_true_posteriors = row.true_posteriors
-_top_two = row.top_two
-_class_log_posterior = row.class_log_posterior
-
 
 @inlined
 def _inspect_margins(margin: Array, largest: Number) -> int:
@@ -86,11 +76,11 @@ def _gradient_hessian(
         bits |= inspected
         scale = alpha[label]
         if weight.size:
-            bits |= _inspect_weight(real(weight[i]), largest_weight)
+            bits |= row.inspect_weight(real(weight[i]), largest_weight)
             scale *= real(weight[i])
         true = bounded(z[label], largest)
-        p, q, log_p, log_q = _true_posteriors(true, top, rest, one, limit)
-        first, second = _derivatives(p, q, log_p, gamma[label], math.exp(gamma[label] * log_q))
+        p, q, log_p, log_q = row.true_posteriors(true, top, rest, one, limit)
+        first, second = row.derivatives(p, q, log_p, gamma[label], math.exp(gamma[label] * log_q))
         first, second = scale * first, scale * second
         for k in range(n_classes):
             g, h, inverse_step = first, second, p
@@ -98,12 +88,12 @@ def _gradient_hessian(
             if k != label:
                 share = share_of(z[k], top, rest, largest, one)
                 others = rest / (one + rest) if k == top_class else one - share
-                g, h = _others_derivatives(first, second, share, others)
+                g, h = row.others_derivatives(first, second, share, others)
                 inverse_step = p + q * others
                 of_log_loss = q * share * inverse_step
-            least = _least_curvature(g, inverse_step, scale * of_log_loss, scale * floor)
+            least = row.least_curvature(g, inverse_step, scale * of_log_loss, scale * floor)
             grad[i, k] = g
-            hess[i, k] = factor * _curvature(g, h, least, mode)
+            hess[i, k] = factor * row.curvature(g, h, least, mode)
     if bits:
         cuda.atomic.or_(found, 0, np.int32(bits))
 
@@ -127,10 +117,10 @@ def _loss(
         label, _, top, rest, inspected = _compare(z, real(y[i]), largest)
         bits |= inspected
         true = bounded(z[label], largest)
-        _, _, log_p, log_q = _true_posteriors(true, top, rest, one, limit)
-        value = alpha[label] * _focal_loss(log_p, math.exp(gamma[label] * log_q))
+        _, _, log_p, log_q = row.true_posteriors(true, top, rest, one, limit)
+        value = alpha[label] * row.loss(log_p, math.exp(gamma[label] * log_q))
         if weight.size:
-            bits |= _inspect_weight(real(weight[i]), largest_weight)
+            bits |= row.inspect_weight(real(weight[i]), largest_weight)
             value *= real(weight[i])
         out[i] = value
     if bits:
@@ -155,11 +145,11 @@ def _posterior(
     for i in range(cuda.grid(1), n_rows, cuda.gridsize(1)):
         z, log_posterior = margin[i], out[i]
         bits |= _inspect_margins(z, largest)
-        top_class, top, below_top, second, below_second = _top_two(z, one)
+        top_class, top, below_top, second, below_second = row.top_two(z, one)
         ranks = top, below_top, second, below_second
         largest_log = real(-np.inf)
         for k in range(n_classes):
-            value = _class_log_posterior(
+            value = row.class_log_posterior(
                 z[k], k == top_class, ranks, gamma[k], log_alpha[k], one, largest
             )
             log_posterior[k] = value
