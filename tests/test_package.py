@@ -79,7 +79,6 @@ LEVELS = [
     "spark.*",
     "onnx._graph",
     "onnx._parts",
-    "onnx._converter",
     "onnx.*",
     "torch.*",
     "_compare._encoder",
