@@ -1,4 +1,4 @@
-"""The classifier on LightGBM's Dask interface."""
+"""The classifier on LightGBM's Dask interface, and what it runs on a worker."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -9,8 +9,8 @@ import lightgbm as lgb
 import numpy as np
 import scipy.sparse
 
-from focal_gbm._estimator import check_at_most, item
-from focal_gbm._types import Balanced, HessianMode
+from focal_gbm._estimator import Targets, check_at_most, checked_weight, item
+from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm.dask._collections import (
     DaskFocalClassifier,
     Names,
@@ -22,7 +22,6 @@ from focal_gbm.dask._collections import (
     partitioned,
     parts_of,
 )
-from focal_gbm.dask._lightgbm_worker import NameOfTraining, OnWorker
 from focal_gbm.lightgbm._classifier import FocalLGBMClassifier, booster_to_continue
 from focal_gbm.lightgbm._internals import dask_fit, dask_to_local, other_params
 from focal_gbm.lightgbm._metrics import pairs_of
@@ -411,3 +410,49 @@ def _concatenated(parts: list[Any]) -> Any:
 
         return pd.concat(parts)
     return np.concatenate(parts)
+
+
+class OnWorker(FocalLGBMClassifier):
+    """The classifier on a worker, which has some of the rows and the whole evaluation sets."""
+
+    _min_rows = 1
+    _is_on_worker = True
+
+    def fit(  # type: ignore[override]
+        self,
+        X: Any,
+        y: Array,
+        sample_weight: Array | None = None,
+        init_score: Any = None,
+        *,
+        targets: Targets,
+        evaluation: dict[str, Any],
+        options: dict[str, Any],
+        **_: Any,
+    ) -> Self:
+        self._of_all_workers = targets
+        super().fit(X, y, sample_weight, init_score, **evaluation, **options)
+        del self._of_all_workers
+        return self
+
+    def _targets(self, X: Any, y: Any, sample_weight: Any) -> Targets:
+        # Labels are integers by now, and weights include class weights.
+        of_all = self._of_all_workers
+        y = y.astype(np.intp)
+        weight = checked_weight("sample_weight", sample_weight, y, may_be_zero=True)
+        return of_all._replace(y=y, sample_weight=weight)
+
+
+class NameOfTraining:
+    """Sets the name under which a booster evaluates its training data."""
+
+    before_iteration = True
+    order = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, env: lgb.callback.CallbackEnv) -> None:
+        booster: Any = env.model
+        if env.iteration == env.begin_iteration:
+            booster.set_train_data_name(self.name)

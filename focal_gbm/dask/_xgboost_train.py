@@ -20,8 +20,7 @@ from focal_gbm.xgboost._internals import (
     workers_of,
 )
 from focal_gbm.xgboost._parameters import checked_params
-from focal_gbm.xgboost._train import check_splits
-from focal_gbm.xgboost._workers import sent_to_workers
+from focal_gbm.xgboost._train import check_splits, sent_to_workers
 
 
 @warn_of_places

@@ -20,8 +20,7 @@ from focal_gbm.xgboost._classifier import (
     booster_to_continue,
 )
 from focal_gbm.xgboost._parameters import checked_params
-from focal_gbm.xgboost._train import check_splits
-from focal_gbm.xgboost._workers import sent_to_workers
+from focal_gbm.xgboost._train import check_splits, sent_to_workers
 
 # What XGBoost, or its ``train`` on the workers, would take, and why it is not passed on.
 _REFUSED = {
