@@ -6,7 +6,6 @@ from typing import Any, Self
 import numpy as np
 
 from focal_gbm._arrays import check_rows
-from focal_gbm._curvature import boosted_gradient_hessian
 from focal_gbm._engines import SumOfAll, alone
 from focal_gbm._intercept import needs_shift, posterior_totals, shift_of
 from focal_gbm._kernels.threads import Threads, team
@@ -15,6 +14,7 @@ from focal_gbm.objective import (
     FocalMetric,
     FocalObjective,
     Loss,
+    boosted_gradient_hessian,
     labels_and_weights,
     loss_for,
     on_device,

@@ -61,7 +61,6 @@ LEVELS = [
     "losses",
     "display",
     "_warnings",
-    "_curvature",
     "objective",
     "_engines",
     "_metrics",
