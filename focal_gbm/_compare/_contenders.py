@@ -36,45 +36,23 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Library:
-    """A library of boosters.
-
-    Attributes
-    ----------
-    name, module : str
-        How it is written, and how it is imported.
-    defaults : dict
-        Defaults of the parameters that are searched.
-    suggest : callable
-        Takes a trial; returns its parameters.
-    classifiers : callable
-        Takes no arguments; returns the library's own classifier and the focal one.
-    needed : dict
-        Parameters without which those that are searched, or categories, have no effect, or every
-        tree prints a warning.
-    repeatable : dict
-        Parameters that make fits reproducible.
-    metrics : tuple of str
-        The library's names of log loss, ROC AUC and average precision.
-    stopping : callable
-        Takes a metric and validation rows; returns what the constructor and ``fit`` need for early
-        stopping.
-    trees : callable
-        Takes a model after early stopping; returns how many trees it predicts with.
-    margin : callable
-        Takes a model and features; returns margins, which are log-odds unless the loss is focal.
-    """
+    """A library of boosters."""
 
     name: str
     module: str
-    defaults: Mapping[str, float]
+    defaults: Mapping[str, float]  # of the parameters that are searched
     suggest: Callable[[optuna.Trial], Parameters]
-    classifiers: Callable[[], tuple[type, type]]
+    classifiers: Callable[[], tuple[type, type]]  # the library's own one and the focal one
+    # Parameters without which those that are searched, or categories, have no effect, or every tree
+    # prints a warning.
     needed: Mapping[str, Any]
-    repeatable: Mapping[str, Any]
-    metrics: tuple[str, str, str]
+    repeatable: Mapping[str, Any]  # parameters that make fits reproducible
+    metrics: tuple[str, str, str]  # names of log loss, ROC AUC and average precision
+    # Takes a metric and validation rows; returns what the constructor and ``fit`` need for early
+    # stopping.
     stopping: Callable[[str, Rows], tuple[Parameters, Parameters]]
-    trees: Callable[[Any], int]
-    margin: Callable[[Any, pd.DataFrame], Array]
+    trees: Callable[[Any], int]  # how many a model predicts with after early stopping
+    margin: Callable[[Any, pd.DataFrame], Array]  # log-odds unless the loss is focal
 
     @property
     def is_installed(self) -> bool:
@@ -183,19 +161,7 @@ LIBRARIES = {library.name: library for library in (XGBOOST, LIGHTGBM)}
 
 
 def suggested(trial: optuna.Trial, library: Library, contender: str, ratio: float) -> Parameters:
-    """Parameters of a trial.
-
-    Parameters
-    ----------
-    trial : optuna.Trial
-        Trial of the search.
-    library : Library
-        Library of the booster.
-    contender : str
-        One of ``CONTENDERS``.
-    ratio : float
-        Number of negatives per positive.
-    """
+    """Parameters of a trial; ``ratio`` is the number of negatives per positive."""
     found = library.suggest(trial)
     if contender == WEIGHTED:
         low, high = min(1.0, ratio / 10), max(1.0, ratio * 10)

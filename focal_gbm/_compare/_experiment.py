@@ -50,21 +50,9 @@ def name_of(settings: Settings) -> str:
 
 
 class Store:
-    """Outcomes in a folder; without one, nothing is kept.
+    """Outcomes in a folder, which is created if it does not exist; without one, nothing is kept.
 
-    Parameters
-    ----------
-    folder : Path or None
-        Created if it does not exist.
-    settings : dict
-        What outcomes depend on. A folder with outcomes of other settings is refused.
-
-    Raises
-    ------
-    ValueError
-        For a folder with something else in it.
-    OSError
-        If it cannot be written to.
+    Outcomes depend on the settings: a folder with those of other settings is refused.
     """
 
     def __init__(self, folder: Path | None, settings: Settings) -> None:

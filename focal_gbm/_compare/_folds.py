@@ -25,24 +25,13 @@ def seed_of(*parts: object) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """Outer folds and inner splits.
+    """Outer folds and inner splits."""
 
-    Attributes
-    ----------
-    y : ndarray of shape (n,)
-        Labels of 0 and 1.
-    places : list of ndarray of shape (n,)
-        For each repeat, the fold that tests a row. Forward in time, -1 for rows that only train.
-    groups, time : ndarray of shape (n,) or None
-        Rows of a group stay together; test and validation rows come after their training rows.
-    seed : int
-        Seed of the shuffling.
-    """
-
-    y: Array
+    y: Array  # 0 and 1
+    # For each repeat, the fold that tests a row. Forward in time, -1 for rows that only train.
     places: list[Array]
-    groups: Array | None
-    time: Array | None
+    groups: Array | None  # whose rows stay together
+    time: Array | None  # test and validation rows come after their training rows
     seed: int
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
@@ -139,10 +128,7 @@ def folds_of(
 ) -> Folds:
     """Folds that are stratified, keep groups together or go forward in time.
 
-    Raises
-    ------
-    ValueError
-        If there are too few rows of a class, groups or times, or none with a weight above 0.
+    It raises if there are too few rows of a class, groups or times, or none with a weight above 0.
     """
     rarest = int(np.bincount(y, minlength=2).min())
     if rarest < folds:

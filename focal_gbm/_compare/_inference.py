@@ -36,21 +36,11 @@ class Difference(NamedTuple):
 
 
 def difference_of(differences: Array, correlation: float, rope: float) -> Difference:
-    """What paired differences say about their mean.
+    """What paired differences, greater being better, say about their mean.
 
-    Parameters
-    ----------
-    differences : ndarray of shape (n_folds,)
-        Greater is better.
-    correlation : float
-        Correlation between folds, in [0, 1).
-    rope : float
-        Half the width of the region of practical equivalence: a smaller difference does not matter.
-
-    Returns
-    -------
-    Difference
-        Without interval and probabilities (NaN) for fewer than two differences.
+    ``correlation`` is that between folds, and ``rope`` half the width of the region of practical
+    equivalence: a smaller difference does not matter. Interval and probabilities are NaN for fewer
+    than two differences.
     """
     n = differences.size
     if n < 2:

@@ -16,24 +16,12 @@ Function = Callable[[Array, Array, Array], float]
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric.
-
-    Attributes
-    ----------
-    name : str
-        As it is shown.
-    function : callable
-        Takes labels, probabilities and weights.
-    greater_is_better : bool
-        False for a loss.
-    ranks : bool
-        Whether it depends on the order of the probabilities alone.
-    """
+    """A metric."""
 
     name: str
     function: Function
     greater_is_better: bool
-    ranks: bool
+    ranks: bool  # whether it depends on the order of the probabilities alone
 
     def __call__(self, y: Array, probability: Array, weight: Array) -> float:
         return float(self.function(y, probability, weight))
@@ -101,17 +89,8 @@ NAMES = ("average-precision", "roc-auc", "log-loss", "brier", "recall-at-precisi
 def measure_of(name: str, costs: tuple[float, float] | None = None) -> Measure:
     """The metric with a name, in which hyphens may stand for spaces.
 
-    Parameters
-    ----------
-    name : str
-        One of ``NAMES``, with any number in (0, 1).
-    costs : tuple of float, optional
-        Costs of a miss and of a false alarm.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, and for "cost" without costs.
+    The name is one of ``NAMES``, with any number in (0, 1). The costs are those of a miss and of a
+    false alarm, without which there is no "cost".
     """
     words = re.sub(r"[-_\s]+", " ", str(name)).strip().lower()
     for measure in USUAL:

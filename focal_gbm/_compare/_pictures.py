@@ -65,24 +65,10 @@ _N_BINS = 10
 def svg(
     name: str, title: str, description: str, height: int, draw: Callable[..., None], *args: Any
 ) -> str:
-    """Draw a figure and return it as an element for a page.
+    """A figure, drawn by ``draw(figure, *args)``, as an element for a page.
 
-    Parameters
-    ----------
-    name : str
-        Letters and hyphens, for ids; unique on the page.
-    title, description : str
-        For those who cannot see the picture.
-    height : int
-        Height, where the width is 400.
-    draw : callable
-        Takes the figure and ``*args``.
-    *args
-        Arguments of ``draw``.
-
-    Returns
-    -------
-    str
+    The name, of letters and hyphens, is unique on the page. Title and description are for those who
+    cannot see the picture. The height is that for a width of 400.
     """
     written = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
@@ -112,16 +98,7 @@ def _with_short_numbers(tag: re.Match[str]) -> str:
 def draw_posterior(figure: Figure, difference: pd.Series, rope: float, n_folds: int) -> None:
     """Draw the posterior of a difference, its 95 % interval and the region of equivalence.
 
-    Parameters
-    ----------
-    figure : Figure
-        Where to draw.
-    difference : Series
-        A row of ``Comparison.differences``.
-    rope : float
-        Half the width of the region of practical equivalence.
-    n_folds : int
-        Number of folds behind the difference.
+    The difference is a row of ``Comparison.differences``.
     """
     mean, low, high = difference[["mean", "low", "high"]].astype(float)
     posterior = t(n_folds - 1, mean, (high - low) / 2 / t(n_folds - 1).ppf(0.975))
@@ -153,15 +130,7 @@ def draw_posterior(figure: Figure, difference: pd.Series, rope: float, n_folds: 
 
 
 def draw_precision_recall(figure: Figure, curves: dict[str, Array]) -> None:
-    """Draw mean curves, with bands from the lowest to the highest fold.
-
-    Parameters
-    ----------
-    figure : Figure
-        Where to draw.
-    curves : dict
-        By contender, from ``precision_by_recall``.
-    """
+    """Draw mean curves, with bands from the lowest to the highest fold."""
     ax = figure.subplots()
     for contender, precision in curves.items():
         recall = np.linspace(0, 1, precision.shape[1])
@@ -174,17 +143,7 @@ def draw_precision_recall(figure: Figure, curves: dict[str, Array]) -> None:
 
 
 def precision_by_recall(predictions: pd.DataFrame) -> Array:
-    """Precision on a grid of recalls from 0 to 1, a row for each fold that has positives.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        Predictions of one contender.
-
-    Returns
-    -------
-    ndarray of shape (n_folds, 101)
-    """
+    """Precision on a grid of recalls from 0 to 1, a row for each fold that has positives."""
     from sklearn.metrics import precision_recall_curve
 
     grid = np.linspace(0, 1, 101)
@@ -202,15 +161,7 @@ def precision_by_recall(predictions: pd.DataFrame) -> Array:
 
 
 def draw_reliability(figure: Figure, bins: dict[str, pd.DataFrame]) -> None:
-    """Draw observed against predicted rates, with the number of rows behind each.
-
-    Parameters
-    ----------
-    figure : Figure
-        Where to draw.
-    bins : dict of DataFrame
-        From ``bins_of_positives``, by the name of the prediction.
-    """
+    """Draw observed against predicted rates, with the number of rows behind each."""
     ax, counts = figure.subplots(2, sharex=True, height_ratios=[4, 1])
     ends = pd.concat(bins.values())[["predicted", "observed"]].to_numpy()
     lowest = 0.7 * ends[ends > 0].min()
@@ -249,19 +200,8 @@ def draw_reliability(figure: Figure, bins: dict[str, pd.DataFrame]) -> None:
 def bins_of_positives(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
     """Mean prediction and observed rate in bins with equal numbers of positives.
 
-    So each rate is known equally well, however rare positives are.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        Predictions of one contender, with positives.
-    column : {"posterior", "sigmoid"}
-        Which prediction.
-
-    Returns
-    -------
-    DataFrame
-        A row for each bin: ``predicted``, ``observed``, and ``rows``, the number in one repeat.
+    So each rate is known equally well, however rare positives are. The ``rows`` of a bin are those
+    of one repeat.
     """
     ordered = predictions.sort_values(column)
     positives = ordered["y"].cumsum()
@@ -284,15 +224,7 @@ def bins_of_positives(predictions: pd.DataFrame, column: str) -> pd.DataFrame:
 def draw_search(figure: Figure, trials: pd.DataFrame, metric: str) -> None:
     """Draw the gain of each gamma and alpha that was tried.
 
-    Parameters
-    ----------
-    figure : Figure
-        Where to draw.
-    trials : DataFrame
-        ``library``, ``repeat``, ``fold``, ``focal_gamma``, ``focal_alpha`` (NaN where there was
-        none) and ``gain``, which is positive for trials better than log loss.
-    metric : str
-        Metric of the gain, for the label.
+    The gain is positive for trials better than log loss; alpha is NaN where there was none.
     """
     limit = _round(np.quantile(np.abs(trials["gain"]), 0.9))
     edges = [limit * share for share in (-1, -0.5, -0.1, 0.1, 0.5, 1)]
@@ -345,17 +277,7 @@ def _spread(trials: pd.DataFrame) -> pd.Series:
 
 
 def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) -> None:
-    """Draw the cost against the threshold.
-
-    Parameters
-    ----------
-    figure : Figure
-        Where to draw.
-    curves : dict of Series
-        By contender, from ``cost_by_threshold``.
-    threshold : float
-        The chosen threshold.
-    """
+    """Draw the cost against the threshold."""
     ax = figure.subplots()
     ax.axvline(threshold, color=INK, linewidth=0.8, linestyle=(0, (2, 3)))
     for contender, cost in curves.items():
@@ -373,19 +295,7 @@ def draw_cost(figure: Figure, curves: dict[str, pd.Series], threshold: float) ->
 
 
 def cost_by_threshold(predictions: pd.DataFrame, costs: tuple[float, float]) -> pd.Series:
-    """Weighted cost per 1,000 rows, by the threshold above which a row counts as positive.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        Predictions of one contender.
-    costs : tuple of float
-        Costs of a miss and of a false alarm.
-
-    Returns
-    -------
-    Series
-    """
+    """Weighted cost per 1,000 rows, by the threshold above which a row counts as positive."""
     ordered = predictions.sort_values("posterior")
     weight, y = ordered["weight"].to_numpy(float), ordered["y"].to_numpy()
     thresholds = np.geomspace(best_threshold(*costs) / 100, 1, 201)

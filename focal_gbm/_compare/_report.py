@@ -31,20 +31,7 @@ from focal_gbm._files import write_whole
 
 
 def write_report(comparison: Any, path: str | os.PathLike[str]) -> None:
-    """Write a comparison as one HTML file, whole or not at all.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        Finished or interrupted.
-    path : str or path
-        File to write.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
+    """Write a comparison, finished or interrupted, as one HTML file, whole or not at all."""
     write_whole(path, _page(comparison).encode())
 
 

@@ -65,27 +65,14 @@ class Unit:
 
 @dataclass(eq=False)
 class Outcome:
-    """The outcome of a unit.
-
-    Attributes
-    ----------
-    unit : Unit
-        The unit.
-    trials : list of dict
-        Value, seconds, trees and parameters of each trial, in order.
-    best : dict
-        The best trial.
-    search_seconds, fit_seconds : float
-        Seconds of the whole search, and of the final fit.
-    posterior, sigmoid : ndarray of shape (n_test,)
-        Predictions of the test rows, as float32.
-    """
+    """The outcome of a unit."""
 
     unit: Unit
-    trials: list[dict[str, Any]]
-    best: dict[str, Any]
+    trials: list[dict[str, Any]]  # value, seconds, trees and parameters of each, in order
+    best: dict[str, Any]  # of the trials
     search_seconds: float
-    fit_seconds: float = 0.0
+    fit_seconds: float = 0.0  # of the final fit
+    # Predictions of the test rows, as float32.
     posterior: Array = field(default_factory=lambda: np.empty(0, np.float32))
     sigmoid: Array = field(default_factory=lambda: np.empty(0, np.float32))
 

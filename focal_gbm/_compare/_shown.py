@@ -103,19 +103,7 @@ def duration(seconds: float) -> str:
 
 
 def signed(value: float, *, shortest: bool = False) -> str:
-    """A difference as text, with its sign.
-
-    Parameters
-    ----------
-    value : float
-        The difference.
-    shortest : bool, default False
-        Without trailing zeros, for ticks.
-
-    Returns
-    -------
-    str
-    """
+    """A difference as text, with its sign; for ticks without trailing zeros."""
     decimals = 5 if 0 < abs(value) < 0.0005 else 3
     text = f"{value:+.3g}" if shortest or abs(value) >= 100 else f"{value:+.{decimals}f}"
     return "0" if shortest and abs(value) < 1e-12 else text.replace("-", "\N{MINUS SIGN}")

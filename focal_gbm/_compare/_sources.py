@@ -32,13 +32,7 @@ class Table(NamedTuple):
 
 
 def read_file(path: str) -> pd.DataFrame:
-    """A table from a CSV file, which may be compressed, a Parquet or an Arrow file.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read.
-    """
+    """A table from a CSV file, which may be compressed, a Parquet or an Arrow file."""
     kinds: dict[str, Callable[[str], pd.DataFrame]] = {
         ".csv": _read_csv,
         ".tsv": _read_csv,
@@ -108,13 +102,7 @@ def _first_line(error: Exception) -> str:
 
 
 def read_openml(data_id: int) -> tuple[pd.DataFrame, str | None]:
-    """A table of openml.org, and the name of its target if it has a single one.
-
-    Raises
-    ------
-    ValueError
-        If there is no such table, or no network.
-    """
+    """A table of openml.org, and the name of its target if it has a single one."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "A network error occurred")  # before the last try
@@ -145,10 +133,8 @@ def divided(
 ) -> Table:
     """Features and the columns that have another role.
 
-    Raises
-    ------
-    ValueError
-        For a column that is missing or there twice, or has two roles, and if no feature is left.
+    It raises for a column that is missing or there twice, or has two roles, and if no feature is
+    left.
     """
     roles = {"target": target, "weight": weight, "group": group, "time": time}
     given: dict[str, str] = {role: column for role, column in roles.items() if column is not None}

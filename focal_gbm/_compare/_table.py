@@ -24,13 +24,7 @@ class Features(NamedTuple):
 
 
 def as_features(X: Any, y: Array) -> Features:
-    """Columns of any kind as numbers and categories, as ``TableEncoder`` makes them.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For columns that cannot be used, and if the numbers of rows and labels differ.
-    """
+    """Columns of any kind as numbers and categories, as ``TableEncoder`` makes them."""
     frame = as_frame(X)
     if len(frame) != y.size:
         raise ValueError(f"X: it has {len(frame)} rows, but y has {y.size} labels")
@@ -153,13 +147,7 @@ def tells(column: pd.Series, y: Array) -> bool:
 
 
 def binary_labels(y: Any, positive: Any = None) -> tuple[Array, Any]:
-    """Labels of 0 and 1, and the value that is 1: by default the rarer of two.
-
-    Raises
-    ------
-    ValueError
-        For missing values, one class, and more than two if none is named.
-    """
+    """Labels of 0 and 1, and the value that is 1: by default the rarer of two."""
     if isinstance(y, str):
         raise TypeError(
             f"y: give the labels, not a column name: compare(df.drop(columns={y!r}), df[{y!r}])"
@@ -198,13 +186,7 @@ def _is_same(label: Any, given: Any) -> bool:
 
 
 def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
-    """Weights of rows, in single precision.
-
-    Raises
-    ------
-    ValueError
-        If they are not numbers >= 0 and at most 1e15, one for each row.
-    """
+    """Weights of rows, in single precision."""
     if sample_weight is None:
         return None
     given = _column("sample_weight", sample_weight, n_rows)
@@ -222,13 +204,7 @@ def as_weight(sample_weight: Any, n_rows: int) -> Array | None:
 
 
 def as_groups(groups: Any, n_rows: int) -> Array | None:
-    """Groups as integers.
-
-    Raises
-    ------
-    ValueError
-        For missing values, and if there is not one for each row.
-    """
+    """Groups as integers."""
     if groups is None:
         return None
     column = _column("groups", groups, n_rows)
@@ -238,14 +214,7 @@ def as_groups(groups: Any, n_rows: int) -> Array | None:
 
 
 def as_time(time: Any, n_rows: int) -> Array | None:
-    """Times as floats in the same order.
-
-    Raises
-    ------
-    ValueError
-        If they are neither numbers nor dates, for missing values, and if there is not one for each
-        row.
-    """
+    """Times as floats in the same order."""
     if time is None:
         return None
     column = _column("time", time, n_rows)
