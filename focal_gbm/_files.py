@@ -21,17 +21,7 @@ def write_whole(fname: str | os.PathLike[str], data: bytes | bytearray) -> None:
     pipe, a mount), if it has further hard links, or if its folder or its owner forbids it, the
     existing file is overwritten in place.
 
-    Parameters
-    ----------
-    fname : str or path
-        A symbolic link stands for its target, and "~" for the home folder.
-    data : bytes
-        The content.
-
-    Raises
-    ------
-    OSError
-        If it could not be written.
+    A symbolic link stands for its target, and "~" for the home folder.
     """
     given = Path(fname).expanduser()
     target = Path(os.path.realpath(given))

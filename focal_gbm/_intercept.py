@@ -28,23 +28,10 @@ def needs_shift(loss: Loss) -> bool:
 
 
 def posterior_totals(loss: Loss, margin: Array, sample_weight: Array | None, shift: Array) -> Array:
-    """Total posterior of each class over the rows, with their margins shifted.
+    """Total posterior of each class over the rows, with the shift added to their margins.
 
-    Parameters
-    ----------
-    loss : BinaryFocalLoss or SoftmaxFocalLoss
-        The loss that was minimised.
-    margin : ndarray of shape (n,) or (n, n_classes)
-        Margins, possibly of no rows, or a CuPy array.
-    sample_weight : ndarray of shape (n,), optional
-        Weights, on the device of the margins.
-    shift : ndarray of shape (1,) or (n_classes,)
-        What is added to each row.
-
-    Returns
-    -------
-    ndarray of shape (n_classes,)
-        In double precision.
+    There may be no rows, and margins and weights may be CuPy arrays. The totals are in double
+    precision.
     """
     n_classes = n_classes_of(loss)
     is_binary = n_classes == 2
@@ -78,17 +65,8 @@ def _placed(shift: Array, margin: Any) -> Any:
 def shift_of(totals_at: Callable[[Array], Array], totals: Array) -> Array:
     """The shift of all margins at which each class's total posterior is its total weight.
 
-    Parameters
-    ----------
-    totals_at : callable
-        Total posterior of each class at a shift, as ``posterior_totals`` returns it.
-    totals : ndarray of shape (n_classes,)
-        Total weight of each class in the training rows.
-
-    Returns
-    -------
-    ndarray of shape (1,) or (n_classes,)
-        One number for two classes, as they have one margin. Zero if a class is missing.
+    ``totals_at`` gives the total posteriors at a shift, as ``posterior_totals`` does. For two
+    classes the shift is one number, as they have one margin. It is zero if a class is missing.
     """
     from scipy.optimize import root
 

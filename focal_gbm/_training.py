@@ -34,20 +34,10 @@ class Training:
     kernel's time for tens of millions of rows. Pickles, which workers get, leave out labels and
     memory.
 
-    Parameters
-    ----------
-    objective : FocalObjective
-        Gamma, alpha and where to compute.
-    n_classes : int
-        Number of classes.
-    totals : ndarray of shape (n_classes,), optional
-        Total weight of each class in the training data; by default it is counted in the data set
-        of the first call.
-    n_threads : int or str, optional
-        Threads of the booster, used unless the objective has a number of its own; below 1 the
-        booster takes all.
-    sum_of_all : callable, optional
-        Sums an array over all workers that train together.
+    ``totals`` is the total weight of each class in the training data, by default counted in the
+    data set of the first call. ``n_threads`` are those of the booster, used unless the objective
+    has a number of its own; below 1 the booster takes all. ``sum_of_all`` sums an array over all
+    workers that train together.
     """
 
     library: str  # "xgboost" or "lightgbm"
