@@ -1,7 +1,9 @@
-"""Kernels on CPU tensors, with torch's number of threads."""
+"""Kernels on CPU tensors, with torch's number of threads.
+
+Arguments are those of the kernels, with tensors in place of arrays.
+"""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.autodiff import softmax as softmax_kernels
 from focal_gbm._kernels.threads import Threads, team
-from focal_gbm._types import Array
+from focal_gbm.torch._internals import is_tensor
 from focal_gbm.torch._layout import Rows
 
 _TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.bool: "|b1"}
@@ -22,86 +24,20 @@ def rows(logits: Tensor) -> Rows:
     return Rows(logits, is_turned=logits.shape[0] < math.prod(logits.shape[2:]))
 
 
-def sigmoid(
-    margin: Tensor,
-    y: Tensor,
-    mask: Tensor | None,
-    factor: Tensor | None,
-    parameters: Sequence[Tensor | float],
-    out: Tensor,
-    **settings: Any,
-) -> int:
-    return sigmoid_kernels.sigmoid(
-        _array(margin),
-        _array(y),
-        _optional(mask),
-        1.0 if factor is None else _number_or_array(factor),
-        [_number_or_array(parameter) for parameter in parameters],
-        _array(out),
-        n_threads=_threads(),
-        **settings,
-    )
+def sigmoid(*arguments: Any, **settings: Any) -> int:
+    return sigmoid_kernels.sigmoid(*map(_argument, arguments), n_threads=_threads(), **settings)
 
 
-def sigmoid_sum(
-    margin: Tensor,
-    y: Tensor,
-    mask: Tensor | None,
-    parameters: Sequence[Tensor | float],
-    gradient: Tensor | None,
-    **settings: Any,
-) -> tuple[int, float]:
-    return sigmoid_kernels.sigmoid_sum(
-        _array(margin),
-        _array(y),
-        _optional(mask),
-        [_number_or_array(parameter) for parameter in parameters],
-        _optional(gradient),
-        n_threads=_threads(),
-        **settings,
-    )
+def sigmoid_sum(*arguments: Any, **settings: Any) -> tuple[int, float]:
+    return sigmoid_kernels.sigmoid_sum(*map(_argument, arguments), n_threads=_threads(), **settings)
 
 
-def softmax(
-    margin: Tensor,
-    y: Tensor,
-    factor: Tensor | None,
-    vector: Tensor | None,
-    out: Tensor,
-    gamma: Tensor | float,
-    alpha: Tensor | float,
-    **settings: Any,
-) -> int:
-    return softmax_kernels.softmax(
-        _array(margin),
-        _array(y),
-        _optional(factor),
-        _optional(vector),
-        _array(out),
-        _number_or_array(gamma),
-        _number_or_array(alpha),
-        n_threads=_threads(),
-        **settings,
-    )
+def softmax(*arguments: Any, **settings: Any) -> int:
+    return softmax_kernels.softmax(*map(_argument, arguments), n_threads=_threads(), **settings)
 
 
-def softmax_sum(
-    margin: Tensor,
-    y: Tensor,
-    gradient: Tensor | None,
-    gamma: Tensor | float,
-    alpha: Tensor | float,
-    **settings: Any,
-) -> tuple[int, float]:
-    return softmax_kernels.softmax_sum(
-        _array(margin),
-        _array(y),
-        _optional(gradient),
-        _number_or_array(gamma),
-        _number_or_array(alpha),
-        n_threads=_threads(),
-        **settings,
-    )
+def softmax_sum(*arguments: Any, **settings: Any) -> tuple[int, float]:
+    return softmax_kernels.softmax_sum(*map(_argument, arguments), n_threads=_threads(), **settings)
 
 
 def _threads() -> Threads:
@@ -130,15 +66,10 @@ class _Memory:
         }
 
 
-def _array(tensor: Tensor) -> Array:
-    return np.asarray(_Memory(tensor))
-
-
-def _optional(tensor: Tensor | None) -> Array | None:
-    return None if tensor is None else _array(tensor)
-
-
-def _number_or_array(value: Tensor | float) -> Array | float:
-    if not isinstance(value, Tensor):
+def _argument(value: Any) -> Any:
+    """A tensor as an array, or as a number if it has no dimension; anything else as it is."""
+    if isinstance(value, list):
+        return [_argument(each) for each in value]
+    if not is_tensor(value):
         return value
-    return value.item() if value.ndim == 0 else _array(value)
+    return np.asarray(_Memory(value)) if value.ndim else value.item()

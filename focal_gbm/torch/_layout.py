@@ -37,11 +37,11 @@ class Vectors:
             return parameter
         return self(parameter.to(self._dtype))
 
-    def factor(self, factor: Tensor | None) -> Tensor | None:
+    def factor(self, factor: Tensor | None) -> Tensor | float:
         """The same for a factor; a mean or a sum passes it as one expanded number."""
-        if factor is None or not _is_uniform(factor):
-            return self.optional(factor)
-        return factor[(0,) * factor.ndim]
+        if factor is None:
+            return 1.0
+        return factor[(0,) * factor.ndim] if _is_uniform(factor) else self(factor)
 
 
 class Rows:
