@@ -19,7 +19,7 @@ from focal_gbm._estimator import (
 )
 from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._warnings import warn_of_other_loss
-from focal_gbm.lightgbm._attributes import classes_of, loss_of
+from focal_gbm.lightgbm._attributes import SavedClassifier, classes_of, loss_of
 from focal_gbm.lightgbm._internals import (
     is_autologged,
     native_params,
@@ -39,7 +39,6 @@ from focal_gbm.lightgbm._parameters import (
     canonical,
     refuse_machines,
 )
-from focal_gbm.lightgbm._saving import SavedClassifier
 from focal_gbm.lightgbm._train import check_splits, train_with
 
 # Objectives that a classifier may name: those that the focal loss replaces.
