@@ -10,7 +10,7 @@ from numba import config, njit, types
 from numba.extending import overload
 
 from focal_gbm._kernels import launch
-from focal_gbm._kernels.elementary import JIT_OPTIONS
+from focal_gbm._kernels.cpu import JIT_OPTIONS
 from focal_gbm._kernels.numba_internals import (
     FORCE_INLINE,
     array_type,

@@ -46,7 +46,6 @@ LEVELS = [
     "_kernels.formulas",
     "_kernels.rows",
     "_kernels.numba_internals",
-    "_kernels.elementary",
     "_kernels.cpu",
     "_kernels.launch",
     "_kernels.*",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from focal_gbm._kernels.elementary import JIT_OPTIONS
+from focal_gbm._kernels.cpu import JIT_OPTIONS
 from focal_gbm._kernels.numba_internals import (
     array_type,
     in_parallel,

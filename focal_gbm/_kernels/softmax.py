@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from focal_gbm._kernels.cpu import BLOCK, inlined, row
-from focal_gbm._kernels.elementary import exp, log1p_wide
+from focal_gbm._kernels.cpu import BLOCK, exp, inlined, log1p_wide, row
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.launch import launch, launch_sum
 from focal_gbm._kernels.limits import FLOOR, HESSIAN_MODES, LARGEST_WEIGHT, LIMIT, ROW_METRICS

@@ -12,12 +12,12 @@ from focal_gbm._kernels.cpu import (
     BLOCK,
     by_class,
     by_row,
+    exp,
     inlined,
     prefer_wide_vectors,
     row,
     value_at,
 )
-from focal_gbm._kernels.elementary import exp
 from focal_gbm._kernels.rows import BAD_LABEL
 from focal_gbm._kernels.softmax import drain, fill
 from focal_gbm._types import Array

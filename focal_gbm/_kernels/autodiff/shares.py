@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from focal_gbm._kernels.cpu import BLOCK, by_class, by_row, inlined, row, value_at
-from focal_gbm._kernels.elementary import exp
+from focal_gbm._kernels.cpu import BLOCK, by_class, by_row, exp, inlined, row, value_at
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.rows import BAD_LABEL
 from focal_gbm._kernels.softmax import drain, fill

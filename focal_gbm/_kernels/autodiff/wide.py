@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from focal_gbm._kernels.cpu import inlined, row, value_at
-from focal_gbm._kernels.elementary import JIT_OPTIONS, exp
+from focal_gbm._kernels.cpu import JIT_OPTIONS, exp, inlined, row, value_at
 from focal_gbm._kernels.formulas import Number
 from focal_gbm._kernels.numba_internals import FORCE_INLINE, as_contiguous
 from focal_gbm._kernels.rows import BAD_LABEL
