@@ -19,7 +19,7 @@ from matplotlib.colors import ListedColormap
 from regimes import CONTENDERS, NEGATIVES, POINTS, POSITIVES, SEPARABLE, SLICES, Cell
 from study import LIBRARIES, RESULTS
 
-from focal_gbm._compare._inference import Difference, difference_of
+from focal_gbm._compare._measures import Difference, difference_of
 
 ROPE = 0.005
 FOCAL = CONTENDERS[2]

@@ -32,7 +32,7 @@ from focal_gbm._compare import _search
 from focal_gbm._compare._api import run_experiment
 from focal_gbm._compare._contenders import FOCAL, LOG_LOSS, predicted
 from focal_gbm._compare._experiment import Bar, Store, run_all
-from focal_gbm._compare._inference import SURE, Difference, difference_of
+from focal_gbm._compare._measures import SURE, Difference, difference_of
 from focal_gbm._compare._search import Unit
 from focal_gbm._compare._setup import prepared
 from focal_gbm._compare._summary import differences_table, scores_table

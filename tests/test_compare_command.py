@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from focal_gbm import __version__
-from focal_gbm._compare import _command, _experiment, _sources
+from focal_gbm._compare import _command, _experiment, _table
 from focal_gbm._compare._command import main
 
 QUICK = ["--folds", "2", "--repeats", "1", "--trials", "1", "--library", "lightgbm"]
@@ -111,8 +111,8 @@ def test_names_that_the_terminal_cannot_show(frame, tmp_path):
 
 def test_data_of_scikit_learn(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    small = _sources.rare_eights().iloc[::4, 20:]
-    monkeypatch.setattr(_sources, "rare_eights", lambda: small)
+    small = _table.rare_eights().iloc[::4, 20:]
+    monkeypatch.setattr(_table, "rare_eights", lambda: small)
     assert main(["compare", "-", *QUICK]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("scikit-learn's handwritten digits: 100 of the eights and all other")
@@ -121,7 +121,7 @@ def test_data_of_scikit_learn(monkeypatch, capsys, tmp_path):
 
 def test_data_of_openml(frame, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_sources, "read_openml", lambda data_id: (frame, "outcome"))
+    monkeypatch.setattr(_table, "read_openml", lambda data_id: (frame, "outcome"))
     arguments = ["--positive", "good", "--weight", "place", "--group", "day"]
     drop = ["--drop", *(name for name in OTHERS if name not in ("place", "day"))]
     assert main(["compare", "--openml", "7", *drop, *arguments, *QUICK]) == 0

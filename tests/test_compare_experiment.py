@@ -35,8 +35,7 @@ from focal_gbm._compare._contenders import (
     suggested,
 )
 from focal_gbm._compare._experiment import Store
-from focal_gbm._compare._inference import Difference, difference_of
-from focal_gbm._compare._measures import measure_of
+from focal_gbm._compare._measures import Difference, difference_of, measure_of
 from focal_gbm._compare._search import Control, Unit
 from focal_gbm._compare._setup import prepared, seconds_of
 from focal_gbm._compare._summary import (

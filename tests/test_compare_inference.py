@@ -8,8 +8,13 @@ from numpy.testing import assert_allclose
 from scipy import integrate, stats
 from sklearn import metrics
 
-from focal_gbm._compare._inference import Difference, difference_of, positives_needed
-from focal_gbm._compare._measures import USUAL, measure_of
+from focal_gbm._compare._measures import (
+    USUAL,
+    Difference,
+    difference_of,
+    measure_of,
+    positives_needed,
+)
 
 
 @pytest.mark.parametrize("n", [2, 5, 10, 30])

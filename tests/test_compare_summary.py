@@ -9,8 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
-from focal_gbm._compare._inference import Difference, difference_of
-from focal_gbm._compare._measures import measure_of
+from focal_gbm._compare._measures import Difference, difference_of, measure_of
 from focal_gbm._compare._search import Outcome, Unit
 from focal_gbm._compare._summary import best_estimator, differences_table, sentence, threshold_of
 

@@ -16,15 +16,18 @@ from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 
 from focal_gbm import TableEncoder
-from focal_gbm._compare import _sources
+from focal_gbm._compare import _table
 from focal_gbm._compare._contenders import LIBRARIES, Rows, fitted, predicted
-from focal_gbm._compare._sources import divided, rare_eights, read_file, read_openml
 from focal_gbm._compare._table import (
     as_features,
     as_groups,
     as_time,
     as_weight,
     binary_labels,
+    divided,
+    rare_eights,
+    read_file,
+    read_openml,
 )
 
 N = 200
@@ -539,7 +542,7 @@ def test_openml(monkeypatch, small):
     class Data:
         frame, target = small, small["c"]
 
-    monkeypatch.setattr(_sources, "fetch_openml", lambda **_: Data)
+    monkeypatch.setattr(_table, "fetch_openml", lambda **_: Data)
     assert read_openml(7) == (small, "c")
     Data.target = small[["b", "c"]]
     assert read_openml(7) == (small, None)
@@ -550,6 +553,6 @@ def test_openml_that_fails(monkeypatch, error):
     def fetch_openml(**_):
         raise error
 
-    monkeypatch.setattr(_sources, "fetch_openml", fetch_openml)
+    monkeypatch.setattr(_table, "fetch_openml", fetch_openml)
     with pytest.raises(ValueError, match=r"^openml: no (network|data set 7)$"):
         read_openml(7)

@@ -42,7 +42,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 from focal_gbm import FocalObjective
-from focal_gbm._compare._inference import difference_of
+from focal_gbm._compare._measures import difference_of
 from focal_gbm.lightgbm import FocalLGBMClassifier, focal_metric
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

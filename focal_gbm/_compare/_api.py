@@ -14,7 +14,7 @@ with needed_by("focal_gbm.compare", "compare", "optuna", "pandas", "pyarrow", "t
 
     from focal_gbm._compare._contenders import FOCAL, LOG_LOSS
     from focal_gbm._compare._experiment import Bar, Outcomes, Store, fits_of, run_all
-    from focal_gbm._compare._inference import Difference, positives_needed
+    from focal_gbm._compare._measures import Difference, positives_needed
     from focal_gbm._compare._result import Comparison
     from focal_gbm._compare._search import Outcome, Plan, Unit
     from focal_gbm._compare._setup import Experiment, prepared

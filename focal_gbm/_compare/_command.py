@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from focal_gbm._compare._result import Comparison
     from focal_gbm._compare._setup import Experiment
-    from focal_gbm._compare._sources import Table
+    from focal_gbm._compare._table import Table
 
 DESCRIPTION = """\
 Does focal loss help on your data, and with which gamma? XGBoost and LightGBM are tuned with log
@@ -194,7 +194,14 @@ def _with_option(message: str) -> str:
 
 
 def _table(arguments: argparse.Namespace) -> "Table":
-    from focal_gbm._compare import _sources
+    from focal_gbm._compare._table import (
+        SHIPPED,
+        divided,
+        rare_eights,
+        read_file,
+        read_openml,
+        some,
+    )
 
     if arguments.data is arguments.openml is None:
         _check_swallowed(arguments)
@@ -202,17 +209,17 @@ def _table(arguments: argparse.Namespace) -> "Table":
         raise ValueError("data: give a file, '-' or --openml, and one of them only")
     target = arguments.target
     if arguments.openml is not None:
-        frame, default = _sources.read_openml(arguments.openml)
+        frame, default = read_openml(arguments.openml)
         name, target = f"openml-{arguments.openml}", target or default
-    elif arguments.data == _sources.SHIPPED:
-        frame = _sources.rare_eights()
+    elif arguments.data == SHIPPED:
+        frame = rare_eights()
         name, target = "digits", target or "digit"
     else:
-        frame = _sources.read_file(arguments.data)
+        frame = read_file(arguments.data)
         name = Path(arguments.data).name.partition(".")[0]
     if target is None:
-        raise ValueError(f"target: name one of the columns {_sources.some(frame.columns)}")
-    return _sources.divided(
+        raise ValueError(f"target: name one of the columns {some(frame.columns)}")
+    return divided(
         name,
         frame,
         target,

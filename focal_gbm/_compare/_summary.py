@@ -15,8 +15,7 @@ from sklearn.pipeline import make_pipeline
 from focal_gbm._compare._contenders import CONTENDERS, FOCAL, LIBRARIES, LOG_LOSS, estimator_of
 from focal_gbm._compare._encoder import TableEncoder
 from focal_gbm._compare._experiment import Outcomes
-from focal_gbm._compare._inference import Difference, difference_of
-from focal_gbm._compare._measures import Measure, best_threshold
+from focal_gbm._compare._measures import Difference, Measure, best_threshold, difference_of
 from focal_gbm._compare._search import Outcome, Plan, Unit, scores_of, weight_of
 from focal_gbm._types import Array
 
