@@ -46,7 +46,7 @@ ON_THREE = ["gamma 0.0, 3 classes", "gamma 2.0, 2 classes"]
 MACHINE = """
 import json, pickle, sys
 import lightgbm as lgb, numpy as np
-from focal_gbm.lightgbm._network import Network
+from focal_gbm.lightgbm._training import Network
 from test_machines import AREAS, SETTINGS, TRAININGS, addressed, evaluated, summands
 
 rank, setup = int(sys.argv[1]), json.loads(sys.argv[2])

@@ -32,7 +32,6 @@ from focal_gbm.lightgbm._internals import (
     with_objective,
 )
 from focal_gbm.lightgbm._metrics import OfAllMachines, take_metrics
-from focal_gbm.lightgbm._network import Network
 from focal_gbm.lightgbm._parameters import (
     advice_on_other_loss,
     as_booster,
@@ -46,7 +45,7 @@ from focal_gbm.lightgbm._parameters import (
     threads_of,
     warn_of_cancelling_curvature,
 )
-from focal_gbm.lightgbm._training import LightGBMTraining
+from focal_gbm.lightgbm._training import LightGBMTraining, Network
 from focal_gbm.objective import FocalObjective, check_objective
 
 
