@@ -329,6 +329,15 @@ def item(collection: Any, i: int) -> Any:
     return collection[i] if collection is not None and i < len(collection) else None
 
 
+def check_named_objective(given: Any, accepted: Sequence[str | None]) -> None:
+    """Check the objective that a classifier names, which the focal loss replaces."""
+    if given not in accepted:
+        raise ValueError(
+            f"objective: {given!r} contradicts the focal loss, which is given by focal_gamma and "
+            f"focal_alpha: leave it out, or pass one of {accepted}"
+        )
+
+
 def check_num_class(params: dict[str, Any], n_classes: int) -> None:
     given = params.get("num_class")
     one_margin = (0, 1) if n_classes == 2 else ()  # the libraries' own values for it

@@ -14,6 +14,7 @@ from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
     Targets,
+    check_named_objective,
     check_num_class,
     check_start,
 )
@@ -257,11 +258,7 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         """Native parameters; raises for those that contradict the focal loss."""
         params, given = native_params(self, n_classes)
         params = canonical(params)
-        if given not in _LOG_LOSSES:
-            raise ValueError(
-                f"objective: {given!r} contradicts the focal loss, which is given by focal_gamma "
-                f"and focal_alpha: leave it out, or pass one of {_LOG_LOSSES}"
-            )
+        check_named_objective(given, _LOG_LOSSES)
         if params.get("metric") in _LOG_LOSSES:  # LightGBM's default where none is given
             params.pop("metric", None)
         if not self._is_on_worker:

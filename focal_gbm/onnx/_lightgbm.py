@@ -22,8 +22,9 @@ from focal_gbm.onnx._parts import (
     Leaf,
     Parts,
     Split,
-    loss_of_booster,
     parts_of,
+    parts_of_booster,
+    refuse_categories,
     refuse_objective,
 )
 
@@ -44,20 +45,13 @@ def _(model: FocalLGBMClassifier, objective: FocalObjective | None = None) -> Pa
 @parts_of.register
 def _(model: lgb.Booster, objective: FocalObjective | None = None) -> Parts:
     n_classes, classes = n_classes_of(model), classes_of(model)
-    return Parts(
-        _ensemble(model),
-        loss_of_booster(loss_of(model), objective, n_classes),
-        np.arange(n_classes) if classes is None else classes,
-    )
+    return parts_of_booster(_ensemble(model), loss_of(model), objective, n_classes, classes)
 
 
 def _ensemble(booster: lgb.Booster) -> Ensemble:
     """The trees, up to the best iteration if training stopped early."""
     if any(booster.pandas_categorical or []):
-        raise ValueError(
-            "model: it has been trained on a data frame with categories, for which ONNX has no "
-            "type: train it on their codes, say by an OrdinalEncoder, with categorical_feature"
-        )
+        refuse_categories("categorical_feature")
     dump = booster.dump_model()
     if dump["average_output"]:
         raise ValueError("model: it is a random forest (boosting='rf'), which is not supported")

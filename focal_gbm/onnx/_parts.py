@@ -4,7 +4,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
@@ -167,8 +167,23 @@ def refuse_objective(objective: FocalObjective | None) -> None:
         )
 
 
-def loss_of_booster(told: Loss | None, objective: Any, n_classes: int) -> Loss:
-    """The loss that a booster records, or that of the objective it was trained with."""
+def refuse_categories(argument: str) -> NoReturn:
+    """Refuse a booster that was trained on the categories of a data frame."""
+    raise ValueError(
+        "model: it has been trained on a data frame with categories, for which ONNX has no type: "
+        f"train it on their codes, say by an OrdinalEncoder, with {argument}"
+    )
+
+
+def parts_of_booster(
+    ensemble: Ensemble, told: Loss | None, objective: Any, n_classes: int, classes: Array | None
+) -> Parts:
+    """The parts of a booster: its loss is the one that it records, or that of the objective."""
+    loss = _loss_of_booster(told, objective, n_classes)
+    return Parts(ensemble, loss, np.arange(n_classes) if classes is None else classes)
+
+
+def _loss_of_booster(told: Loss | None, objective: Any, n_classes: int) -> Loss:
     if objective is None:
         if told is None:
             raise ValueError(

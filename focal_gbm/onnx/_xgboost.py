@@ -18,8 +18,9 @@ from focal_gbm.onnx._parts import (
     Parts,
     Read,
     Split,
-    loss_of_booster,
     parts_of,
+    parts_of_booster,
+    refuse_categories,
     refuse_objective,
 )
 from focal_gbm.xgboost._attributes import classes_of, loss_of
@@ -42,12 +43,8 @@ def _(model: FocalXGBClassifier, objective: FocalObjective | None = None) -> Par
 def _(model: xgb.Booster, objective: FocalObjective | None = None) -> Parts:
     ensemble = _ensemble(model, np.nan)
     n_classes = max(2, ensemble.n_margins)
-    classes = classes_of(model)
-    return Parts(
-        ensemble,
-        loss_of_booster(loss_of(model, n_classes), objective, n_classes),
-        np.arange(n_classes) if classes is None else classes,
-    )
+    loss, classes = loss_of(model, n_classes), classes_of(model)
+    return parts_of_booster(ensemble, loss, objective, n_classes, classes)
 
 
 def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
@@ -58,10 +55,7 @@ def _ensemble(booster: xgb.Booster, missing: float) -> Ensemble:
         raise ValueError("model: its booster is 'gblinear', which has no trees to convert")
     trees, weights = trees_of(model)
     if any(column["values"] for column in trees["cats"]["enc"]):
-        raise ValueError(
-            "model: it has been trained on a data frame with categories, for which ONNX has no "
-            "type: train it on their codes, say by an OrdinalEncoder, with feature_types"
-        )
+        refuse_categories("feature_types")
     start = start_of(model)
     ensemble = Ensemble(booster.num_features(), start.size, np.float32, _Prepare(missing))
     # The start is a tree of its own, because XGBoost adds the trees to it in their order, in single

@@ -16,6 +16,7 @@ from focal_gbm._estimator import (
     EvalSet,
     FocalClassifier,
     Targets,
+    check_named_objective,
     check_num_class,
     check_start,
 )
@@ -282,12 +283,7 @@ feature_weights
 
     def _training_params(self, n_classes: int) -> dict[str, Any]:
         """Native parameters; raises for those that contradict the focal loss."""
-        accepted = (None, *_LOG_LOSS, "multi:softmax")
-        if self.objective not in accepted:
-            raise ValueError(
-                f"objective: {self.objective!r} contradicts the focal loss, which is given by "
-                f"focal_gamma and focal_alpha: leave it out, or pass one of {accepted}"
-            )
+        check_named_objective(self.objective, (None, *_LOG_LOSS, "multi:softmax"))
         check_integer("n_estimators", self.get_num_boosting_rounds(), 1, "an integer >= 1")
         params = self.get_xgb_params()
         check_num_class(params, n_classes)
