@@ -55,7 +55,6 @@ LEVELS = [
     "_files",
     "_validation",
     "_arrays",
-    "_optimum",
     "_base_loss",
     "losses",
     "display",
