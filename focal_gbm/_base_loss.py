@@ -19,13 +19,7 @@ from focal_gbm._arrays import (
 )
 from focal_gbm._kernels.threads import Threads
 from focal_gbm._types import Array, Balanced, HessianMode, HostKernels
-from focal_gbm._validation import (
-    as_rows,
-    check_length,
-    check_n_threads,
-    check_prior,
-    check_weights,
-)
+from focal_gbm._validation import as_rows, check_length, check_n_threads, check_prior, check_weights
 
 
 class FocalLoss(ABC):

@@ -13,12 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from focal_gbm._kernels.limits import (
-    HESSIAN_MODES,
-    LARGEST_GAMMA,
-    LARGEST_WEIGHT,
-    MOST_CLASSES,
-)
+from focal_gbm._kernels.limits import HESSIAN_MODES, LARGEST_GAMMA, LARGEST_WEIGHT, MOST_CLASSES
 from focal_gbm._kernels.softmax import largest_margin
 from focal_gbm._types import Array, Balanced, HessianMode, PerClass
 

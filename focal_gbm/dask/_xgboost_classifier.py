@@ -27,10 +27,7 @@ from focal_gbm.xgboost._classifier import (
     attribute_of_classes,
     booster_to_continue,
 )
-from focal_gbm.xgboost._internals import (
-    client_of,
-    warn_of_places,
-)
+from focal_gbm.xgboost._internals import client_of, warn_of_places
 from focal_gbm.xgboost._train import check_splits
 
 # What errors call the fields of evaluation sets.

@@ -14,11 +14,7 @@ from focal_gbm._engines import label_totals
 from focal_gbm._types import Array
 from focal_gbm.dask._collections import check_client
 from focal_gbm.objective import FocalObjective, check_objective
-from focal_gbm.xgboost._internals import (
-    partitions_of,
-    warn_of_places,
-    workers_of,
-)
+from focal_gbm.xgboost._internals import partitions_of, warn_of_places, workers_of
 from focal_gbm.xgboost._parameters import checked_params
 from focal_gbm.xgboost._train import check_splits, sent_to_workers
 

@@ -21,12 +21,7 @@ from focal_gbm._estimator import (
 from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._warnings import warn_of_other_loss
 from focal_gbm.lightgbm._attributes import SavedClassifier, classes_of, loss_of
-from focal_gbm.lightgbm._internals import (
-    is_autologged,
-    native_params,
-    set_fitted,
-    set_globals,
-)
+from focal_gbm.lightgbm._internals import is_autologged, native_params, set_fitted, set_globals
 from focal_gbm.lightgbm._metrics import (
     eval_fields,
     is_none_or_equal,

@@ -28,12 +28,7 @@ from focal_gbm._metrics import Area, RowMetric, Rows, means_and_areas
 from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm.lightgbm._internals import TWO_ROWS_SUFFICE, is_constructed, set_globals
-from focal_gbm.objective import (
-    FocalMetric,
-    FocalObjective,
-    check_objective,
-    labels_and_weights,
-)
+from focal_gbm.objective import FocalMetric, FocalObjective, check_objective, labels_and_weights
 
 # LightGBM's words for no metric.
 _NO_METRIC = {"none", "null", "custom", "na"}

@@ -25,12 +25,7 @@ from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._validation import check_integer
 from focal_gbm._warnings import warn
 from focal_gbm.xgboost import _internals
-from focal_gbm.xgboost._attributes import (
-    attributes_of_classes,
-    class_prior_of,
-    classes_of,
-    loss_of,
-)
+from focal_gbm.xgboost._attributes import attributes_of_classes, class_prior_of, classes_of, loss_of
 from focal_gbm.xgboost._metrics import (
     check_evaluation,
     is_default_disabled,

@@ -12,13 +12,7 @@ from focal_gbm.objective import FocalObjective, check_objective, labels_and_weig
 from focal_gbm.xgboost._internals import evaluate_fold_by, warn_of_places
 from focal_gbm.xgboost._metrics import take_metrics
 from focal_gbm.xgboost._parameters import checked_params, gpu_of
-from focal_gbm.xgboost._train import (
-    Evaluation,
-    SetAttributes,
-    attributes_of,
-    check_splits,
-    set_up,
-)
+from focal_gbm.xgboost._train import Evaluation, SetAttributes, attributes_of, check_splits, set_up
 from focal_gbm.xgboost._training import Intercept, XGBoostTraining
 
 

@@ -20,16 +20,8 @@ from focal_gbm._training import Training
 from focal_gbm._types import Array
 from focal_gbm._warnings import warn, warn_of_no_split
 from focal_gbm.objective import FocalObjective, check_objective, loss_for
-from focal_gbm.xgboost._attributes import (
-    intercept_of,
-    text_of_class_prior,
-    text_of_loss,
-)
-from focal_gbm.xgboost._internals import (
-    is_autologged,
-    raise_first_trees,
-    warn_of_places,
-)
+from focal_gbm.xgboost._attributes import intercept_of, text_of_class_prior, text_of_loss
+from focal_gbm.xgboost._internals import is_autologged, raise_first_trees, warn_of_places
 from focal_gbm.xgboost._metrics import OfAllWorkers, add_results, take_metrics
 from focal_gbm.xgboost._parameters import (
     base_score,
