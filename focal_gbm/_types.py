@@ -87,22 +87,3 @@ class HostKernels(Kernels, Protocol):
         alpha: PerClass,
         n_threads: Threads,
     ) -> tuple[int, float]: ...
-
-
-class SoftmaxKernels(Kernels, Protocol):
-    """The same for softmax, whose curvature each booster multiplies by its own factor."""
-
-    def gradient_hessian(
-        self,
-        y: Array,
-        margin: Array,
-        weight: Array | None,
-        grad: Array,
-        hess: Array,
-        *,
-        gamma: PerClass,
-        alpha: PerClass,
-        hessian: str,
-        n_threads: Threads,
-        curvature_factor: float = 1.0,
-    ) -> int: ...
