@@ -50,6 +50,7 @@ def run(path, folder):
         env={
             **os.environ,
             "OMP_WAIT_POLICY": "passive",
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "200",  # processors may be busy
             # of LightGBM before 4.7, which gives names to the columns of arrays
             "PYTHONWARNINGS": "ignore:X does not have valid feature names",
         },
