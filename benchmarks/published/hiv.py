@@ -225,7 +225,8 @@ def print_difference(lines, first, second, metric):
     # Splits test a tenth of the rows and train on eight.
     found = difference_of(differences, correlation=1 / 9, rope=0.0)
     print(
-        f"{first:19} less {second:19} {metric:17} {found.mean:+.4f} "
+        f"{first:19} less {second:19} {metric:17} "
+        f"{round(found.mean, 4) + 0.0:+.4f} "
         f"+- {(found.high - found.low) / 2:.4f} (95 %, {len(differences)} splits)"
     )
 
