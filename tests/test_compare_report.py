@@ -17,7 +17,7 @@ from comparisons import make_comparison
 from numpy.testing import assert_allclose
 from sklearn.metrics import average_precision_score
 
-from focal_gbm._compare._pictures import bins_of_positives, cost_by_threshold, precision_by_recall
+from focal_gbm._compare._figures import bins_of_positives, cost_by_threshold, precision_by_recall
 from focal_gbm._compare._report import write_report
 from focal_gbm._compare._result import ComparisonDisplay
 from focal_gbm._compare._shown import number, percent, predictions_of, signed

@@ -201,7 +201,8 @@ def positions(dtype, n_classes, has_shares):
 def test_softmax(dtype, n_classes, has_shares, smoothing, order, move):
     margin, y = positions(dtype, n_classes, has_shares)
     rng = np.random.default_rng(1)
-    factor = rng.normal(size=margin.shape[:2]).astype(dtype) if move is strided else None
+    # The CPU's kernels for either type take seconds to compile, so each has one kind of factor.
+    factor = rng.normal(size=margin.shape[:2]).astype(dtype) if dtype is np.float32 else None
     vector = rng.normal(size=margin.shape).astype(dtype) if order == 2 else None
     gamma = np.resize([2, 0, 1.5], n_classes).astype(dtype)
     alpha = np.resize([0.5, 1, 0, 3], n_classes).astype(dtype)

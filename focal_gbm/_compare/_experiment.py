@@ -52,7 +52,8 @@ def name_of(settings: Settings) -> str:
 class Store:
     """Outcomes in a folder, which is created if it does not exist; without one, nothing is kept.
 
-    Outcomes depend on the settings: a folder with those of other settings is refused.
+    Outcomes depend on the settings: a folder with those of other settings, or with other files, is
+    refused.
     """
 
     def __init__(self, folder: Path | None, settings: Settings) -> None:

@@ -1,27 +1,42 @@
 """Training on LightGBM's scikit-learn interface."""
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
 import lightgbm as lgb
 from numpy.typing import ArrayLike
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from focal_gbm._autologging import warn_of_autologging
 from focal_gbm._estimator import (
     FOCAL_PARAMETERS,
     EvalSet,
+    FocalClassifier,
     Targets,
     check_named_objective,
     check_num_class,
     check_start,
 )
+from focal_gbm._files import write_whole
 from focal_gbm._types import Array, Balanced, HessianMode
 from focal_gbm._warnings import warn_of_other_loss
-from focal_gbm.lightgbm._attributes import SavedClassifier, classes_of, loss_of
-from focal_gbm.lightgbm._internals import is_autologged, native_params, set_fitted, set_globals
+from focal_gbm.lightgbm._attributes import (
+    check_is_whole,
+    class_prior_of,
+    classes_of,
+    loss_of,
+    n_classes_of,
+)
+from focal_gbm.lightgbm._internals import (
+    NativeClassifier,
+    is_autologged,
+    native_params,
+    set_fitted,
+    set_globals,
+)
 from focal_gbm.lightgbm._metrics import (
     eval_fields,
     is_none_or_equal,
@@ -41,7 +56,7 @@ from focal_gbm.lightgbm._train import check_splits, train_with
 _LOG_LOSSES = (None, "binary", "multiclass", "softmax")
 
 
-class FocalLGBMClassifier(SavedClassifier):
+class FocalLGBMClassifier(FocalClassifier, NativeClassifier):
     """``LGBMClassifier`` with focal loss, for two or more classes.
 
     It takes every parameter of ``LGBMClassifier`` and predicts probabilities of the classes: the
@@ -403,6 +418,88 @@ feature_name, categorical_feature, callbacks, init_model, eval_X, eval_y
         if not is_posterior:
             return cast("Array", super().predict_proba(X, raw_score=raw_score, **given))
         return self._probabilities(self.predict(X, raw_score=True, **given), loss)
+
+    def save_model(self, fname: str | os.PathLike[str]) -> None:
+        """Save the model, with gamma, alpha and the labels, to a file that is replaced as a whole.
+
+        The content is that of ``booster_.save_model``, which plain LightGBM reads. An existing file
+        stays until the new one is complete and synced, and the new one keeps its mode and owner.
+
+        Parameters
+        ----------
+        fname : str or path
+            Where to save it.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before ``fit``.
+        OSError
+            If the folder does not exist or is not writable, and if the disk is full.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> model = FocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, X[:, 0] > 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_model(f"{folder}/model.txt")
+        """
+        check_is_fitted(self)
+        write_whole(fname, self.booster_.model_to_string().encode())
+
+    def load_model(self, fname: str | os.PathLike[str]) -> None:
+        """Load a model saved by ``save_model`` of a classifier like this one.
+
+        Models saved by ``booster_.save_model`` or trained by ``focal_gbm.lightgbm.train`` load too.
+
+        Parameters
+        ----------
+        fname : str or path
+            The file.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        OSError
+            If there is no such file.
+        ValueError
+            For a model of another kind, which does not record a focal loss, and for a file that is
+            cut off or damaged. This classifier is then left unchanged.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile
+        >>> from focal_gbm.lightgbm import FocalLGBMClassifier
+        >>> X = np.random.default_rng(0).normal(size=(500, 3))
+        >>> y = np.where(X[:, 0] > 1, "yes", "no")
+        >>> model = FocalLGBMClassifier(n_estimators=5, verbosity=-1).fit(X, y)
+        >>> loaded = FocalLGBMClassifier()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.save_model(f"{folder}/model.txt")
+        ...     loaded.load_model(f"{folder}/model.txt")
+        >>> bool((loaded.predict(X) == model.predict(X)).all())
+        True
+        """
+        path = Path(fname).expanduser()
+        check_is_whole(path.read_text(encoding="utf-8", errors="replace"))
+        booster = lgb.Booster(model_file=path)
+        loss, classes, prior = loss_of(booster), classes_of(booster), class_prior_of(booster)
+        if loss is None:
+            raise ValueError(
+                "fname: the model does not tell its focal loss, where focal_gbm saves gamma and "
+                "alpha: it is of another kind"
+            )
+        self._set_stored(loss, classes, prior, n_classes_of(booster))
+        set_fitted(self, booster, {}, self._labels_of_classes.size)
 
 
 def booster_to_continue(model: Any, targets: Targets) -> lgb.Booster | None:

@@ -4,7 +4,8 @@ Arguments are those of the kernels, with tensors in place of arrays.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from focal_gbm._kernels.autodiff import sigmoid as sigmoid_kernels
 from focal_gbm._kernels.autodiff import softmax as softmax_kernels
-from focal_gbm._kernels.threads import Threads, team
+from focal_gbm._kernels.threads import team
 from focal_gbm.torch._internals import is_tensor
 from focal_gbm.torch._layout import Rows
+
+Result = TypeVar("Result", int, tuple[int, float])
 
 _TYPES = {torch.float32: "<f4", torch.float64: "<f8", torch.int64: "<i8", torch.bool: "|b1"}
 
@@ -24,25 +27,19 @@ def rows(logits: Tensor) -> Rows:
     return Rows(logits, is_turned=logits.shape[0] < math.prod(logits.shape[2:]))
 
 
-def sigmoid(*arguments: Any, **settings: Any) -> int:
-    return sigmoid_kernels.sigmoid(*map(_argument, arguments), n_threads=_threads(), **settings)
+def _on_tensors(kernel: Callable[..., Result]) -> Callable[..., Result]:
+    def of_tensors(*arguments: Any, **settings: Any) -> Result:
+        n_threads = torch.get_num_threads()
+        threads = team("torch", n_threads, n_threads)
+        return kernel(*map(_argument, arguments), n_threads=threads, **settings)
+
+    return of_tensors
 
 
-def sigmoid_sum(*arguments: Any, **settings: Any) -> tuple[int, float]:
-    return sigmoid_kernels.sigmoid_sum(*map(_argument, arguments), n_threads=_threads(), **settings)
-
-
-def softmax(*arguments: Any, **settings: Any) -> int:
-    return softmax_kernels.softmax(*map(_argument, arguments), n_threads=_threads(), **settings)
-
-
-def softmax_sum(*arguments: Any, **settings: Any) -> tuple[int, float]:
-    return softmax_kernels.softmax_sum(*map(_argument, arguments), n_threads=_threads(), **settings)
-
-
-def _threads() -> Threads:
-    n_threads = torch.get_num_threads()
-    return team("torch", n_threads, n_threads)
+sigmoid = _on_tensors(sigmoid_kernels.sigmoid)
+sigmoid_sum = _on_tensors(sigmoid_kernels.sigmoid_sum)
+softmax = _on_tensors(softmax_kernels.softmax)
+softmax_sum = _on_tensors(softmax_kernels.softmax_sum)
 
 
 class _Memory:
@@ -68,7 +65,7 @@ class _Memory:
 
 def _argument(value: Any) -> Any:
     """A tensor as an array, or as a number if it has no dimension; anything else as it is."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_argument(each) for each in value]
     if not is_tensor(value):
         return value
