@@ -168,6 +168,9 @@ def test_dart(data, library):
 def test_no_rows(data, n_classes):
     X, labels, _ = data
     model = XGB(n_estimators=3).fit(X, labels[n_classes])
+    of_margins = (0,) if n_classes == 2 else (0, n_classes)
+    assert model.predict(X[:0], output_margin=True).shape == of_margins
+    assert model.decision_function(X[:0]).shape == of_margins
     assert model.predict(X[:0]).shape == (0,)
     assert model.predict_proba(X[:0]).shape == (0, n_classes)
 

@@ -354,8 +354,8 @@ feature_weights
             base_margin=base_margin,
             iteration_range=iteration_range,
         )
-        if not len(margin) and self.n_classes_ > 2:  # XGBoost gives a vector if there are no rows
-            margin = margin.reshape(0, self.n_classes_)
+        if not len(margin):  # for no rows XGBoost gives a vector, and from 3.4 on shape (0, 0)
+            margin = margin.reshape((0, self.n_classes_) if self.n_classes_ > 2 else 0)
         return margin if output_margin else self._labels(margin, loss)
 
     def predict_proba(  # type: ignore[override]
