@@ -35,6 +35,8 @@ def place(request, monkeypatch):
 
 @pytest.fixture
 def gpu(monkeypatch):
+    if not places.HAS_NUMBA_CUDA:
+        pytest.skip("without numba-cuda")
     return places.GPU(monkeypatch)
 
 
