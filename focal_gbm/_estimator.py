@@ -180,7 +180,7 @@ class FocalClassifier:
 
     def _objective_for(self, classes: Array, totals: Array) -> FocalObjective:
         """The objective for the parameters, checked, with a value for alpha."""
-        self._warn_of_namesakes()
+        self._check_names()
         gamma = _in_class_order("focal_gamma", self.focal_gamma, classes)
         alpha = _in_class_order("focal_alpha", self.focal_alpha, classes)
         try:
@@ -192,9 +192,14 @@ class FocalClassifier:
             raise
         return objective.resolve(np.arange(totals.size), totals, n_classes=totals.size)
 
-    def _warn_of_namesakes(self) -> None:
-        """Warn of the library's gamma or alpha, where those of the focal loss may be meant."""
+    def _check_names(self) -> None:
+        """Refuse misspelt names, and warn where the library's gamma or alpha may not be meant."""
         params = self.get_params()  # type: ignore[attr-defined]
+        for name in params:
+            if name.startswith("focal_") and name not in FOCAL_PARAMETERS:
+                raise TypeError(
+                    f"{name}: there is no such parameter, only focal_gamma and focal_alpha"
+                )
         for name, meaning in self._namesakes.items():
             value = params.get(name)
             if value not in (None, 0):

@@ -50,6 +50,13 @@ CASES = {
     # parameters of the loss
     "gamma negative": (BOTH, ValueError, "focal_gamma", "-1", lambda lib: lib.fit(focal_gamma=-1)),
     "gamma text": (BOTH, TypeError, "focal_gamma", "'2'", lambda lib: lib.fit(focal_gamma="2")),
+    "misspelt": (
+        BOTH,
+        TypeError,
+        "focal_gama",
+        "no such parameter",
+        lambda lib: lib.fit(focal_gama=1),
+    ),
     "gamma NaN": (BOTH, ValueError, "focal_gamma", "nan", lambda lib: lib.fit(focal_gamma=nan)),
     "gamma of three": (
         BOTH,

@@ -65,9 +65,9 @@ def test_the_fingerprint_sees_what_inner_splits_depend_on():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"seed": 1}, r"its seed is 0, not 1"),
-        ({"trials": 3}, r"its trials is 2, not 3"),
-        ({"metric": "ROC AUC"}, r"its metric is 'average precision', not 'ROC AUC'"),
+        ({"seed": 1}, r"there seed is 0, here 1"),
+        ({"trials": 3}, r"there trials is 2, here 3"),
+        ({"metric": "ROC AUC"}, r"there metric is 'average precision', here 'ROC AUC'"),
         ({"data": "other"}, r"its data differ"),
     ],
 )

@@ -347,7 +347,7 @@ def test_labels(y, positive, expected):
 @pytest.mark.parametrize(
     ("y", "positive", "message"),
     [
-        ([1, None, 0], None, "y: 1 of 3 values are missing"),
+        ([1, None, 0], None, "y: 1 of 3 values are missing, the first at row 1"),
         ([1, 1], None, "y: expected two values, got only 1"),
         ([], None, "y: there are no rows"),
         (

@@ -124,7 +124,7 @@ def _settings_in(record: Path) -> Settings:
 def _check_same(folder: Path, found: Settings, settings: Settings) -> None:
     for name, value in json.loads(json.dumps(settings)).items():
         if found.get(name) != value:
-            difference = f"its {name} is {found.get(name)!r}, not {value!r}"
+            difference = f"there {name} is {found.get(name)!r}, here {value!r}"
             if name == "data":
                 difference = "its data differ"
             raise ValueError(

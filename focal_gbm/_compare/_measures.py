@@ -108,7 +108,10 @@ def measure_of(name: str, costs: tuple[float, float] | None = None) -> Measure:
             return measure
     if words == "cost":
         if costs is None:
-            raise ValueError("metric: 'cost' needs the cost of a miss and of a false alarm")
+            raise ValueError(
+                "metric: 'cost' needs the cost of a miss and of a false alarm: give costs=(20, 1), "
+                "say, or --cost-fn 20 --cost-fp 1"
+            )
         return _cost_of(costs)
     match = re.fullmatch(r"recall at (precision|fpr) (0?\.\d+)", words)
     if match and float(match[2]) > 0:

@@ -128,6 +128,8 @@ def _model(code: str) -> str:
         return ""
     return (
         '<section aria-labelledby="model"><h2 id="model">Recommended model</h2>'
+        "<p>Found by a search on all rows, so it may be of another library than the one with the "
+        "better scores in the folds.</p>"
         '<div class="copyable"><button type="button" id="copy" hidden>Copy</button>'
         f'<pre tabindex="0"><code id="code">{escape(code)}</code></pre></div></section>'
     )

@@ -397,10 +397,12 @@ def as_time(time: Any, n_rows: int) -> Array | None:
 
 
 def _check_present(name: str, column: pd.Series) -> None:
-    if column.isna().any():
+    missing = np.flatnonzero(column.isna())
+    if missing.size:
         raise ValueError(
-            f"{name}: {column.isna().sum()} of {column.size} values are missing (in a CSV file NA, "
-            "None and null are, too): remove those rows from the table, or fill them in"
+            f"{name}: {missing.size} of {column.size} values are missing, the first at row "
+            f"{missing[0]} (in a CSV file NA, None and null are missing, too): remove those rows "
+            "from the table, or fill them in"
         )
 
 
