@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from focal_gbm.losses import BinaryFocalLoss, SoftmaxFocalLoss
     from focal_gbm.objective import FocalObjective
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 __all__ = [
     "BinaryFocalLoss",
     "Comparison",

@@ -101,8 +101,11 @@ def test_metadata(distributions):
     assert metadata["License-Expression"] == "MIT"
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL"))
     assert urls.keys() >= {"Documentation", "Changelog"}
+    readme = metadata.get_payload()
+    assert 'pip install "focal_gbm[' in readme
+    assert not re.findall(r'pip install "\.|not on PyPI|not published', readme)
     # PyPI has no files that a link could lead to.
-    links = re.findall(r"\]\(([^)\s]+)\)", metadata.get_payload())
+    links = re.findall(r"\]\(([^)\s]+)\)", readme)
     assert len(links) > 10
     assert all(url.startswith("https://") for url in (*links, *urls.values()))
 
