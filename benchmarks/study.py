@@ -240,17 +240,13 @@ def reduced(data):
     return sorted(data, key=lambda item: item[2].sum())[4::8]
 
 
+def prepared_data(sets):
+    """Those of two classes, each with at most ``MOST_ROWS`` rows."""
+    return [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in sets if len(np.unique(y)) == 2]
+
+
 def keel_data():
-    return [(name, *prepared(X, y, MOST_ROWS)) for name, X, y in keel()]
-
-
-def of_two_classes(folder):
-    """The data sets in a folder that have two classes."""
-    return [
-        (name, *prepared(X, y, MOST_ROWS))
-        for name, X, y in files_of(folder)
-        if len(np.unique(y)) == 2
-    ]
+    return prepared_data(keel())
 
 
 def tasks_of(data, libraries, path):
@@ -312,7 +308,7 @@ def main():
     name = "confirmation" if arguments.data else "study"
     path = arguments.results or RESULTS / f"{name}{'_reduced' * arguments.reduced}.csv"
     print_machine()
-    data = of_two_classes(arguments.data) if arguments.data else keel_data()
+    data = prepared_data(files_of(arguments.data)) if arguments.data else keel_data()
     if arguments.reduced:
         data = reduced(data)
     tasks = [(*task, arguments) for task in tasks_of(data, LIBRARIES, path)]
